@@ -1,0 +1,398 @@
+"""Restore the faces of old, small or damaged photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from studio import images, weights
+from studio.base import StudioPipeline
+from studio.errors import InputError
+from studio.evidence import apply_tone, fuse, luma, match_tone, tone_curve, with_native_detail
+from studio.faces import align, paste
+from studio.faces.faces import Faces
+from studio.faces.select import select
+from studio.find import FaceFinder
+from studio.identity.encoder import IdentityEncoder
+from studio.images import Photo
+from studio.networks.detector import FaceDetector
+from studio.networks.generator import Generator
+from studio.networks.identity import IdentityNet
+from studio.networks.mesh import FaceMesh
+from studio.networks.restorer import START_BLOCK, Restorer
+
+CROP = 512
+SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop, is a guess
+GUARD_STEPS = (0.75, 0.5, 0.25)
+CHUNK = 4  # faces held at 1024 px at a time: about 50 MB each
+SCALES = (1, 2, 4)
+
+ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
+
+
+@dataclass
+class FaceReport:
+    """What was done to one face.
+
+    Attributes:
+        index: of the face in `Faces`, largest first.
+        box: x0, y0, x1, y1 in pixels of the input photo.
+        pose: yaw, pitch, roll in degrees.
+        score: of the detector, 0 to 1.
+        restored: whether the output photo holds a restored face here.
+        reason: why not, or what was changed ("identity guard: strength 0.5"); empty otherwise.
+        strength: share of the restored face in the output, after the guard.
+        identity_distance: of the face as it stands in the output to the input's, dlib distance (below 0.6 counts as
+            the same person); 0 where nothing was done. The encoder also took part in training.
+        reference_before, reference_after: distances of the input's and the output's face to the reference photo;
+            None without one.
+        crop_pixels: side of the aligned crop in the input photo; below 512 the face was enlarged.
+    """
+
+    index: int
+    box: list[float]
+    pose: list[float]
+    score: float
+    restored: bool
+    reason: str
+    strength: float
+    identity_distance: float
+    reference_before: float | None
+    reference_after: float | None
+    crop_pixels: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+@dataclass
+class RestoreOutput(BaseOutput):
+    """Result of `RestorePipeline`.
+
+    Attributes:
+        images: one per input, as `output_type` says.
+        faces: the faces found in each input, in pixels of the input.
+        reports: one list of `FaceReport` per input, a report for every face found.
+        photos: the same pictures as `Photo`, with alpha, colour profile, EXIF and bit depth of the input; pass one
+            to `studio.images.save`.
+    """
+
+    images: list[Image.Image] | list[np.ndarray] | list[Tensor]
+    faces: list[Faces]
+    reports: list[list[FaceReport]]
+    photos: list[Photo]
+
+
+class RestorePipeline(StudioPipeline):
+    """Finds the faces of a photograph, restores them one by one, and puts them back.
+
+    The restorer reads from the aligned face what the prior needs to draw it (BDInvert, arXiv 2107.03182; GFP-GAN,
+    2101.04061) and what the pixels themselves still say; see `studio.evidence` for how the two are joined.
+    """
+
+    known_names: ClassVar[tuple[str, ...]] = ("restore",)
+
+    def __init__(
+        self,
+        generator: Generator,
+        restorer: Restorer,
+        full_range: FaceDetector,
+        back: FaceDetector,
+        mesh: FaceMesh,
+        identity: IdentityNet,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            generator=generator, restorer=restorer, full_range=full_range, back=back, mesh=mesh, identity=identity
+        )
+        for network in (generator, restorer):
+            network.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def _components(cls, name: str) -> dict[str, Any]:
+        return {
+            "generator": Generator.from_pretrained(weights.path("generator")),
+            "restorer": Restorer.from_pretrained(weights.path(name)),
+            "full_range": FaceDetector.from_pretrained(weights.path("detector_full_range")),
+            "back": FaceDetector.from_pretrained(weights.path("detector_back")),
+            "mesh": FaceMesh.from_pretrained(weights.path("mesh")),
+            "identity": IdentityNet.from_pretrained(weights.path("identity")),
+        }
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        faces: str | int | Sequence[int] = "all",
+        fidelity: float = 0.5,
+        strength: float | Sequence[float] = 1.0,
+        scale: int = 1,
+        identity_guard: float | None = 0.6,
+        colorize: bool = False,
+        reference: ImageLike | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> RestoreOutput | tuple:
+        """Restore one photograph or a list of them.
+
+        Args:
+            image: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`; or a list of these.
+            faces: "all", "largest", an index or a list of indices (0 is the largest face).
+            fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says and fills in
+                what it does not, 1 shows only what it says.
+            strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
+            scale: 1, 2 or 4: the output is exactly this many times the input's size.
+            identity_guard: largest dlib distance between a face before and after. A face above it is blended back
+                until it is below, and left alone if that does not help; the report says so. None switches it off.
+            colorize: a grey, sepia or duotone photo gets the prior's colours. By default it keeps its own tone.
+            reference: another photo of the person, for the report's distances only.
+            output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
+            return_dict: False returns a tuple of the output's fields.
+
+        Returns:
+            `RestoreOutput`. A photo without a face comes back as it was (scaled), with no reports.
+
+        Raises:
+            InputError: an argument outside its range.
+            ImageError: an image that cannot be used.
+        """
+        check_arguments(fidelity, strength, scale, identity_guard, output_type)
+        batch = list(image) if isinstance(image, list | tuple) else [image]
+        wanted = self.embed_reference(reference)
+        found, reports, photos = [], [], []
+        for item in self.progress_bar(batch) if len(batch) > 1 else batch:
+            photo = images.load(item)  # 1. read
+            all_faces = self.find(photo)  # 2. find
+            chosen = select(all_faces, faces)  # 3. choose
+            strengths = spread(strength, len(all_faces), chosen)
+            skipped = {i: reason for i in range(len(all_faces)) if (reason := why_skip(all_faces, i, chosen))}
+            todo = [i for i in range(len(all_faces)) if i not in skipped]
+            crops, to_photo = self.crop(photo, all_faces[todo])  # 4. align
+            restored = self.restore_crops(crops, fidelity, tone_curve(photo.pixels), colorize)  # 5. restore
+            restored, used, distances = self.guard(  # 6. blend, and keep the person
+                crops, restored, to_photo, all_faces[todo], strengths[todo], identity_guard
+            )
+            result = self.paste(photo, restored[used > 0], to_photo[used > 0], all_faces[todo][used > 0], scale)  # 7.
+            before = self.embed(crops, to_photo, all_faces[todo])
+            after = self.embed(restored, to_photo, all_faces[todo])
+            details = Details(todo, used, strengths, distances, measure(wanted, before), measure(wanted, after))
+            found.append(all_faces)
+            reports.append([report(all_faces, i, skipped, details) for i in range(len(all_faces))])
+            photos.append(result)
+        output = RestoreOutput([as_type(photo, output_type) for photo in photos], found, reports, photos)
+        return output if return_dict else output.to_tuple()
+
+    # ---- the steps, each usable alone
+
+    def find(self, photo: Photo) -> Faces:
+        """All faces of a photo, largest first, in its pixels."""
+        finder = FaceFinder(self.full_range, self.back, self.mesh)
+        return finder(photo.pixels.to(self.device, self.mesh.dtype))
+
+    def crop(self, photo: Photo, faces: Faces) -> tuple[Tensor, np.ndarray]:
+        """FFHQ-aligned crops (N,3,512,512) in [0,1], and their crop-to-photo transforms (N,2,3)."""
+        to_photo = align.ffhq_transform(faces.mesh, CROP)
+        return align.warp(photo.pixels, to_photo, CROP).clamp(0, 1), to_photo
+
+    def restore_crops(
+        self, crops: Tensor, fidelity: float = 0.5, tone: Tensor | None = None, colorize: bool = False
+    ) -> Tensor:
+        """Aligned crops to restored crops.
+
+        Args:
+            crops: (N,3,512,512) float32 in [0,1].
+            fidelity: see `__call__`.
+            tone: `tone_curve` of a monochrome photo; the result then has exactly this tone.
+            colorize: a monochrome photo gets the prior's colours instead.
+
+        Returns:
+            (N,3,512,512) float32 in [0,1].
+        """
+        if not len(crops):
+            return crops
+        return torch.cat([self.restore_chunk(chunk, fidelity, tone, colorize) for chunk in crops.split(CHUNK)])
+
+    def restore_chunk(self, crops: Tensor, fidelity: float, tone: Tensor | None, colorize: bool) -> Tensor:
+        """`restore_crops` of as many faces as fit into memory at once."""
+        if tone is not None:
+            crops = luma(crops).expand(-1, 3, -1, -1)
+        small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
+        parts = self.restorer(small.to(self.device, self.restorer.dtype))
+        dtype = self.generator.dtype
+        prior = self.generator.decode(parts.features.to(dtype), parts.latent.to(dtype), START_BLOCK)
+        prior = images.resize(prior.float().cpu() / 2 + 0.5, CROP, CROP)
+        evidence = with_native_detail(parts.evidence.cpu(), small, crops)
+        restored = match_tone(fuse(evidence, prior, fidelity), crops).clamp(0, 1)
+        if tone is None:
+            return restored
+        if colorize:
+            return (prior + luma(restored) - luma(prior)).clamp(0, 1)
+        return apply_tone(luma(restored), tone.to(restored)).clamp(0, 1)
+
+    def guard(
+        self,
+        crops: Tensor,
+        restored: Tensor,
+        to_photo: np.ndarray,
+        faces: Faces,
+        strengths: np.ndarray,
+        threshold: float | None,
+    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Blend restored crops with their inputs, less of them where the person would get lost.
+
+        Returns:
+            blended crops (N,3,512,512), strengths used (N,) (0 where no strength passed), identity distances (N,).
+        """
+        used = np.array(strengths, dtype=np.float32)
+        blended = mix(crops, restored, used)
+        distances = self.distances(crops, blended, to_photo, faces)
+        for factor in (*GUARD_STEPS, 0.0):
+            over = np.zeros(len(used), bool) if threshold is None else distances > threshold
+            if not over.any():
+                break
+            used[over] = strengths[over] * factor
+            blended = mix(crops, restored, used)
+            distances = np.where(used > 0, self.distances(crops, blended, to_photo, faces), 0.0)
+        return blended, used, distances.astype(np.float32)
+
+    def embed(self, crops: Tensor, to_photo: np.ndarray, faces: Faces) -> Tensor:
+        """Identity descriptors (N,128) of aligned crops of these faces."""
+        if not len(crops):
+            return torch.zeros(0, 128)
+        points = align.transform_points(faces.mesh[:, :, :2], align.invert(to_photo))
+        to_crop = align.dlib_transform(np.concatenate([points, faces.mesh[:, :, 2:]], 2))
+        chips = align.warp(crops, to_crop, 150).clamp(0, 1)
+        return IdentityEncoder(self.identity).embed_chips(chips.to(self.device, self.identity.dtype)).float().cpu()
+
+    def distances(self, crops: Tensor, others: Tensor, to_photo: np.ndarray, faces: Faces) -> np.ndarray:
+        """Identity distances (N,) between two versions of the same aligned crops."""
+        pair = (self.embed(x, to_photo, faces) for x in (crops, others))
+        first, second = pair
+        return (first - second).norm(dim=1).numpy()
+
+    def embed_reference(self, reference: ImageLike | None) -> Tensor | None:
+        """Descriptor (128,) of the largest face of the reference photo."""
+        if reference is None:
+            return None
+        photo = images.load(reference)
+        faces = self.find(photo)
+        if not len(faces):
+            raise InputError(f"the reference photo must show a face, {photo.name} shows none: give another one")
+        crops, to_photo = self.crop(photo, faces[[0]])
+        return self.embed(crops, to_photo, faces[[0]])[0]
+
+    def paste(self, photo: Photo, crops: Tensor, to_photo: np.ndarray, faces: Faces, scale: int = 1) -> Photo:
+        """Put crops back into the photo, enlarged `scale` times (Lanczos outside the faces)."""
+        _, height, width = photo.pixels.shape
+        pixels = photo.pixels if scale == 1 else images.resize(photo.pixels, height * scale, width * scale)
+        if len(crops):
+            masks = paste.soft_mask(faces.mesh, to_photo, CROP)
+            pixels = paste.blend(pixels, crops, masks, to_photo * np.float32(scale))
+        return photo.with_pixels(pixels.clamp(0, 1))
+
+
+# ---- plain functions of the steps
+
+
+@dataclass
+class Details:
+    """Per restored face, in the order of `todo`."""
+
+    todo: list[int]
+    used: np.ndarray
+    strengths: np.ndarray  # of all faces
+    distances: np.ndarray
+    before: list[float | None]
+    after: list[float | None]
+
+
+def check_arguments(
+    fidelity: float, strength: float | Sequence[float], scale: int, identity_guard: float | None, output_type: str
+) -> None:
+    """Refuse what `__call__` cannot do."""
+    if not 0 <= fidelity <= 1:
+        raise InputError(f"fidelity must be from 0 to 1, got {fidelity}: 0.5 is the usual choice")
+    values = [strength] if isinstance(strength, int | float) else list(strength)
+    if not values or not all(0 <= value <= 1 for value in values):
+        raise InputError(f"strength must be from 0 to 1, got {strength}: 1 is the usual choice")
+    if scale not in SCALES:
+        raise InputError(f"scale must be 1, 2 or 4, got {scale}: choose one of them")
+    if identity_guard is not None and not identity_guard > 0:
+        raise InputError(f"identity_guard must be a positive distance or None, got {identity_guard}: 0.6 is usual")
+    if output_type not in ("pil", "np", "pt"):
+        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+
+
+def spread(strength: float | Sequence[float], count: int, chosen: list[int]) -> np.ndarray:
+    """One strength per face of the photo, (count,) float32; 0 for those not chosen."""
+    values = [float(strength)] * len(chosen) if isinstance(strength, int | float) else list(strength)
+    if len(values) != len(chosen):
+        raise InputError(f"strength must be one number or {len(chosen)}, got {len(values)}: one per chosen face")
+    strengths = np.zeros(count, np.float32)
+    strengths[chosen] = values
+    return strengths
+
+
+def why_skip(faces: Faces, i: int, chosen: list[int]) -> str:
+    """Why face i is left alone, or an empty string."""
+    if i not in chosen:
+        return "not selected"
+    distance = float(faces.eye_distances[i])
+    if distance < SMALLEST_EYE_DISTANCE:
+        return f"too small: {distance:.1f} px between the eyes, {SMALLEST_EYE_DISTANCE:.0f} are needed"
+    return ""
+
+
+def mix(crops: Tensor, restored: Tensor, strengths: np.ndarray) -> Tensor:
+    """Strength 0 gives the crop, 1 the restored crop."""
+    share = torch.from_numpy(np.asarray(strengths, np.float32)).view(-1, 1, 1, 1)
+    return crops + share * (restored - crops)
+
+
+def measure(wanted: Tensor | None, found: Tensor) -> list[float | None]:
+    """Distances of descriptors to the reference's, or Nones."""
+    if wanted is None:
+        return [None] * len(found)
+    return (found - wanted).norm(dim=1).tolist()
+
+
+def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> FaceReport:
+    """The report of face i."""
+    k = details.todo.index(i) if i in details.todo else None
+    used = float(details.used[k]) if k is not None else 0.0
+    asked = float(details.strengths[i])
+    reason = skipped.get(i, "")
+    if k is not None and used < asked:
+        reason = f"identity guard: strength {used:.2f}" if used else "identity guard: left as it was"
+    elif k is not None and asked == 0:
+        reason = "strength 0"
+    to_photo = align.ffhq_transform(faces[[i]].mesh, CROP)[0]
+    return FaceReport(
+        index=i,
+        box=[round(float(v), 1) for v in faces.boxes[i]],
+        pose=[round(float(v), 1) for v in faces.pose[i]],
+        score=round(float(faces.scores[i]), 3),
+        restored=used > 0,
+        reason=reason,
+        strength=used,
+        identity_distance=round(float(details.distances[k]), 3) if k is not None else 0.0,
+        reference_before=None if k is None else details.before[k],
+        reference_after=None if k is None else details.after[k],
+        crop_pixels=round(float(np.hypot(to_photo[0, 0], to_photo[1, 0])) * CROP, 1),
+    )
+
+
+def as_type(photo: Photo, output_type: str) -> Image.Image | np.ndarray | Tensor:
+    """A photo's pixels as the caller wants them."""
+    if output_type == "pil":
+        return images.to_pil(photo.pixels)
+    return images.to_numpy(photo.pixels) if output_type == "np" else photo.pixels

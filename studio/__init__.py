@@ -1,0 +1,55 @@
+"""A face restoration and synthesis studio: small networks that run on a CPU behind Diffusers-style pipelines.
+
+Every public name is resolved on first use, so that `import studio` takes milliseconds and imports no torch:
+
+    from studio import RestorePipeline
+
+    result = RestorePipeline.from_pretrained("restore")("grandmother.jpg")
+    result.images[0].save("grandmother_restored.png")
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# name -> the module that defines it
+_PUBLIC = {
+    "FaceDetector": "studio.networks.detector",
+    "FaceFinder": "studio.find",
+    "FaceMesh": "studio.networks.mesh",
+    "Faces": "studio.faces.faces",
+    "Generator": "studio.networks.generator",
+    "IdentityEncoder": "studio.identity.encoder",
+    "IdentityNet": "studio.networks.identity",
+    "ImageError": "studio.errors",
+    "InputError": "studio.errors",
+    "IrisNet": "studio.networks.iris",
+    "MissingWeightsError": "studio.errors",
+    "NoFaceError": "studio.errors",
+    "Photo": "studio.images",
+    "RestoreOutput": "pipelines.restore",
+    "RestorePipeline": "pipelines.restore",
+    "Restorer": "studio.networks.restorer",
+    "StudioError": "studio.errors",
+    "WeightsError": "studio.errors",
+}
+
+# diffusers loads a component ["studio", "Restorer"] with the method that belongs to its base class, and looks for
+# that base class under its bare name here. Not part of the public names.
+_FOR_DIFFUSERS = {"ModelMixin": "diffusers", "SchedulerMixin": "diffusers"}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    module = _PUBLIC.get(name) or _FOR_DIFFUSERS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

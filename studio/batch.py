@@ -1,0 +1,191 @@
+"""Restoring many files: names of the outputs, going on after a bad file, resuming, and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio import images
+from studio.errors import InputError, StudioError
+from studio.sheets import sheet
+
+if TYPE_CHECKING:
+    from pipelines.restore import RestorePipeline
+
+RESTORED, NO_FACE, UNCHANGED, FAILED, DONE = "restored", "no face", "unchanged", "failed", "already done"
+PASSED_ON = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
+
+
+@dataclass
+class FileReport:
+    """One line of the report: what came of one file.
+
+    Attributes:
+        input, output: paths; the output is None when no file was written.
+        status: "restored", "no face", "unchanged" (faces, but none restored), "failed" or "already done".
+        reason: why there is no output, one line.
+        seconds: wall time.
+        faces: `FaceReport.to_dict` of each face.
+    """
+
+    input: str
+    output: str | None = None
+    status: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    faces: list[dict[str, Any]] = field(default_factory=list)
+
+
+def plan_outputs(inputs: Sequence[Path], folder: Path, suffix: str | None = None) -> list[Path]:
+    """One output path for each input, inside `folder`, no two alike.
+
+    Inputs below one common folder keep their sub-folders. A format that cannot be written becomes PNG.
+
+    Args:
+        inputs: files.
+        folder: where the outputs go.
+        suffix: ".png", ".jpg" … for all; None keeps each input's own.
+
+    Raises:
+        InputError: an unknown suffix, or an output that is an input.
+    """
+    if suffix is not None and suffix not in PASSED_ON:
+        raise InputError(f"format must be one of {', '.join(sorted(PASSED_ON))}, got {suffix}: choose one of them")
+    absolute = [path.absolute() for path in inputs]
+    root = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
+    taken: set[Path] = set()
+    outputs = []
+    for path in absolute:
+        own = path.suffix.lower() if path.suffix.lower() in PASSED_ON else ".png"
+        target = folder / path.parent.relative_to(root) / (path.stem + (suffix or own))
+        number = 2
+        while target in taken:
+            target = target.with_name(f"{path.stem}-{number}{target.suffix}")
+            number += 1
+        taken.add(target)
+        outputs.append(target)
+    originals = {path.resolve() for path in absolute}
+    for target in outputs:
+        if target.resolve() in originals:
+            raise InputError(f"outputs must not replace inputs, {target} is both: give another output folder")
+    return outputs
+
+
+def restore_files(
+    pipeline: RestorePipeline,
+    inputs: Sequence[Path],
+    folder: Path,
+    *,
+    settings: dict[str, Any],
+    suffix: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    sheets: bool = False,
+    quality: int = 95,
+    keep_gps: bool = False,
+    on_file: Callable[[FileReport], None] = lambda _: None,
+) -> list[FileReport]:
+    """Restore files one after another; a bad one is reported and the rest goes on.
+
+    Args:
+        pipeline: what restores.
+        inputs: files.
+        folder: of the outputs, made when missing.
+        settings: keyword arguments of the pipeline's call.
+        suffix: see `plan_outputs`.
+        resume: leave out files whose output is there.
+        overwrite: replace outputs that are there. With neither, such a file fails with a message.
+        sheets: also write before/after sheets to `folder/sheets`.
+        quality: of JPEG, WebP and AVIF.
+        keep_gps: keep the place in the EXIF data.
+        on_file: called after each file.
+
+    Returns:
+        A report for each input, in order.
+    """
+    reports = []
+    for source, target in zip(inputs, plan_outputs(inputs, folder, suffix), strict=True):
+        start = time.perf_counter()
+        found = FileReport(str(source))
+        try:
+            if target.exists() and resume:
+                found.output, found.status = str(target), DONE
+            elif target.exists() and not overwrite:
+                raise InputError(f"{target} must not exist yet: pass --resume to skip it or --overwrite to replace it")
+            else:
+                restore_file(pipeline, source, target, found, settings, quality=quality, keep_gps=keep_gps)
+                if sheets and found.status == RESTORED:
+                    write_sheet(source, target, found, folder / "sheets")
+        except StudioError as error:
+            found.status, found.reason = FAILED, str(error)
+        found.seconds = round(time.perf_counter() - start, 3)
+        reports.append(found)
+        on_file(found)
+    return reports
+
+
+def restore_file(
+    pipeline: RestorePipeline,
+    source: Path,
+    target: Path,
+    found: FileReport,
+    settings: dict[str, Any],
+    *,
+    quality: int,
+    keep_gps: bool,
+) -> None:
+    """Restore one file and fill in its report; nothing is written when no face was restored."""
+    output = pipeline(source, **settings)
+    found.faces = [face.to_dict() for face in output.reports[0]]
+    if not found.faces:
+        found.status, found.reason = NO_FACE, "no face was found"
+    elif not any(face["restored"] for face in found.faces):
+        found.status = UNCHANGED
+        found.reason = "; ".join(f"face {face['index']}: {face['reason']}" for face in found.faces)
+    else:
+        images.save(output.photos[0], target, quality=quality, keep_gps=keep_gps)
+        found.output, found.status = str(target), RESTORED
+
+
+def write_sheet(source: Path, target: Path, found: FileReport, folder: Path) -> None:
+    """Before and after of the photo, and of its three largest restored faces, as one JPEG."""
+    before, after = images.load(source).pixels, images.load(target).pixels
+    scale = after.shape[1] / before.shape[1]
+    rows, labels = [[before, after]], [source.name]
+    for face in [face for face in found.faces if face["restored"]][:3]:
+        pair = [cut(before, face["box"], 1.0), cut(after, face["box"], scale)]
+        rows.append(pair)
+        labels.append(f"face {face['index']}: identity distance {face['identity_distance']:.2f} {face['reason']}")
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet(rows, labels, height=320).save(folder / f"{target.stem}.jpg", quality=92)
+
+
+def cut(pixels: Any, box: list[float], scale: float) -> Any:
+    """The square around a box, a third wider, inside the photo."""
+    x0, y0, x1, y1 = (value * scale for value in box)
+    cx, cy, half = (x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0) * 0.67
+    _, height, width = pixels.shape
+    left, right = max(0, round(cx - half)), min(width, round(cx + half))
+    top, bottom = max(0, round(cy - half)), min(height, round(cy + half))
+    return pixels[:, top:bottom, left:right]
+
+
+def write_report(path: Path, reports: Sequence[FileReport], about: dict[str, Any]) -> None:
+    """The report as JSON: `about` (settings, versions, weights) and the files; replaced as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps({**about, "files": [asdict(found) for found in reports]}, indent=1))
+    part.replace(path)
+
+
+def read_report(path: Path) -> dict[str, dict[str, Any]]:
+    """Files of an earlier report by input path, so that a resumed run keeps their numbers; empty when unreadable."""
+    try:
+        return {entry["input"]: entry for entry in json.loads(path.read_text())["files"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,337 @@
+"""The `studio` command: arguments in, one call, words and exit code out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from studio.errors import InputError, StudioError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+weights_app = typer.Typer(no_args_is_help=True, help="The weight files: list, fetch, check.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure quality and speed; prints JSON.")
+train_app = typer.Typer(no_args_is_help=True, help="Train the networks of this project.")
+app.add_typer(weights_app, name="weights")
+app.add_typer(bench_app, name="bench")
+app.add_typer(train_app, name="train")
+
+PathsArgument = Annotated[list[str], typer.Argument(help="Files, folders (searched through) and globs.")]
+PhotosOption = Annotated[Path, typer.Option(help="Folder of photographs to measure on.")]
+OutOption = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
+
+
+def main() -> None:
+    """Run the command; errors raised on purpose become one line and exit code 2, bad files exit code 1."""
+    try:
+        app()
+    except StudioError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("stopped; what is finished is kept")
+        sys.exit(130)
+
+
+def say(text: str) -> None:
+    """One line for a person, on standard error, so that standard output stays for data."""
+    typer.echo(text, err=True)
+
+
+def show(data: Any, out: Path | None = None) -> None:
+    """JSON to standard output, and to a file if asked."""
+    text = json.dumps(data, indent=1)
+    typer.echo(text)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")
+
+
+def choice_of_faces(text: str) -> str | list[int]:
+    """Turn "all", "largest" or "0,2" into what `select` takes."""
+    if text in ("all", "largest"):
+        return text
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f'--faces must be "all", "largest" or numbers like 0,2, got {text!r}: use one') from None
+
+
+@app.command()
+def restore(
+    paths: PathsArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
+    faces: Annotated[str, typer.Option(help='"all", "largest", or indices like 0,2 (0 is the largest).')] = "all",
+    fidelity: Annotated[float, typer.Option(help="0: the prior's idea, 0.5: both, 1: only what the photo says.")] = 0.5,
+    strength: Annotated[float, typer.Option(help="0 to 1: share of the restored face in the result.")] = 1.0,
+    scale: Annotated[int, typer.Option(help="1, 2 or 4: size of the result.")] = 1,
+    guard: Annotated[float, typer.Option(help="Largest identity distance to the input; 0 switches it off.")] = 0.6,
+    colorize: Annotated[bool, typer.Option(help="Give monochrome photos the prior's colours.")] = False,
+    format: Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif; default: as the input.")] = None,
+    quality: Annotated[int, typer.Option(help="Of JPEG, WebP and AVIF.", min=1, max=100)] = 95,
+    report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    sheets: Annotated[bool, typer.Option(help="Write before/after sheets to OUTPUT/sheets.")] = False,
+    resume: Annotated[bool, typer.Option(help="Skip files whose result is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    keep_gps: Annotated[bool, typer.Option(help="Keep the place in the EXIF data.")] = False,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Restore the faces in photographs.
+
+    Exit code 0: every file was restored, holds no face, or was left as it was for a stated reason. 1: some file
+    failed. 2: wrong arguments.
+    """
+    from tqdm import tqdm
+
+    from pipelines.restore import RestorePipeline
+    from studio import batch, images
+    from studio.benchmarks.provenance import provenance
+    from studio.device import pick_device
+
+    inputs = images.find_images(paths)
+    if not inputs:
+        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    suffix = f".{format.lstrip('.').lower()}" if format else None
+    settings = {
+        "faces": choice_of_faces(faces),
+        "fidelity": fidelity,
+        "strength": strength,
+        "scale": scale,
+        "identity_guard": guard or None,
+        "colorize": colorize,
+    }
+    batch.plan_outputs(inputs, output, suffix)  # refuse before the weights are loaded
+    earlier = batch.read_report(report) if report and resume else {}
+    pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
+    about = {"settings": settings, **provenance()}
+    done: list[batch.FileReport] = []
+    with tqdm(total=len(inputs), unit="photo", disable=not sys.stderr.isatty()) as bar:
+
+        def on_file(found: batch.FileReport) -> None:
+            if found.status == batch.DONE and found.input in earlier:
+                found.faces = earlier[found.input]["faces"]
+            done.append(found)
+            bar.update()
+            bar.write(summary(found), file=sys.stderr)
+            if report:
+                batch.write_report(report, done, about)
+
+        batch.restore_files(
+            pipeline,
+            inputs,
+            output,
+            settings=settings,
+            suffix=suffix,
+            resume=resume,
+            overwrite=overwrite,
+            sheets=sheets,
+            quality=quality,
+            keep_gps=keep_gps,
+            on_file=on_file,
+        )
+    counts = {status: sum(found.status == status for found in done) for status in dict.fromkeys(f.status for f in done)}
+    say(", ".join(f"{count} {status}" for status, count in counts.items()) + f"; results in {output}")
+    if counts.get(batch.FAILED):
+        raise typer.Exit(1)
+
+
+def summary(found: Any) -> str:
+    """One line of the table: name, status, faces, identity distances, seconds."""
+    restored = [face for face in found.faces if face["restored"]]
+    distances = " ".join(f"{face['identity_distance']:.2f}" for face in restored)
+    faces = f"{len(restored)}/{len(found.faces)} faces  identity {distances}" if restored else found.reason
+    return f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}"
+
+
+@app.command()
+def faces(
+    photo: Annotated[Path, typer.Argument(help="An image file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print boxes, scores and poses as JSON.")] = False,
+    draw: Annotated[Path | None, typer.Option(help="Write the photo with the faces drawn on it here.")] = None,
+) -> None:
+    """Find the faces of a photograph."""
+    from studio import images
+    from studio.faces.draw import draw as draw_faces
+    from studio.find import FaceFinder
+
+    if draw and draw.resolve() == photo.resolve():
+        raise InputError(f"--draw must not be the input itself, got {draw}: give another name")
+    loaded = images.load(photo)
+    found = FaceFinder.from_pretrained()(loaded.pixels)
+    if draw:
+        draw.parent.mkdir(parents=True, exist_ok=True)
+        draw_faces(loaded.pixels, found).save(draw)
+    if as_json:
+        show({"photo": str(photo), "faces": found.to_dicts()})
+        return
+    typer.echo(f"{len(found)} faces in {photo}")
+    for i, face in enumerate(found):
+        yaw, pitch, roll = face.pose[0]
+        x0, y0, x1, y1 = face.boxes[0]
+        typer.echo(
+            f"{i:3}  x {x0:.0f}-{x1:.0f}  y {y0:.0f}-{y1:.0f}  score {face.scores[0]:.2f}  "
+            f"yaw {yaw:+.0f}  pitch {pitch:+.0f}  roll {roll:+.0f}"
+        )
+
+
+# ---- weights
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Name, licence, commercial use and place of every weight file."""
+    from studio import weights
+
+    for name, entry in weights.entries().items():
+        place, _ = weights.locate(name)
+        typer.echo(f"{name:22} {entry.licence:28} commercial: {entry.commercial:6} {place}")
+
+
+@weights_app.command("pull")
+def weights_pull(names: Annotated[list[str] | None, typer.Argument(help="Default: all.")] = None) -> None:
+    """Fetch and convert what is not here yet."""
+    from studio import weights
+
+    for name, folder in weights.pull(names or (), lambda name, stage: say(f"{name}: {stage}")).items():
+        typer.echo(f"{name}: {folder}")
+
+
+@weights_app.command("verify")
+def weights_verify(names: Annotated[list[str] | None, typer.Argument(help="Default: all.")] = None) -> None:
+    """Hash every file and run every network once; exit code 1 when one is not as its passport says."""
+    from studio import weights
+
+    checks = weights.verify(names or ())
+    for check in checks:
+        typer.echo(f"{check.name:22} {'ok' if check.ok else 'BAD'}  {check.message}")
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@weights_app.command("path")
+def weights_path(name: Annotated[str, typer.Argument(help="See `studio weights list`.")]) -> None:
+    """Folder of one weight file, fetched if needed."""
+    from studio import weights
+
+    typer.echo(weights.path(name))
+
+
+# ---- measuring
+
+
+@bench_app.command("restore")
+def bench_restore(
+    photos: PhotosOption,
+    recipe: Annotated[list[str] | None, typer.Option(help="Degradation recipes; default gfpgan, codeformer_large.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
+    limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
+    fidelity: Annotated[list[float] | None, typer.Option(help="One or more; default 0.5.")] = None,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Damage clean portraits by a recipe, restore them, and compare both with the original."""
+    from studio.benchmarks import restore
+
+    show(restore.run(photos, recipe or list(restore.RECIPES), seed, limit, fidelity or [0.5], model, sheet, say), out)
+
+
+@bench_app.command("old")
+def bench_old(
+    photos: PhotosOption,
+    fidelity: Annotated[float, typer.Option(help="See `studio restore`.")] = 0.5,
+    limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    out: OutOption = None,
+) -> None:
+    """Restore real old photographs, where no original exists: identity kept, faces found again, sharpness."""
+    from studio.benchmarks import restore
+
+    show(restore.run_old(photos, fidelity, limit, model, say), out)
+
+
+@bench_app.command("speed")
+def bench_speed(
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Runs; the median counts.")] = 5,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    out: OutOption = None,
+) -> None:
+    """Seconds per face and per step, batch 1 and 8, and peak memory."""
+    from studio.benchmarks import speed
+
+    show(speed.run(threads, repeats, model), out)
+
+
+@bench_app.command("identity")
+def bench_identity(photos: PhotosOption, out: OutOption = None) -> None:
+    """Verification on the pairs of `PHOTOS/pairs.csv`."""
+    from studio.benchmarks import identity
+
+    show(identity.run(photos), out)
+
+
+# ---- training
+
+
+@train_app.command("list")
+def train_list() -> None:
+    """The presets, as data."""
+    from dataclasses import asdict
+
+    from studio.training.presets import PRESETS
+
+    show({name: asdict(preset) for name, preset in PRESETS.items()})
+
+
+@train_app.command("faces")
+def train_faces(
+    count: Annotated[int, typer.Option(help="At least so many generated faces.")] = 20_000,
+    cache: Annotated[Path, typer.Option(help="Folder of the generated faces.")] = Path(".cache/faces"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Generate faces to train on; can be stopped and continued."""
+    from studio.training.run import make_faces
+
+    make_faces(count, cache, device, say)
+
+
+@train_app.command("run")
+def train_run(
+    preset: Annotated[str, typer.Argument(help="See `studio train list`.")],
+    folder: Annotated[Path, typer.Option(help="Checkpoints, log and sample sheets.")],
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the preset's end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    photos: Annotated[Path | None, typer.Option(help="Real faces: a folder with aligned_clean and portraits.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option(help="Print the preset and stop.")] = False,
+) -> None:
+    """Train a preset."""
+    from dataclasses import asdict
+
+    from studio.training.run import find_preset, train
+
+    if dry_run:
+        show(asdict(find_preset(preset)))
+        return
+    train(preset, folder, cache, photos, minutes, resume, device, say)
+
+
+@train_app.command("export")
+def train_export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a training.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write, such as weights/restore.")],
+) -> None:
+    """Write a training's averaged weights in half precision."""
+    from studio.training.run import export
+
+    export(folder, target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Joining what a photograph says of a face with what the prior supplies, and keeping the photograph's tone.
+
+The *evidence* is a least-error estimate: right, but smooth wherever the photograph does not tell. The *prior* is a
+generated face: sharp, but not quite this person. Both are split into bands of one octave (a Laplacian pyramid, Burt
+and Adelson 1983). In every band and place the evidence stays, and just as much of the prior is added as brings the
+local energy up to the prior's. A sharp photograph so stays what it is, and a blurred one is filled in.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)
+BANDS = 5
+KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+
+
+def blur(x: Tensor) -> Tensor:
+    """Binomial 5-tap blur along both sides, (N,C,H,W), edges repeated."""
+    taps = x.new_tensor(KERNEL)
+    c = x.shape[1]
+    x = F.pad(x, (2, 2, 2, 2), mode="replicate")
+    x = F.conv2d(x, taps.view(1, 1, 1, 5).expand(c, -1, -1, -1), groups=c)
+    return F.conv2d(x, taps.view(1, 1, 5, 1).expand(c, -1, -1, -1), groups=c)
+
+
+def double(x: Tensor) -> Tensor:
+    """Twice the size, bilinear."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def pyramid(x: Tensor, bands: int = BANDS) -> list[Tensor]:
+    """Laplacian pyramid: `bands` band-pass maps, finest first, then the low-pass rest.
+
+    Args:
+        x: (N,C,S,S), S divisible by 2^bands.
+    """
+    levels = []
+    for _ in range(bands):
+        small = F.avg_pool2d(x, 2)
+        levels.append(x - double(small))
+        x = small
+    return [*levels, x]
+
+
+def collapse(levels: list[Tensor]) -> Tensor:
+    """The image of a pyramid."""
+    x = levels[-1]
+    for level in reversed(levels[:-1]):
+        x = level + double(x)
+    return x
+
+
+def local_mean(x: Tensor) -> Tensor:
+    """Mean over a neighbourhood of about nine pixels, (N,C,H,W) -> (N,1,H,W)."""
+    return blur(blur(x.mean(1, keepdim=True)))
+
+
+def fill_gain(evidence: Tensor, prior: Tensor) -> Tensor:
+    """How much of the prior's band to add to the evidence's band.
+
+    Solves |e + g p|^2 = |p|^2 for g over a neighbourhood; 0 where the evidence already has the prior's energy, and
+    at most 1.
+
+    Args:
+        evidence: one band, (N,3,H,W).
+        prior: the same band.
+
+    Returns:
+        g, (N,1,H,W) in [0,1].
+    """
+    ee, pp, ep = local_mean(evidence.square()), local_mean(prior.square()), local_mean(evidence * prior)
+    pp = pp.clamp_min(1e-8)
+    root = (ep.square() + pp * (pp - ee)).clamp_min(0).sqrt()
+    return torch.where(ee < pp, (root - ep) / pp, torch.zeros_like(ee)).clamp(0, 1)
+
+
+def fuse(evidence: Tensor, prior: Tensor, fidelity: float | Tensor) -> Tensor:
+    """One face out of evidence and prior.
+
+    Args:
+        evidence: (N,3,S,S) RGB.
+        prior: (N,3,S,S) RGB.
+        fidelity: 0 gives the prior in the evidence's colours, 0.5 the evidence filled up with the prior, 1 the
+            evidence alone; between them it moves linearly. A number, or (N,) one per face.
+
+    Returns:
+        (N,3,S,S) RGB, not clamped.
+    """
+    fidelity = torch.as_tensor(fidelity, dtype=evidence.dtype, device=evidence.device).view(-1, 1, 1, 1)
+    from_evidence, from_prior = pyramid(evidence), pyramid(prior)
+    trust = (2 * fidelity).clamp(max=1)  # 0 prior, 1 evidence and fill
+    fill = (2 - 2 * fidelity).clamp(max=1)  # 1 fill, 0 none
+    joined = []
+    for e, p in zip(from_evidence[:-1], from_prior[:-1], strict=True):
+        filled = e + fill * fill_gain(e, p) * p
+        joined.append(p + trust * (filled - p))
+    return collapse([*joined, from_evidence[-1]])
+
+
+# ---- tone of monochrome photographs
+
+
+def luma(x: Tensor) -> Tensor:
+    """Rec. 601 luma, (N,3,H,W) -> (N,1,H,W)."""
+    return (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def tone_curve(photo: Tensor) -> Tensor | None:
+    """The colour of a monochrome photograph as a function of its luma.
+
+    Grey, sepia and duotone prints have one colour per brightness. A quadratic is fitted to R-Y and B-Y over Y.
+
+    Args:
+        photo: (3,H,W) RGB in [0,1].
+
+    Returns:
+        (3,2) coefficients of 1, y, y^2 for R-Y and B-Y, all zero for exact grey; None for a colour photograph.
+    """
+    small = F.interpolate(photo[None], size=(64, 64), mode="area")
+    y = luma(small).flatten()
+    colour = torch.stack([small[0, 0].flatten() - y, small[0, 2].flatten() - y], 1)  # (4096, 2)
+    basis = torch.stack([torch.ones_like(y), y, y * y], 1)
+    curve = torch.linalg.lstsq(basis, colour, driver="gelsd").solution
+    rest = (colour - basis @ curve).square().mean().sqrt()
+    if rest > MONOCHROME_REST:
+        return None
+    exact_grey = bool((photo[0] == photo[1]).all() and (photo[1] == photo[2]).all())
+    return torch.zeros_like(curve) if exact_grey else curve
+
+
+MONOCHROME_REST = 0.012
+
+
+def apply_tone(y: Tensor, curve: Tensor) -> Tensor:
+    """Luma (N,1,H,W) in [0,1] and a `tone_curve` -> RGB (N,3,H,W) of that luma."""
+    basis = torch.cat([torch.ones_like(y), y, y * y], 1)  # (N, 3, H, W)
+    red, blue = (torch.einsum("nchw,c->nhw", basis, curve[:, i])[:, None] for i in range(2))
+    green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]
+    return y + torch.cat([red, green, blue], 1)
+
+
+def match_tone(restored: Tensor, photo: Tensor) -> Tensor:
+    """Give a restored face the brightness, contrast and colour of the photo it goes back into.
+
+    Undoing a print's fading in the face alone would set it off from the rest of the photo, so each channel of the
+    result gets the mean and spread that the photo's face has at 1/32 of the size, where damage averages out.
+
+    Args:
+        restored: (N,3,S,S) RGB.
+        photo: (N,3,S,S), the same faces as they are in the photo.
+
+    Returns:
+        (N,3,S,S).
+    """
+    low = [F.avg_pool2d(x, 32)[:, :, 3:-3, 4:-4] for x in (restored, photo)]  # the face, without most background
+    means = [x.mean((2, 3), keepdim=True) for x in low]
+    spreads = [x.std((2, 3), keepdim=True).clamp_min(1e-3) for x in low]
+    gain = (spreads[1] / spreads[0]).clamp(0.4, 2.5)
+    return (restored - means[0]) * gain + means[1]
+
+
+# ---- detail above the network's own size
+
+
+def with_native_detail(evidence: Tensor, seen: Tensor, native: Tensor) -> Tensor:
+    """Carry the photograph's finest octave over to evidence of half the size, where it can be trusted.
+
+    The network sees the face at half size. Where it left the finest octave it sees as it was, that octave was
+    signal, and so is the one above; where it changed it, that was noise, dots or blocks.
+
+    Args:
+        evidence: (N,3,S,S) what the network returned.
+        seen: (N,3,S,S) what the network was given.
+        native: (N,3,2S,2S) the face that `seen` was shrunk from.
+
+    Returns:
+        (N,3,2S,2S).
+    """
+    finest_in, finest_out = pyramid(seen, 1)[0], pyramid(evidence, 1)[0]
+    change = local_mean((finest_out - finest_in).square())
+    trust = 1 - (change / local_mean(finest_in.square()).clamp_min(1e-6)).sqrt().clamp(max=1)  # (N, 1, S, S)
+    return double(evidence) + double(trust) * pyramid(native, 1)[0]

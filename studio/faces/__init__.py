@@ -1,0 +1,1 @@
+"""Face geometry: pure functions and one dataclass; no networks and no files."""

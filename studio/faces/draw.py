@@ -1,0 +1,47 @@
+"""Drawing what was found on the photo, to look at."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from studio.faces.faces import Faces
+from studio.faces.templates import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
+from studio.images import to_pil
+
+BOX, POINT, LINE, TEXT, SHADOW = "#ffd21e", "#7fffd4", "#ffffff", "#ffffff", "#000000"
+
+
+def draw(pixels: Tensor, faces: Faces) -> Image.Image:
+    """The photo with its faces marked: box, index and score, mesh points and outlines, pose in degrees.
+
+    Args:
+        pixels: (3,H,W) float RGB in [0,1].
+        faces: its faces, in pixels of the photo.
+
+    Returns:
+        An RGB picture of the photo's size. Lines and letters grow with the photo and with each face.
+    """
+    picture = to_pil(pixels).convert("RGB")
+    canvas = ImageDraw.Draw(picture)
+    for i, face in enumerate(faces):
+        _draw_face(canvas, i, face, stroke=max(1, round(max(picture.size) / 800)))
+    return picture
+
+
+def _draw_face(canvas: ImageDraw.ImageDraw, index: int, face: Faces, stroke: int) -> None:
+    x0, y0, x1, y1 = face.boxes[0].tolist()
+    xy = face.mesh[0, :, :2]
+    dot = face.widths[0] / 300
+    for x, y in xy.tolist():
+        canvas.ellipse((x - dot, y - dot, x + dot, y + dot), fill=POINT)
+    for outline in (FACE_OVAL, RIGHT_EYE, LEFT_EYE, LIPS):
+        closed = np.concatenate([xy[list(outline)], xy[list(outline[:1])]])
+        canvas.line([tuple(p) for p in closed.tolist()], fill=LINE, width=max(1, round(dot)))
+    canvas.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=BOX, width=stroke)
+    font = ImageFont.load_default(size=min(max(10.0, float(face.widths[0]) / 9), 20.0 * stroke))
+    style = {"font": font, "fill": TEXT, "stroke_width": stroke, "stroke_fill": SHADOW}
+    canvas.text((x0 + 2 * stroke, y0 + stroke), f"{index}  {face.scores[0]:.2f}", **style)
+    yaw, pitch, roll = face.pose[0]
+    canvas.text((x0, y1 + stroke), f"yaw {yaw:+.0f}  pitch {pitch:+.0f}  roll {roll:+.0f}", **style)

@@ -1,0 +1,1 @@
+"""Who is it: identity vectors, and how to compare them."""

@@ -1,0 +1,145 @@
+"""The base class of every network here: diffusers' saving, and loading that refuses what does not fit.
+
+`ModelMixin.from_pretrained` leaves a missing tensor uninitialised, skips an extra one, ignores a misspelt keyword
+and falls back to pickles. Each of these is a picture that is quietly wrong, so `StrictModel` raises instead.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+
+from studio.errors import MissingWeightsError, WeightsError
+
+CONFIG_NAME = "config.json"
+WEIGHTS_STEM = "diffusion_pytorch_model"
+SHOWN = 3  # names quoted in an error; a network of another shape would print hundreds
+
+
+class StrictModel(ModelMixin, ConfigMixin):
+    """A network with a config that is saved by `save_pretrained` and loaded only when every tensor fits."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        subfolder: str | None = None,
+        variant: str | None = None,
+        low_cpu_mem_usage: bool = True,
+        device_map: Any = None,
+        max_memory: dict[int | str, int | str] | None = None,
+        offload_folder: str | Path | None = None,
+        offload_state_dict: bool | None = None,
+        use_safetensors: bool | None = None,
+        use_flashpack: bool = False,
+        disable_mmap: bool = False,
+    ) -> Self:
+        """Load from a folder that `save_pretrained` wrote.
+
+        The keywords after `variant` are those that a diffusers pipeline passes to its components.
+
+        Args:
+            pretrained_model_name_or_path: folder with `config.json` and safetensors. Never a Hub id: a pipeline
+                downloads first.
+            dtype: floating point type to load as; float32 when not given, also for files stored in half precision.
+            torch_dtype: older name of `dtype`, the one that pipelines use.
+            subfolder: folder inside the folder.
+            variant: "fp16" reads `diffusion_pytorch_model.fp16.safetensors`.
+            low_cpu_mem_usage: build the network without filling it first.
+            device_map: as in diffusers.
+            max_memory: as in diffusers.
+            offload_folder: as in diffusers.
+            offload_state_dict: as in diffusers.
+            use_safetensors: True or None; nothing else is read.
+            use_flashpack: False; nothing else is read.
+            disable_mmap: read the file instead of mapping it.
+
+        Returns:
+            The network in eval mode.
+
+        Raises:
+            MissingWeightsError: the folder or a file in it is not there.
+            WeightsError: damaged file, unknown config entry, or a tensor that is missing, extra or of another shape.
+        """
+        if use_safetensors is False or use_flashpack:
+            raise WeightsError(f"{cls.__name__} reads safetensors only: leave use_safetensors and use_flashpack alone")
+        folder = Path(pretrained_model_name_or_path) / (subfolder or "")
+        check_files(cls, folder, variant)
+        try:
+            model, info = super().from_pretrained(
+                folder,
+                dtype=dtype or torch_dtype or torch.float32,
+                variant=variant,
+                low_cpu_mem_usage=low_cpu_mem_usage,
+                device_map=device_map,
+                max_memory=max_memory,
+                offload_folder=offload_folder,
+                offload_state_dict=offload_state_dict,
+                disable_mmap=disable_mmap,
+                use_safetensors=True,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # so that they are listed, and refused below with the others
+                output_loading_info=True,
+            )
+        except Exception as error:
+            # diffusers and safetensors raise half a dozen types here, some with texts of many lines.
+            reason = str(error).strip().split("\n")[0]
+            raise WeightsError(f"{folder} could not be loaded as {cls.__name__} ({reason}): fetch it again") from error
+        check_tensors(cls, folder, info)
+        return model
+
+
+def check_files(cls: type[StrictModel], folder: Path, variant: str | None) -> None:
+    """Raise unless `folder` holds a config that `cls` understands, and weights."""
+    if not folder.is_dir():
+        raise MissingWeightsError(f"{cls.__name__} loads from a folder, and {folder} is none: check the path")
+    name = f"{WEIGHTS_STEM}.{variant}.safetensors" if variant else f"{WEIGHTS_STEM}.safetensors"
+    index = f"{WEIGHTS_STEM}.safetensors.index{'.' + variant if variant else ''}.json"
+    wanted = [CONFIG_NAME] if (folder / index).is_file() else [CONFIG_NAME, name]
+    missing = [file for file in wanted if not (folder / file).is_file()]
+    if missing:
+        raise MissingWeightsError(
+            f"{folder} must hold {' and '.join(missing)} for {cls.__name__}: save it there or fetch it again"
+        )
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        entries = {key for key in config if not key.startswith("_")}
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{folder / CONFIG_NAME} must be a JSON object ({error}): fetch it again") from error
+    unknown = sorted(entries - set(inspect.signature(cls.__init__).parameters))
+    if unknown:
+        raise WeightsError(
+            f"{folder / CONFIG_NAME} holds entries that {cls.__name__} does not know ({', '.join(unknown)}): "
+            "it belongs to another network or a newer version"
+        )
+
+
+def check_tensors(cls: type[StrictModel], folder: Path, info: dict[str, list]) -> None:
+    """Raise when diffusers' loading info lists a tensor that is missing, extra or of another shape."""
+    mismatched = [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in info["mismatched_keys"]]
+    problems = {
+        "missing": sorted(info["missing_keys"]),
+        "unexpected": sorted(info["unexpected_keys"]),
+        "of another shape": sorted(mismatched),
+        "unreadable": [str(message).replace("\n", " ") for message in info["error_msgs"]],
+    }
+    found = [f"{len(names)} {kind} ({quote(names)})" for kind, names in problems.items() if names]
+    if found:
+        raise WeightsError(
+            f"every tensor in {folder} must fit {cls.__name__}, but there are {', '.join(found)}: use its own weights"
+        )
+
+
+def quote(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

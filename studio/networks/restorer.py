@@ -1,0 +1,134 @@
+"""The restorer: a damaged face to what the generator needs, and to what the pixels themselves still say.
+
+Feature inversion as in BDInvert (arXiv 2107.03182) and GFP-GAN (2101.04061): instead of one latent for the whole
+face, predict the generator's own 32 px map, so that the place of every feature comes from the photograph, and
+one latent for the layers above, which colour and texture it. Beside that *prior* the network predicts the
+*evidence*: the least-error estimate of the clean face, blurred wherever the photograph does not tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from studio.errors import InputError
+from studio.networks.loading import StrictModel
+
+START_BLOCK = 3  # the generator takes over after this many blocks, at 32 px
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, 3x3, SiLU, 3x3, sum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
+
+
+def stage(channels_in: int, channels_out: int, blocks: int) -> nn.Sequential:
+    """Halve the size, then residual blocks."""
+    down = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1)
+    return nn.Sequential(down, *(ResidualBlock(channels_out) for _ in range(blocks)))
+
+
+@dataclass
+class Restored:
+    """What `Restorer` returns.
+
+    Attributes:
+        features: (N,C,32,32) float32, the generator's map after block 3.
+        latent: (N,D) float32, for the slots from 7 on.
+        evidence: (N,3,S,S) float32 RGB, about [0,1], not clamped; S is the input size.
+    """
+
+    features: Tensor
+    latent: Tensor
+    evidence: Tensor
+
+
+class Restorer(StrictModel):
+    """Degraded aligned face -> generator features, latent and evidence.
+
+    Args:
+        size: side of the input; the feature map has size/8.
+        widths: channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size.
+        feature_channels: channels of the generator's map.
+        latent_dim: length of one latent.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        size: int = 256,
+        widths: tuple[int, ...] = (96, 192, 256, 256, 256),
+        feature_channels: int = 512,
+        latent_dim: int = 512,
+    ) -> None:
+        super().__init__()
+        c4, c8, c16, c32, c64 = widths
+        self.stem = nn.Sequential(
+            nn.PixelUnshuffle(4), nn.Conv2d(48, c4, 3, padding=1), ResidualBlock(c4), ResidualBlock(c4)
+        )
+        self.stage8 = stage(c4, c8, 2)
+        self.stage16 = stage(c8, c16, 1)
+        self.stage32 = stage(c16, c32, 1)
+        self.stage64 = stage(c32, c64, 0)
+        self.to_latent = nn.Sequential(
+            nn.SiLU(), nn.Conv2d(c64, 384, size // 64), nn.Flatten(), nn.SiLU(), nn.Linear(384, latent_dim)
+        )
+        self.context16 = nn.Conv2d(c16, c8, 1)
+        self.context32 = nn.Conv2d(c32, c8, 1)
+        self.fuse = nn.Sequential(ResidualBlock(c8), ResidualBlock(c8))
+        self.to_features = nn.Conv2d(c8, feature_channels, 1)
+        self.context8 = nn.Conv2d(c8, c4, 1)
+        self.refine = nn.Sequential(ResidualBlock(c4), ResidualBlock(c4))
+        self.to_residual = nn.Conv2d(c4, 48, 3, padding=1)
+        # The targets' statistics, so that the heads predict numbers of size one. Filled in before training.
+        self.register_buffer("features_mean", torch.zeros(1, feature_channels, 1, 1))
+        self.register_buffer("features_std", torch.ones(1, feature_channels, 1, 1))
+        self.register_buffer("latent_mean", torch.zeros(1, latent_dim))
+        self.register_buffer("latent_std", torch.ones(1, latent_dim))
+
+    def normalised(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The heads as trained: features and latent in units of their statistics, evidence as the change to x."""
+        h4 = self.stem(x - 0.5)  # (N, c4, S/4, S/4)
+        h8 = self.stage8(h4)
+        h16 = self.stage16(h8)
+        h32 = self.stage32(h16)
+        latent = self.to_latent(self.stage64(h32))
+        context = F.interpolate(self.context32(h32), scale_factor=2.0) + self.context16(h16)
+        h8 = self.fuse(h8 + F.interpolate(context, scale_factor=2.0))
+        h4 = self.refine(h4 + F.interpolate(self.context8(h8), scale_factor=2.0))
+        change = F.pixel_shuffle(self.to_residual(h4), 4)
+        return self.to_features(h8), latent, change
+
+    def forward(self, x: Tensor) -> Restored:
+        """Restore a batch of aligned faces.
+
+        Args:
+            x: (N,3,size,size) RGB in [0,1], FFHQ-aligned, of the network's dtype.
+
+        Returns:
+            `Restored`, all float32.
+
+        Raises:
+            InputError: another shape.
+        """
+        size = self.config.size
+        if x.ndim != 4 or x.shape[1:] != (3, size, size):
+            raise InputError(f"faces must be (N,3,{size},{size}), got {tuple(x.shape)}: align and resize them first")
+        features, latent, change = self.normalised(x)
+        return Restored(
+            features.float() * self.features_std.float() + self.features_mean.float(),
+            latent.float() * self.latent_std.float() + self.latent_mean.float(),
+            x.float() + change.float(),
+        )

@@ -1,0 +1,258 @@
+"""The training loop of the restorer: one for CPU and CUDA, resumable to the step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from studio.degradations import degrade
+from studio.evidence import luma
+from studio.networks.generator import Generator
+from studio.networks.identity import IdentityNet
+from studio.networks.restorer import START_BLOCK, Restorer
+from studio.training import checkpoints
+from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, expand_latents
+from studio.training.losses import evidence_loss, feature_loss, identity_loss
+from studio.training.presets import Preset
+
+SAVE_SECONDS = 180
+LOG_STEPS = 50
+
+
+@dataclass
+class Batch:
+    """One step's data: damaged and clean faces, synthetic ones first, and the synthetic ones' latents."""
+
+    damaged: Tensor  # (N,3,S,S) float32 [0,1]
+    clean: Tensor  # (N,3,S,S) float32 [0,1]
+    latents: Tensor  # (M,2,512), M <= N
+
+
+@dataclass
+class Trainer:
+    """Everything a training holds, and its loop in `run`.
+
+    Args:
+        preset: what to train.
+        restorer: float32, on `device`; changed in place.
+        generator: frozen; run in bfloat16.
+        identity: frozen identity network.
+        synthetic: cached generated faces.
+        real: (R,3,S,S) uint8 or None.
+        folder: where checkpoints, samples and the log go.
+        device: "cpu" or "cuda".
+        report: receives one line of text at a time.
+    """
+
+    preset: Preset
+    restorer: Restorer
+    generator: Generator
+    identity: IdentityNet
+    synthetic: SyntheticFaces
+    real: Tensor | None
+    folder: Path
+    device: str = "cpu"
+    report: Callable[[str], None] = print
+    step: int = 0
+    seconds: float = 0.0
+    average: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.restorer.to(self.device, memory_format=torch.channels_last).train()
+        self.generator.to(self.device, torch.bfloat16).eval().requires_grad_(False)
+        self.identity.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.restorer.parameters(), lr=self.preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        )
+        self.average = {name: value.detach().clone() for name, value in self.restorer.state_dict().items()}
+
+    @property
+    def images(self) -> int:
+        """Faces seen so far."""
+        return self.step * self.preset.batch
+
+    # ---- data
+
+    def load_batch(self, step: int) -> Batch:
+        """Batch number `step`, a function of the preset's seed, the step and the data alone."""
+        rng = torch.Generator().manual_seed(self.preset.seed * 1_000_003 + step)
+        real_count = round(self.preset.batch * self.preset.real_share) if self.real is not None else 0
+        clean, latents = self.synthetic.batch(
+            torch.randint(len(self.synthetic), (self.preset.batch - real_count,), generator=rng)
+        )
+        if real_count:
+            chosen = torch.randint(len(self.real), (real_count,), generator=rng)
+            faces = self.real[chosen].float() / 255
+            flip = torch.rand(real_count, 1, 1, 1, generator=rng) < 0.5
+            clean = torch.cat([clean, torch.where(flip, faces.flip(3), faces)])
+        damaged, drawn = degrade(clean, self.preset.recipe, rng)
+        # A monochrome photo is restored by its luma alone, so that is what the network is shown and asked for.
+        grey = torch.tensor([parameters["tone"] != "colour" for parameters in drawn])[:, None, None, None]
+        damaged, clean = (torch.where(grey, luma(x).expand_as(x), x) for x in (damaged, clean))
+        return Batch(damaged, clean, latents)
+
+    @torch.no_grad()
+    def targets(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised (features, latent) that the generator itself has for these latents."""
+        w = expand_latents(latents).to(self.device)
+        features = self.generator.features(w[:, : self.generator.num_slots].bfloat16(), START_BLOCK).float()
+        net = self.restorer
+        return (features - net.features_mean) / net.features_std, (w[:, STRUCTURE_SLOTS] - net.latent_mean) / net.latent_std
+
+    @torch.no_grad()
+    def measure_targets(self, count: int = 512) -> None:
+        """Fill the restorer's normalisation buffers from the first cached faces."""
+        latents = self.synthetic.latents[:count]
+        w = expand_latents(latents).to(self.device)
+        features = torch.cat([self.generator.features(part.bfloat16(), START_BLOCK).float() for part in w.split(16)])
+        net = self.restorer
+        net.features_mean.copy_(features.mean((0, 2, 3), keepdim=True))
+        net.features_std.copy_(features.std((0, 2, 3), keepdim=True) + 1e-4)
+        net.latent_mean.copy_(self.synthetic.latents[:, 1].mean(0, keepdim=True))
+        net.latent_std.copy_(self.synthetic.latents[:, 1].std(0, keepdim=True) + 1e-4)
+        for name in ("features_mean", "features_std", "latent_mean", "latent_std"):
+            self.average[name] = getattr(net, name).clone()
+
+    # ---- one step
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted losses of one batch by name; their sum is minimised."""
+        preset, count = self.preset, len(batch.latents)
+        damaged = batch.damaged.to(self.device).contiguous(memory_format=torch.channels_last)
+        clean = batch.clean.to(self.device)
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            features, latent, change = self.restorer.normalised(damaged)
+        evidence = damaged + change.float()
+        true_features, true_latent = self.targets(batch.latents)
+        found = {
+            "features": preset.features_weight * feature_loss(features[:count].float(), true_features),
+            "latent": preset.latent_weight * (latent[:count].float() - true_latent).square().mean(),
+            "evidence": preset.evidence_weight * evidence_loss(evidence, clean),
+        }
+        if preset.identity_weight and self.images >= preset.identity_from:
+            with torch.autocast(self.device, dtype=torch.bfloat16):
+                found["identity"] = preset.identity_weight * identity_loss(self.identity, evidence, clean)
+        return found
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to 2 % over the preset's images."""
+        preset = self.preset
+        warm = min(1.0, (self.step + 1) / preset.warmup)
+        done = min(1.0, self.images / preset.images)
+        return preset.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One optimisation step; returns the losses."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        found = self.losses(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        sum(found.values()).backward()
+        torch.nn.utils.clip_grad_norm_(self.restorer.parameters(), 1.0)
+        self.optimizer.step()
+        with torch.no_grad():
+            decay = min(self.preset.ema, (1 + self.step) / (10 + self.step))
+            now = self.restorer.state_dict()
+            torch._foreach_lerp_([self.average[name] for name in now], list(now.values()), 1 - decay)
+        self.step += 1
+        return {name: value.item() for name, value in found.items()}
+
+    # ---- the loop
+
+    def run(self, minutes: float | None = None) -> None:
+        """Train until the preset's images are seen or the minutes are over; saves every few minutes and at the end."""
+        start = saved = time.monotonic()
+        spent_before = self.seconds
+        sums: dict[str, list[float]] = {}
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self.load_batch, self.step)
+            while self.images < self.preset.images:
+                batch = ahead.result()
+                ahead = pool.submit(self.load_batch, self.step + 1)
+                for name, value in self.update(batch).items():
+                    sums.setdefault(name, []).append(value)
+                now = time.monotonic()
+                self.seconds = spent_before + now - start
+                if self.step % LOG_STEPS == 0:
+                    self.log(sums)
+                    sums = {}
+                if now - saved > SAVE_SECONDS:
+                    self.save()
+                    saved = now
+                if minutes is not None and now - start > minutes * 60:
+                    break
+        self.save()
+
+    def log(self, sums: dict[str, list[float]]) -> None:
+        """One line: images, losses, rate."""
+        parts = [f"{name} {np.mean(values):.4f}" for name, values in sums.items()]
+        line = f"{self.images} images  {'  '.join(parts)}  lr {self.learning_rate():.1e}  {self.images / self.seconds:.1f} img/s"
+        self.report(line)
+        with (self.folder / "log.txt").open("a") as file:
+            file.write(line + "\n")
+
+    # ---- files
+
+    def save(self) -> None:
+        """Checkpoint (exact resume), averaged weights as a `Restorer` folder, and a sample sheet."""
+        tensors = {f"net.{name}": value for name, value in self.restorer.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        state = {"step": self.step, "seconds": self.seconds, "preset": self.preset.name}
+        checkpoints.save(self.folder / "checkpoint", tensors, state)
+        self.averaged().save_pretrained(self.folder / "restorer")
+        self.sheet()
+
+    def resume(self) -> None:
+        """Continue from `folder/checkpoint`.
+
+        Raises:
+            WeightsError: no checkpoint there.
+        """
+        tensors, state = checkpoints.load(self.folder / "checkpoint")
+        self.step, self.seconds = state["step"], state["seconds"]
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+        self.restorer.load_state_dict(under("net."))
+        self.average = {name: value.to(self.device) for name, value in under("average.").items()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in under("optimizer.").items():
+            number, key = name.split(".", 1)
+            moments.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict(
+            {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+
+    def averaged(self) -> Restorer:
+        """The averaged weights as a network of their own, on the CPU."""
+        net = Restorer.from_config(self.restorer.config)
+        net.load_state_dict({name: value.float().cpu() for name, value in self.average.items()})
+        return net.eval()
+
+    @torch.no_grad()
+    def sheet(self, count: int = 6) -> None:
+        """Rows of damaged, evidence, prior, clean for a fixed batch, as `samples/<images>.png`."""
+        batch = self.load_batch(-1)
+        rows = slice(len(batch.clean) - count if len(batch.clean) > count else 0, None)
+        damaged, clean = batch.damaged[rows], batch.clean[rows]
+        restored = self.averaged()(damaged)
+        w = restored.latent.to(self.device, torch.bfloat16)
+        prior = self.generator.decode(restored.features.to(self.device, torch.bfloat16), w, START_BLOCK)
+        prior = torch.nn.functional.interpolate(prior.float().cpu() / 2 + 0.5, size=damaged.shape[2:], mode="area")
+        grid = torch.cat([torch.cat(list(x), 1) for x in (damaged, restored.evidence, prior, clean)], 2)
+        pixels = (grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        (self.folder / "samples").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(self.folder / "samples" / f"{self.images:07d}.png")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from studio.errors import InputError
+from studio.faces.faces import Faces
+from studio.faces.select import select
+from tests.faces.synthetic import faces_of, head
+
+
+@pytest.fixture
+def three():
+    return faces_of(head(height=40), head(height=90), head(height=60))
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("all", [0, 1, 2]),
+        ("largest", [1]),
+        (2, [2]),
+        (np.int64(2), [2]),
+        ([2, 0], [2, 0]),
+        ((1,), [1]),
+        (np.array([0, 1]), [0, 1]),
+        ([], []),
+    ],
+)
+def test_choices(three, choice, expected):
+    assert select(three, choice) == expected
+
+
+def test_words_on_no_faces():
+    assert select(Faces.empty(), "all") == select(Faces.empty(), "largest") == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ("biggest", "largest"),
+        (3, "0 to 2"),
+        (-1, "in range"),
+        ([0, 3], "0 to 2"),
+        ([1, 1], "once"),
+        (1.0, "integer"),
+        (True, "integer"),
+        (None, "integer"),
+        (["all"], "integer"),
+        ([[0]], "integer"),
+        (np.array([True, False, True]), "integer"),
+    ],
+)
+def test_refusals(three, choice, message):
+    with pytest.raises(InputError, match=message):
+        select(three, choice)
+
+
+def test_an_index_on_no_faces_says_so():
+    with pytest.raises(InputError, match="no face was found"):
+        select(Faces.empty(), 0)

@@ -1,0 +1,142 @@
+"""Strict loading: round trips work, anything that does not fit is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from studio.errors import MissingWeightsError, WeightsError
+from studio.networks.loading import StrictModel
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+class Tiny(StrictModel):
+    """One linear layer and one buffer."""
+
+    @register_to_config
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.register_buffer("mean", torch.zeros(width))
+
+
+class TinyPipeline(DiffusionPipeline):
+    """A pipeline with one component."""
+
+    def __init__(self, net: Tiny) -> None:
+        super().__init__()
+        self.register_modules(net=net)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    Tiny(4).save_pretrained(tmp_path / "net")
+    return tmp_path / "net"
+
+
+def edit(folder, change):
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def refuse(folder, kind=WeightsError, **keywords):
+    with pytest.raises(kind) as caught:
+        Tiny.from_pretrained(folder, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("low_cpu_mem_usage", [True, False])
+def test_round_trip(folder, low_cpu_mem_usage):
+    net = Tiny.from_pretrained(folder, low_cpu_mem_usage=low_cpu_mem_usage)
+    torch.manual_seed(0)
+    reference = Tiny(4).state_dict()
+    assert net.config.width == 4
+    assert not net.training
+    assert all(torch.equal(value, reference[name]) for name, value in net.state_dict().items())
+
+
+def test_half_precision_files_load_as_float32(tmp_path):
+    Tiny(4).half().save_pretrained(tmp_path)
+    assert Tiny.from_pretrained(tmp_path).linear.weight.dtype == torch.float32
+    assert Tiny.from_pretrained(tmp_path, dtype=torch.bfloat16).mean.dtype == torch.bfloat16
+
+
+def test_variant_and_subfolder(tmp_path):
+    Tiny(4).save_pretrained(tmp_path / "net", variant="fp16")
+    assert Tiny.from_pretrained(tmp_path, subfolder="net", variant="fp16").config.width == 4
+    assert WEIGHTS in refuse(tmp_path / "net", MissingWeightsError)
+
+
+def test_missing_tensor(folder):
+    edit(folder, lambda tensors: tensors.pop("mean"))
+    assert "1 missing (mean)" in refuse(folder)
+
+
+def test_unexpected_tensor(folder):
+    edit(folder, lambda tensors: tensors.update(other=torch.zeros(2)))
+    assert "1 unexpected (other)" in refuse(folder)
+
+
+@pytest.mark.parametrize("low_cpu_mem_usage", [True, False])
+def test_tensor_of_another_shape(folder, low_cpu_mem_usage):
+    edit(folder, lambda tensors: tensors.update(mean=torch.zeros(9)))
+    assert "mean" in refuse(folder, low_cpu_mem_usage=low_cpu_mem_usage)
+
+
+def test_unknown_config_entry(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "depth": 2}))
+    assert "depth" in refuse(folder)
+
+
+def test_damaged_files(folder):
+    (folder / WEIGHTS).write_bytes(b"no safetensors")
+    refuse(folder)
+    (folder / "config.json").write_text("{")
+    refuse(folder)
+
+
+def test_missing_files(tmp_path):
+    refuse(tmp_path / "nowhere", MissingWeightsError)
+    assert "config.json and diffusion_pytorch_model.safetensors" in refuse(tmp_path, MissingWeightsError)
+
+
+def test_pickles_are_never_read(folder):
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    torch.save(tensors, folder / "diffusion_pytorch_model.bin")
+    refuse(folder, MissingWeightsError)
+    refuse(folder, use_safetensors=False)
+
+
+def test_misspelt_keyword(folder):
+    with pytest.raises(TypeError, match="dytpe"):
+        Tiny.from_pretrained(folder, dytpe=torch.float16)
+
+
+def test_component_of_a_pipeline(tmp_path, monkeypatch):
+    # diffusers looks a component up by the module that its class names, and wants its own base classes there too.
+    library = ModuleType("library")
+    library.Tiny, library.ModelMixin, library.SchedulerMixin = Tiny, ModelMixin, SchedulerMixin
+    monkeypatch.setitem(sys.modules, "library", library)
+    monkeypatch.setattr(Tiny, "__module__", "library")
+    net = Tiny(4)
+    TinyPipeline(net).save_pretrained(tmp_path)
+    loaded = TinyPipeline.from_pretrained(tmp_path)
+    assert torch.equal(loaded.net.linear.weight, net.linear.weight)
+    assert TinyPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16).net.mean.dtype == torch.bfloat16
+    edit(tmp_path / "net", lambda tensors: tensors.pop("mean"))
+    with pytest.raises(WeightsError, match="mean"):
+        TinyPipeline.from_pretrained(tmp_path)

@@ -1,0 +1,159 @@
+"""Finding faces, on the real weights and on real photographs."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from studio import find
+from studio.errors import InputError
+from studio.find import FaceFinder
+from studio.images import load
+from studio.networks.detector import FaceDetector
+from studio.networks.mesh import FaceMesh
+
+
+@pytest.fixture(scope="module")
+def finder():
+    return FaceFinder.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def portraits(photos):
+    return [load(file).pixels for file in sorted((photos / "portraits").iterdir())[::18]]
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 80), (600, 480), (568, 1328), (2000, 3000), (4000, 500)])
+def test_views_cover_the_photo(height, width):
+    levels = find.views(height, width)
+    assert levels[0][0] == max(height, width) and len(levels[0][1]) == 1
+    for side, corners in levels:
+        for axis, length in ((0, width), (1, height)):
+            starts = sorted(set(corners[:, axis].tolist()))
+            assert starts[0] <= 0 and starts[-1] + side >= length - 1e-3
+            assert all(b - a <= (1 - find.TILE_OVERLAP) * side + 1e-3 for a, b in pairwise(starts))
+    sides = [side for side, _ in levels]
+    assert sides == sorted(sides, reverse=True)
+
+
+def test_cut_keeps_positions():
+    image = torch.zeros(3, 120, 200)
+    image[:, 60:80, 150:170] = 1
+    squares = find.cut(image, 100.0, torch.tensor([[100.0, 20.0], [120.0, 40.0]]), 50)
+    assert squares.shape == (2, 3, 50, 50)
+    for square, (x, y) in zip(squares, [(60, 50), (40, 30)], strict=True):
+        weight = square[0] / square[0].sum()
+        centre = torch.arange(50) + 0.5
+        assert (weight.sum(0) @ centre).item() == pytest.approx(x / 2, abs=0.1)
+        assert (weight.sum(1) @ centre).item() == pytest.approx(y / 2, abs=0.1)
+
+
+def test_square_maps_the_middle_and_turns_with_the_eyes():
+    affine = find.square(torch.tensor([[50.0, 60.0]]), torch.tensor([192.0]), torch.tensor([math.pi / 2]))
+    middle = affine[0, :, :2] @ torch.tensor([96.0, 96.0]) + affine[0, :, 2]
+    torch.testing.assert_close(middle, torch.tensor([50.0, 60.0]))
+    # The crop's x axis is the eye line, which here points down the photo.
+    torch.testing.assert_close(affine[0, :, 0], torch.tensor([0.0, 1.0]), atol=1e-6, rtol=0)
+
+
+def test_refuses():
+    finder = FaceFinder(FaceDetector("full_range"), FaceDetector("back"), FaceMesh())
+    with pytest.raises(InputError, match=r"\(3,H,W\)"):
+        finder(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(InputError, match="min_score"):
+        finder(torch.zeros(3, 8, 8), min_score=2)
+    with pytest.raises(InputError, match="swap"):
+        FaceFinder(FaceDetector("back"), FaceDetector("full_range"), FaceMesh())
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("shape", [(3, 60, 90), (3, 1, 1)])
+def test_nothing_in_an_empty_photo(finder, shape):
+    assert len(finder(torch.full(shape, 0.5))) == 0
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+def test_group_of_29(finder, photos):
+    image = load(photos / "old" / "group_solvay_1927.png").pixels
+    faces = finder(image)
+    assert len(faces) == 29
+    areas = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(1)
+    assert (areas[:-1] >= areas[1:]).all()
+    assert (abs(faces.widths - 42) < 12).all()
+    assert (faces.mesh_scores > 0.9).all()
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+def test_one_face_in_each_portrait(finder, portraits):
+    for image in portraits:
+        faces = finder(image)
+        assert len(faces) == 1
+        assert abs(faces.pose[0]).max() < 45
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+def test_old_photographs(finder, photos):
+    files = [file for file in sorted((photos / "old").iterdir()) if "group" not in file.name][2::9]
+    assert [len(finder(load(file).pixels)) for file in files] == [1] * len(files)
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+@pytest.mark.parametrize("corner", [(100, 200), (2800, 1700)])
+def test_small_face_in_a_large_photo(finder, portraits, corner):
+    face = finder(portraits[0])
+    scale = 40 / float(face.widths[0])
+    small = F.interpolate(portraits[0][None], scale_factor=scale, mode="bilinear", antialias=True)[0]
+    canvas = torch.rand(1, 3, 25, 38, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+    canvas = F.interpolate(canvas, (2000, 3000), mode="bilinear")[0]
+    x, y = corner
+    canvas[:, y : y + small.shape[1], x : x + small.shape[2]] = small
+    found = finder(canvas)
+    assert len(found) == 1
+    expected = face.boxes[0] * scale + [x, y, x, y]
+    assert abs(found.boxes[0] - expected).max() < 3
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+def test_mesh_follows_a_mirrored_and_a_turned_photo(finder, portraits):
+    image = portraits[1]
+    faces = finder(image)
+    width = image.shape[-1]
+    mirrored = finder(image.flip(-1))
+    assert abs(width - mirrored.boxes[0, [2, 0]] - faces.boxes[0, [0, 2]]).max() < 0.06 * faces.widths[0]
+    assert mirrored.pose[0, 0] == pytest.approx(-faces.pose[0, 0], abs=6)
+    turned = torch.tensor([[0.9397, -0.342, 0.0], [0.342, 0.9397, 0.0]])  # by 20 degrees
+    grid = F.affine_grid(turned[None], [1, 3, width, width], align_corners=False)
+    top = image[None, :, : image.shape[-1]]
+    rolled = finder(F.grid_sample(top, grid, padding_mode="border", align_corners=False)[0])
+    straight = finder(top[0])
+    assert abs(abs(rolled.pose[0, 2] - straight.pose[0, 2]) - 20) < 3
+    assert rolled.mesh_scores[0] > 0.9
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+def test_looks_again_at_a_halftone(finder, photos):
+    image = load(photos / "old" / "raw_010425_YOAKUM.jpg").pixels  # printed in green and violet dots
+    assert len(finder.look(image, find.MIN_SCORE, find.MIN_PRESENCE)) == 0
+    faces = finder(image)
+    assert len(faces) == 1
+    x, y = (faces.boxes[0, :2] + faces.boxes[0, 2:]) / 2
+    assert 260 < x < 380 and 220 < y < 330
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+def test_min_score_is_obeyed(finder, photos):
+    image = load(photos / "old" / "group_solvay_1927.png").pixels
+    faces = finder(image, min_score=0.85)
+    assert 0 < len(faces) < 29
+    assert (faces.scores >= 0.85).all()

@@ -1,0 +1,1 @@
+"""Weight files trained here and the manifest of all others: data only, read by `studio.weights`."""
