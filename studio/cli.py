@@ -70,7 +70,9 @@ def restore(
     scale: Annotated[int, typer.Option(help="1, 2 or 4: size of the result.")] = 1,
     guard: Annotated[float, typer.Option(help="Largest identity distance to the input; 0 switches it off.")] = 0.6,
     colorize: Annotated[bool, typer.Option(help="Give monochrome photos the prior's colours.")] = False,
-    format: Annotated[str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif; default: as the input.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif; default: as the input.")
+    ] = None,
     quality: Annotated[int, typer.Option(help="Of JPEG, WebP and AVIF.", min=1, max=100)] = 95,
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
     sheets: Annotated[bool, typer.Option(help="Write before/after sheets to OUTPUT/sheets.")] = False,
@@ -226,7 +228,9 @@ def weights_path(name: Annotated[str, typer.Argument(help="See `studio weights l
 @bench_app.command("restore")
 def bench_restore(
     photos: PhotosOption,
-    recipe: Annotated[list[str] | None, typer.Option(help="Degradation recipes; default gfpgan, codeformer_large.")] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Degradation recipes; default gfpgan, codeformer_large.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
     limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
     fidelity: Annotated[list[float] | None, typer.Option(help="One or more; default 0.5.")] = None,

@@ -36,6 +36,7 @@ def pyramid(x: Tensor, bands: int = BANDS) -> list[Tensor]:
 
     Args:
         x: (N,C,S,S), S divisible by 2^bands.
+        bands: how many octaves.
     """
     levels = []
     for _ in range(bands):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.restore import CROP, RestorePipeline
+from pipelines.restore import RestorePipeline
 from studio import images, sheets
 from studio.benchmarks.provenance import provenance
 from studio.degradations import degrade
@@ -58,14 +58,15 @@ def run(
     rows: list[list[Tensor]] = []
     for recipe in recipes:
         damaged = torch.cat(
-            [degrade(clean[i : i + 1], recipe, torch.Generator().manual_seed(seed * 10_007 + i))[0] for i in range(len(clean))]
+            [
+                degrade(clean[i : i + 1], recipe, torch.Generator().manual_seed(seed * 10_007 + i))[0]
+                for i in range(len(clean))
+            ]
         )
         report[recipe] = {"input": measure(pipeline, clean, damaged, faces)}
         shown = [clean[:SHEET_ROWS], damaged[:SHEET_ROWS]]
         for fidelity in fidelities:
-            restored = torch.cat(
-                [pipeline.restore_crops(crop[None], fidelity, tone_curve(crop)) for crop in damaged]
-            )
+            restored = torch.cat([pipeline.restore_crops(crop[None], fidelity, tone_curve(crop)) for crop in damaged])
             report[recipe][f"fidelity {fidelity:g}"] = measure(pipeline, clean, restored, faces)
             shown.append(restored[:SHEET_ROWS])
             say(f"{recipe} fidelity {fidelity:g}: {line(report[recipe], f'fidelity {fidelity:g}')}")
@@ -113,7 +114,9 @@ def measure(pipeline: RestorePipeline, clean: Tensor, crops: Tensor, faces: Face
     still = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (len(crops), 1, 1))
     found = [find_in_crop(pipeline, crop) for crop in crops]
     seen = [i for i, face in enumerate(found) if face is not None]
-    errors = landmark_error(np.concatenate([found[i].mesh for i in seen]), faces.mesh[seen]) if seen else np.array([np.nan])
+    errors = (
+        landmark_error(np.concatenate([found[i].mesh for i in seen]), faces.mesh[seen]) if seen else np.array([np.nan])
+    )
     return {
         "psnr": mean(psnr(crops, clean)),
         "ssim": mean(ssim(crops, clean)),
@@ -166,9 +169,11 @@ def run_old(photos: Path, fidelity: float, limit: int, model: str, say: Callable
         total += len(done)
         again += sum(is_found(faces.boxes[i], after.boxes) for i in done)
         distances += [report.identity_distance for report in output.reports[0] if report.restored]
-        pair = [sharpness(luma(pipeline.crop(x, faces[done])[0]).expand(-1, 3, -1, -1)) for x in (photo, output.photos[0])]
+        pair = [
+            sharpness(luma(pipeline.crop(x, faces[done])[0]).expand(-1, 3, -1, -1)) for x in (photo, output.photos[0])
+        ]
         gains += (pair[1] / pair[0].clamp_min(1e-6)).tolist()
-        say(f"{path.name}: {len(done)} faces, identity {np.mean(distances[-len(done):]):.2f}")
+        say(f"{path.name}: {len(done)} faces, identity {np.mean(distances[-len(done) :]):.2f}")
     return {
         "benchmark": "old",
         "set": photos.name,

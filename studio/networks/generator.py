@@ -32,6 +32,7 @@ class Mapping(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(depth))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Noise (N,512) to latents (N,512)."""
         w = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
         for layer in self.layers:
             w = F.leaky_relu(layer(w), SLOPE) * math.sqrt(2)
@@ -47,6 +48,7 @@ class Modulation(nn.Module):
         self.scale = scale
 
     def forward(self, w: Tensor) -> Tensor:
+        """Latent (N,512) to factors (N,C)."""
         return self.scale * self.linear(w)
 
 
@@ -61,6 +63,7 @@ class FirstConv(nn.Module):
         self.register_buffer("noise", torch.zeros(1, 1, size, size))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map (N,C,4,4) and latent (N,512) to a map of the same shape."""
         x = x * self.modulation(w)[:, :, None, None]
         return F.leaky_relu_(F.conv2d(x, self.weight, self.bias, padding=1).add_(self.noise), SLOPE)
 
@@ -77,6 +80,7 @@ class StyledConv(nn.Module):
         self.register_buffer("noise", torch.zeros(1, 1, size, size))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map (N,C,H,W) and latent (N,512) to (N,C_out,H,W)."""
         factor = self.modulation(w)  # (N, C)
         if len(x) == 1:
             # One face: the factor goes into the small kernel instead of over the whole map.
@@ -98,6 +102,7 @@ class Block(nn.Module):
         self.conv2 = StyledConv(style_dim, channels_out, channels_out, size)
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+        """Map (N,C,H,W) and its two latents to (N,C_out,2H,2W)."""
         x = inverse_haar(x, self.up(w1))
         return self.conv2(self.conv1(x, w1), w2)
 

@@ -31,6 +31,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (N,C,H,W) to a map of the same shape."""
         return x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
 
 

@@ -1,0 +1,1 @@
+"""Training: nothing in pipelines or the app imports it."""

@@ -125,7 +125,7 @@ def load_real_faces(folder: Path, exclude: frozenset[str] = frozenset()) -> Tens
 def held_out(photos: Path) -> frozenset[str]:
     """Names of `aligned_clean` faces that no training may see.
 
-    Every face of a person in `portraits` (the same source pictures), and about an eighth of the rest, chosen by the name.
+    Every face of a person in `portraits` (the same source pictures), and about an eighth of the rest, by the name.
     """
     people = {path.name.split("_")[0] for path in (photos / "portraits").iterdir()}
     stems = {path.stem for path in (photos / "aligned_clean").iterdir()}

@@ -1,6 +1,6 @@
 """The example photographs: generated people, damaged by our own recipes. Nobody in them exists.
 
-    python -m studio.training.examples examples
+python -m studio.training.examples examples
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def make(example: Example, generator: Generator) -> Tensor:
     """The picture as (3,H,W) in [0,1]; the damage is drawn over the whole row, so that one tone rules it."""
     z = torch.cat([torch.randn(1, 512, generator=torch.Generator().manual_seed(seed)) for seed in example.people])
     people = images.resize(generator(generator.latents(z, TRUNCATION)) / 2 + 0.5, 512, 512).clamp(0, 1)
-    damaged = [degrade(face[None], example.recipe, torch.Generator().manual_seed(example.seed))[0][0] for face in people]
+    damaged = [
+        degrade(face[None], example.recipe, torch.Generator().manual_seed(example.seed))[0][0] for face in people
+    ]
     row = torch.cat(damaged, 2)
     return images.resize(row, example.side, example.side * len(damaged)).clamp(0, 1)
 

@@ -107,7 +107,9 @@ class Trainer:
         w = expand_latents(latents).to(self.device)
         features = self.generator.features(w[:, : self.generator.num_slots].bfloat16(), START_BLOCK).float()
         net = self.restorer
-        return (features - net.features_mean) / net.features_std, (w[:, STRUCTURE_SLOTS] - net.latent_mean) / net.latent_std
+        return (features - net.features_mean) / net.features_std, (
+            w[:, STRUCTURE_SLOTS] - net.latent_mean
+        ) / net.latent_std
 
     @torch.no_grad()
     def measure_targets(self, count: int = 512) -> None:
@@ -196,7 +198,8 @@ class Trainer:
     def log(self, sums: dict[str, list[float]]) -> None:
         """One line: images, losses, rate."""
         parts = [f"{name} {np.mean(values):.4f}" for name, values in sums.items()]
-        line = f"{self.images} images  {'  '.join(parts)}  lr {self.learning_rate():.1e}  {self.images / self.seconds:.1f} img/s"
+        speed = f"lr {self.learning_rate():.1e}  {self.images / self.seconds:.1f} img/s"
+        line = f"{self.images} images  {'  '.join(parts)}  {speed}"
         self.report(line)
         with (self.folder / "log.txt").open("a") as file:
             file.write(line + "\n")
@@ -232,9 +235,7 @@ class Trainer:
         for name, value in under("optimizer.").items():
             number, key = name.split(".", 1)
             moments.setdefault(int(number), {})[key] = value
-        self.optimizer.load_state_dict(
-            {"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
     def averaged(self) -> Restorer:
         """The averaged weights as a network of their own, on the CPU."""

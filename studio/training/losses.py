@@ -29,7 +29,7 @@ def evidence_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 def chips(faces: Tensor) -> Tensor:
     """Constant identity chips of FFHQ-aligned faces, (N,3,S,S) -> (N,3,150,150)."""
-    n, _, side, _ = faces.shape
+    side = faces.shape[2]
     x0, y0 = (round(origin * side) for origin in CHIP_ORIGIN)
     cut = round(CHIP_SCALE * side)
     return F.interpolate(faces[:, :, y0 : y0 + cut, x0 : x0 + cut], size=(150, 150), mode="bilinear", antialias=True)

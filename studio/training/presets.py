@@ -40,7 +40,7 @@ class Preset:
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("restore", images=40_000),
+        Preset("restore", images=32_000),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )
 }

@@ -88,9 +88,12 @@ def train(
     Args:
         preset: name in `PRESETS`.
         folder: of the training; must be new or empty unless `resume`.
-        cache, photos, device, report: see `make_trainer`.
+        cache: see `make_trainer`.
+        photos: see `make_trainer`.
         minutes: stop after these; None trains to the preset's end.
         resume: continue the checkpoint in `folder`.
+        device: see `make_trainer`.
+        report: see `make_trainer`.
     """
     chosen = find_preset(preset)
     if not resume and (folder / "checkpoint").exists():

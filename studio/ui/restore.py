@@ -77,10 +77,11 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
                 label="Your photo", alt_text="Your photo", interactive=False, visible=False, buttons=[], height=220
             )
             examples(upload)
-            settings = options()
             with gr.Row():
                 start = gr.Button("Restore", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
+            with gr.Accordion("Options", open=False):  # closed: on a phone the result would be far below them
+                settings = options()
         with gr.Column(scale=3, min_width=320):
             shown = outputs()
     runner = Runner(pipeline)
@@ -94,6 +95,18 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
         "the PNG pair of the slider, the table of faces and the strip of faces.",
         concurrency_limit=1,
         concurrency_id="pipelines",
+        scroll_to_output=True,
+        show_progress_on=shown[3],
+    )
+    file, report, *_ = shown
+    # Not among the outputs of `run`, where a script would get this change of the button instead of a path.
+    report.change(
+        lambda found: gr.DownloadButton(interactive=bool(found and found["output"])),
+        report,
+        file,
+        api_visibility="private",
+        show_progress="hidden",
+        queue=False,
     )
     stop.click(runner.stop, cancels=[running], queue=False, api_visibility="private")
 
@@ -131,12 +144,26 @@ def outputs() -> list[gr.components.Component]:
     slider = gr.ImageSlider(
         label="Before and after", format="png", max_height=640, interactive=False, buttons=["fullscreen"]
     )
-    file = gr.DownloadButton("Download the restored photo (PNG, full quality)", interactive=False)
+    file = gr.DownloadButton("Download PNG in full quality", interactive=False)
     strip = gr.Gallery(
-        label="Faces, before and after", format="png", columns=2, object_fit="contain", buttons=[], interactive=False
+        label="Faces, before and after",
+        format="png",
+        columns=2,
+        height="auto",
+        object_fit="contain",
+        buttons=[],
+        interactive=False,
+        elem_classes="pairs",
     )
     table = gr.Dataframe(
-        headers=COLUMNS, label="Faces", type="array", wrap=True, interactive=False, buttons=[], row_count=0
+        headers=COLUMNS,
+        column_widths=["70px", "90px", "90px", "70px", "80px", "240px"],
+        label="Faces",
+        type="array",
+        wrap=True,
+        interactive=False,
+        buttons=[],
+        row_count=0,
     )
     with gr.Accordion("Report (JSON)", open=False):
         report = gr.JSON(label="Report")
@@ -164,9 +191,9 @@ def line(text: str) -> str:
 def values(result: Result | None = None, message: str = "") -> list[Any]:
     """A result for the widgets of `outputs`; without one they are emptied, and only the message is shown."""
     if result is None:
-        return [gr.DownloadButton(value=None, interactive=False), None, line(message), None, [], []]
+        return [None, None, line(message), None, [], []]
     return [
-        gr.DownloadButton(value=result.file, interactive=result.file is not None),
+        result.file,
         asdict(result.report),
         line(result.message),
         result.shown,

@@ -1,0 +1,200 @@
+"""RestorePipeline with toy networks: the contract, and what it promises about photographs."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from pipelines import restore
+from pipelines.restore import RestorePipeline
+from studio.errors import ImageError, InputError
+from studio.evidence import luma
+from studio.faces import align, paste
+from studio.faces.faces import Faces
+from studio.images import Photo, load
+from studio.metrics import mean_lab_difference
+from studio.networks.detector import FaceDetector
+from studio.networks.generator import Generator
+from studio.networks.identity import IdentityNet
+from studio.networks.mesh import FaceMesh
+from studio.networks.restorer import Restorer
+from tests.contract import PipelineContract, With
+from tests.faces.synthetic import faces_of, head, smooth_image
+from tests.tiny import seeded
+
+PEOPLE = faces_of(head((90, 80), 90.0), head((220, 90), 60.0, yaw=10.0))
+WITH_TINY = faces_of(head((90, 80), 90.0), head((260, 30), 8.0))
+
+
+class Finder:
+    """Stands where `FaceFinder` does: networks of random weights find nobody. Nobody is in a black photo."""
+
+    faces: Faces = PEOPLE
+
+    def __init__(self, *networks):
+        pass
+
+    def __call__(self, image):
+        return self.faces if image.max() > 0 else Faces.empty()
+
+
+@pytest.fixture(autouse=True)
+def finder(monkeypatch):
+    monkeypatch.setattr(restore, "FaceFinder", Finder)
+
+
+def photo(seed=0):
+    with seeded(seed):
+        return (smooth_image(160, 300) + 0.05 * torch.rand(3, 160, 300)).clamp(0, 1)
+
+
+def pipeline():
+    with seeded():
+        generator = Generator(channels=(8,) * 8, style_dim=8, mapping_depth=1)
+        for parameter in generator.parameters():
+            torch.nn.init.normal_(parameter, std=0.4)
+        for conv in (generator.first, *(c for block in generator.blocks for c in (block.conv1, block.conv2))):
+            conv.noise.normal_()  # so that the toy prior has texture to fill in
+        restorer = Restorer(widths=(8,) * 5, feature_channels=8, latent_dim=8)
+        torch.nn.init.normal_(restorer.to_residual.weight, std=0.01)  # smooth evidence, with room to fill
+        built = RestorePipeline(
+            generator.eval(),
+            restorer.eval(),
+            FaceDetector(variant="full_range").eval(),
+            FaceDetector(variant="back").eval(),
+            FaceMesh().eval(),
+            IdentityNet(channels=(4, 8, 8, 8, 8), embedding_dim=128).eval(),
+        )
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+class RestoreConfig:
+    def pipeline(self):
+        return pipeline()
+
+    def inputs(self):
+        return {"image": photo(), "output_type": "pt", "identity_guard": None}
+
+    def batch(self):
+        return [photo(1), photo(2)]
+
+    def variations(self):
+        grey = luma(photo()[None])[0].expand(3, -1, -1)
+        return {
+            "image": photo(3),
+            "faces": ["largest", 1, [0]],
+            "fidelity": [0.0, 1.0],
+            "strength": [0.5, [1.0, 0.2]],
+            "scale": [2, 3],
+            "identity_guard": [1e-6, -1.0],
+            "colorize": With(True, image=grey),
+            "reference": photo(4),
+            "output_type": ["pil", "np"],
+        }
+
+    def bad_inputs(self):
+        return [
+            ({"image": b"no image"}, ImageError, "image"),
+            ({"image": torch.full((3, 40, 40), float("nan"))}, ImageError, "."),
+            ({"faces": 7}, InputError, "7"),
+            ({"faces": "every"}, InputError, "every"),
+            ({"fidelity": 1.5}, InputError, "fidelity"),
+            ({"fidelity": float("nan")}, InputError, "fidelity"),
+            ({"strength": -0.1}, InputError, "strength"),
+            ({"strength": [1.0]}, InputError, "strength"),
+            ({"scale": 3}, InputError, "scale"),
+            ({"identity_guard": 0.0}, InputError, "identity_guard"),
+            ({"reference": torch.zeros(3, 64, 64)}, InputError, "reference"),
+        ]
+
+
+class TestRestore(RestoreConfig, PipelineContract):
+    pass
+
+
+def run(image, **arguments):
+    return pipeline()(image, **{"output_type": "pt", "identity_guard": None, **arguments})
+
+
+def test_a_photo_without_faces_comes_back_as_it_was():
+    output = run(torch.zeros(3, 64, 80))
+    assert torch.equal(output.images[0], torch.zeros(3, 64, 80))
+    assert output.reports == [[]]
+
+
+def test_faces_left_alone_say_why(monkeypatch):
+    monkeypatch.setattr(Finder, "faces", WITH_TINY)
+    reports = run(photo(), faces="all").reports[0]
+    assert [report.restored for report in reports] == [True, False]
+    assert reports[1].reason.startswith("too small")
+    assert run(photo(), faces=[]).reports[0][0].reason == "not selected"
+    assert run(photo(), strength=0.0).reports[0][0].reason == "strength 0"
+
+
+def test_strength_zero_changes_nothing():
+    image = photo()
+    assert torch.equal(run(image, strength=0.0).images[0], image)
+
+
+def test_outside_the_masks_every_pixel_stays():
+    image = photo()
+    output = run(image)
+    to_photo = align.ffhq_transform(PEOPLE.mesh, restore.CROP)
+    crops = torch.ones(2, 3, restore.CROP, restore.CROP)
+    touched = paste.blend(torch.zeros_like(image), crops, paste.soft_mask(PEOPLE.mesh, to_photo, 512), to_photo) > 0
+    assert torch.equal(output.images[0][~touched], image[~touched])
+    assert (output.images[0] != image).any()
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_scale_is_exact(scale):
+    assert run(photo(), scale=scale).images[0].shape == (3, 160 * scale, 300 * scale)
+
+
+def test_guard_gives_the_person_back_and_says_so():
+    image = photo()
+    output = run(image, identity_guard=1e-9)
+    assert torch.equal(output.images[0], image)
+    assert {report.reason for report in output.reports[0]} == {"identity guard: left as it was"}
+    assert not any(report.restored for report in output.reports[0])
+
+
+def test_guard_lowers_the_strength_until_it_passes():
+    free = run(photo()).reports[0][0]
+    guarded = run(photo(), identity_guard=free.identity_distance * 0.7).reports[0][0]
+    assert 0 < guarded.strength < 1
+    assert guarded.identity_distance <= free.identity_distance * 0.7
+    assert guarded.reason == f"identity guard: strength {guarded.strength:.2f}"
+
+
+def test_grey_stays_exactly_grey():
+    grey = luma(photo()[None])[0].expand(3, -1, -1)
+    red, green, blue = run(grey).images[0]
+    assert torch.equal(red, green)
+    assert torch.equal(green, blue)
+
+
+def test_sepia_keeps_its_tone():
+    grey = luma(photo()[None])[0]
+    sepia = (grey * torch.tensor([1.0, 0.85, 0.65]).view(3, 1, 1)).clamp(0, 1)
+    result = run(sepia).images[0]
+    tint = torch.tensor([1.0, 0.85, 0.65]).view(1, 3, 1, 1)
+    expected = luma(result[None]) * tint / luma(tint)
+    assert float(mean_lab_difference(result[None], expected.clamp(0, 1))) < 1.0
+
+
+def test_alpha_depth_and_profile_are_kept():
+    image = load(photo())
+    image = dataclasses.replace(image, alpha=torch.rand(1, 160, 300), bits=16, icc=None)
+    output = run(image, scale=2).photos[0]
+    assert isinstance(output, Photo)
+    assert output.bits == 16
+    assert output.alpha.shape == (1, 320, 600)
+
+
+def test_reference_distances():
+    report = run(photo(), reference=photo(5)).reports[0][0]
+    assert report.reference_before > 0
+    assert report.reference_after != report.reference_before
+    assert run(photo()).reports[0][0].reference_before is None

@@ -1,0 +1,86 @@
+"""What the tests of the web app share: a toy pipeline, and order in what gradio leaves behind."""
+
+import asyncio
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from pipelines.restore import FaceReport, RestoreOutput
+from studio import images
+from studio.base import StudioPipeline
+from studio.errors import InputError
+from studio.faces.faces import Faces
+from tests import tiny
+
+
+@contextmanager
+def closed_loops():
+    """Closes the event loops that gradio makes for every app outside of one, and never runs."""
+    made, new = [], asyncio.new_event_loop
+
+    def recorded():
+        made.append(new())
+        return made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", recorded)
+        yield
+    asyncio.set_event_loop(None)
+    for loop in made:
+        if not loop.is_running():
+            loop.close()
+
+
+class ToyRestore(StudioPipeline):
+    """Two faces in every photo that is not black, side by side; the second is too small. `restorer` tints the first."""
+
+    def __init__(self, restorer):
+        super().__init__()
+        self.register_modules(restorer=restorer)
+
+    @classmethod
+    def _components(cls, name):
+        return {"restorer": tiny.tiny_net()}
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        image,
+        faces="all",
+        fidelity=0.5,
+        strength=1.0,
+        scale=1,
+        identity_guard=0.6,
+        colorize=False,
+        reference=None,
+        output_type="pil",
+        return_dict=True,
+    ):
+        if not 0 <= fidelity <= 1:
+            raise InputError(f"fidelity must be from 0 to 1, got {fidelity}: 0.5 is the usual choice")
+        photo = images.load(image)
+        if photo.pixels.max() == 0:
+            return RestoreOutput([images.to_pil(photo.pixels)], [Faces.empty()], [[]], [photo])
+        tinted = photo.with_pixels(
+            images.resize(self.restorer(photo.pixels[None])[0], photo.height * scale, photo.width * scale)
+        )
+        reports = [self.report(photo, i, faces in ("all", "largest", [i])) for i in (0, 1)]
+        return RestoreOutput([images.to_pil(tinted.pixels)], [Faces.empty()], [reports], [tinted])
+
+    def report(self, photo, i, chosen):
+        restored = i == 0 and chosen
+        half = photo.width / 2
+        return FaceReport(
+            index=i,
+            box=[i * half, 0.0, (i + 1) * half, float(photo.height)],
+            pose=[12.3, 0.0, 0.0],
+            score=0.9,
+            restored=restored,
+            reason="" if restored else "too small: 3.0 px between the eyes, 4 are needed" if i else "not selected",
+            strength=float(restored),
+            identity_distance=0.31 if restored else 0.0,
+            reference_before=None,
+            reference_after=None,
+            crop_pixels=80.0,
+        )
