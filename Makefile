@@ -34,7 +34,7 @@ setup: $(APP_STAMP)
 setup-dev: $(DEV_STAMP)
 
 restore: setup weights
-	$(BIN)/studio restore examples/ -o out/examples --sheets --report out/examples/report.json
+	$(BIN)/studio restore examples/ -o out/examples --sheets --overwrite --report out/examples/report.json
 
 test: setup-dev
 	$(BIN)/python -m pytest -q $(ARGS)

@@ -20,9 +20,17 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from pipelines.restore import RestorePipeline
 from studio.base import StudioPipeline
 from studio.errors import InputError
+from studio.faces.faces import Faces
+from studio.networks.detector import FaceDetector
+from studio.networks.generator import Generator
+from studio.networks.identity import IdentityNet
 from studio.networks.loading import StrictModel
+from studio.networks.mesh import FaceMesh
+from studio.networks.restorer import Restorer
+from tests.faces.synthetic import faces_of, head, smooth_image
 
 
 @contextmanager
@@ -115,7 +123,66 @@ def tiny_pipeline() -> TinyPipeline:
 # --- studio.networks --------------------------------------------------------------------------------------------------
 
 
+def fill_randomly(net: torch.nn.Module, scale: float = 0.3, seed: int = 0) -> None:
+    """Small random numbers into all parameters and buffers: what starts at zero would hide mistakes."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in (*net.parameters(), *net.buffers()):
+            tensor.copy_(scale * torch.randn(tensor.shape, generator=rng))
+
+
+def generator(*, channels: tuple[int, ...] = (8,) * 8, style_dim: int = 8, mapping_depth: int = 1) -> Generator:
+    """Seven blocks make 1024 px, each one less halves that."""
+    net = Generator(channels=channels, style_dim=style_dim, mapping_depth=mapping_depth).eval()
+    fill_randomly(net)
+    return net
+
+
+def restorer(*, size: int = 256, feature_channels: int = 8, latent_dim: int = 8) -> Restorer:
+    """Fits `generator()`."""
+    with seeded():
+        return Restorer(size, (8,) * 5, feature_channels, latent_dim).eval()
+
+
+def identity_net() -> IdentityNet:
+    """The real chip size and vector length."""
+    with seeded():
+        return IdentityNet(channels=(4, 8, 8), depths=(1, 1, 1)).eval()
+
+
 # --- studio.faces -----------------------------------------------------------------------------------------------------
 
 
+class TwoFaces:
+    """Stands in for `FaceFinder`: random detectors find nothing. Two faces in any photo that is not of one colour."""
+
+    meshes = (head((88, 92), height=110), head((205, 80), height=70, roll=10))
+
+    def __init__(self, full_range: FaceDetector, back: FaceDetector, mesh: FaceMesh) -> None:
+        assert (full_range.config.variant, back.config.variant) == ("full_range", "back")
+
+    def __call__(self, image: Tensor) -> Faces:
+        return faces_of(*self.meshes) if image.max() > image.min() else Faces.empty()
+
+
+class TinyFace(TwoFaces):
+    """A third one, 3 px between its eyes."""
+
+    meshes = (*TwoFaces.meshes, head((240, 150), height=9))
+
+
 # --- pipelines --------------------------------------------------------------------------------------------------------
+
+
+def photo(*, seed: int = 0) -> Tensor:
+    """A colour photo (3,176,256) with room for the faces of `TwoFaces`."""
+    return (0.8 * image(176, 256, seed=seed) + 0.1 * smooth_image(176, 256)).clamp(0, 1)
+
+
+def restore_pipeline() -> RestorePipeline:
+    """The real classes; with `TwoFaces` in place of the finder it does everything that the real one does."""
+    # Five blocks are enough: a prior of 256 px is enlarged to the crop's 512.
+    with seeded():
+        mesh = FaceMesh(channels=(8,) * 6, head_channels=8).eval()
+        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
+    return RestorePipeline(generator(channels=(8,) * 6), restorer(), *detectors, mesh, identity_net())

@@ -41,6 +41,8 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset("restore", images=32_000),
+        # Goes on with the checkpoint of "restore": more real faces, and the identity network's maps count ten times.
+        Preset("restore-finish", images=30_000, real_share=0.375, identity_weight=1.5, identity_from=0),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )
 }

@@ -29,13 +29,23 @@ deleted from it one to two hours later.
 """
 
 CSS = """
-.gradio-container { max-width: 1280px !important; margin: 0 auto !important; }
+.gradio-container { width: 100%; max-width: 1280px !important; margin: 0 auto !important; }
+.gradio-container { --color-accent: var(--primary-700); }
+.gradio-container .main { width: 100%; }
+.dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
 .message { font-size: var(--text-lg); }
-/* Two crops side by side: wide cells, one below the other on phones, captions under them in full. */
+/* Two crops side by side: wide cells, one below the other on phones, captions in full. */
 .pairs .thumbnail-lg { aspect-ratio: 2 / 1.3 !important; }
-.pairs .thumbnail-lg img { height: calc(100% - 2.4em); }
 .pairs .caption-label { max-width: 100% !important; white-space: normal !important; }
-@media (max-width: 640px) { .pairs .grid-container { grid-template-columns: 1fr !important; } }
+.faces { overflow-x: auto; contain: inline-size; }  /* scrolls by itself: the page stays as wide as the screen */
+.faces table { width: 100%; border-collapse: collapse; }
+.faces caption { text-align: left; font-weight: 600; padding: 4px 8px; }
+.faces th, .faces td { text-align: left; padding: 6px 8px; border: 0 solid var(--border-color-primary); }
+.faces td { border-top-width: 1px !important; }
+@media (max-width: 640px) {
+  .pairs .grid-container { grid-template-columns: 1fr !important; }
+  .faces table { font-size: var(--text-sm); }
+}
 """
 
 
@@ -122,6 +132,7 @@ def theme() -> gr.themes.Base:
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     ).set(  # darker than the theme's own, for a contrast of 4.5 to 1
+        background_fill_primary="*neutral_50",  # gradio's `set` forgets this one
         block_label_text_color="*primary_800",
         block_title_text_color="*primary_800",
         block_label_background_fill_dark="*primary_800",
@@ -134,9 +145,11 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_hover_dark="*primary_800",
+        button_secondary_background_fill_hover_dark="*primary_700",
         checkbox_label_background_fill_selected="*primary_700",
         checkbox_label_background_fill_selected_dark="*primary_700",
-        color_accent="*primary_700",
+        link_text_color="*primary_800",
+        link_text_color_dark="*primary_300",
     )
 
 

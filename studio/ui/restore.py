@@ -31,6 +31,7 @@ CROP_SIDE = 256  # px, in the strip of faces
 STRIP = 40  # faces in the strip, largest first
 COLUMNS = ["Face", "Restored", "Identity distance", "Yaw °", "Crop px", "Reason"]
 WAITING = "Choose a photo, then press Restore."
+STOPPED = "Stopped. Nothing was restored."
 PROGRESS = gr.Progress()
 
 # One sentence, wherever the number is shown.
@@ -91,14 +92,14 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
         [upload, *settings],
         shown,
         api_name="restore",
-        api_description="Restore the faces of a photo. Returns the restored PNG (or null), the JSON report, a message, "
-        "the PNG pair of the slider, the table of faces and the strip of faces.",
+        api_description="Restore the faces of a photo. Returns the restored PNG (or null), the JSON report, and what "
+        "the page shows: a message, the slider's PNG pair, the faces as an HTML table and as before-and-after pictures",
         concurrency_limit=1,
         concurrency_id="pipelines",
         scroll_to_output=True,
         show_progress_on=shown[3],
     )
-    file, report, *_ = shown
+    file, report, message, *_ = shown
     # Not among the outputs of `run`, where a script would get this change of the button instead of a path.
     report.change(
         lambda found: gr.DownloadButton(interactive=bool(found and found["output"])),
@@ -108,7 +109,9 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
         show_progress="hidden",
         queue=False,
     )
-    stop.click(runner.stop, cancels=[running], queue=False, api_visibility="private")
+    stop.click(
+        runner.stop, None, message, cancels=[running], queue=False, api_visibility="private", show_progress="hidden"
+    )
 
 
 def options() -> list[gr.components.Component]:
@@ -155,19 +158,10 @@ def outputs() -> list[gr.components.Component]:
         interactive=False,
         elem_classes="pairs",
     )
-    table = gr.Dataframe(
-        headers=COLUMNS,
-        column_widths=["70px", "90px", "90px", "70px", "80px", "240px"],
-        label="Faces",
-        type="array",
-        wrap=True,
-        interactive=False,
-        buttons=[],
-        row_count=0,
-    )
+    faces = gr.HTML()
     with gr.Accordion("Report (JSON)", open=False):
         report = gr.JSON(label="Report")
-    return [file, report, message, slider, table, strip]
+    return [file, report, message, slider, faces, strip]
 
 
 def examples(upload: gr.File) -> None:
@@ -191,29 +185,41 @@ def line(text: str) -> str:
 def values(result: Result | None = None, message: str = "") -> list[Any]:
     """A result for the widgets of `outputs`; without one they are emptied, and only the message is shown."""
     if result is None:
-        return [None, None, line(message), None, [], []]
+        return [None, None, line(message), None, "", []]
     return [
         result.file,
         asdict(result.report),
         line(result.message),
         result.shown,
-        rows(result.report.faces),
+        table(result.report.faces),
         result.strip,
     ]
 
 
-def rows(faces: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """The table: `FaceReport.to_dict` of each face as `COLUMNS`."""
+def table(faces: Sequence[dict[str, Any]]) -> str:
+    """`FaceReport.to_dict` of each face as a line of an HTML table; nothing without faces.
+
+    Not a gr.Dataframe, whose columns become unreadable on a phone.
+    """
+    if not faces:
+        return ""
+    head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row(face))}</tr>" for face in faces)
+    return (
+        f'<div class="faces" tabindex="0"><table><caption>Faces</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def row(face: dict[str, Any]) -> list[Any]:
+    """One face as `COLUMNS`. A distance where nothing was done would be 0, and read as perfect."""
     return [
-        [
-            face["index"],
-            "yes" if face["restored"] else "no",
-            f"{face['identity_distance']:.2f}" if face["restored"] else "–",
-            round(face["pose"][0]),
-            round(face["crop_pixels"]),
-            face["reason"],
-        ]
-        for face in faces
+        face["index"],
+        "yes" if face["restored"] else "no",
+        f"{face['identity_distance']:.2f}" if face["restored"] else "–",
+        round(face["pose"][0]),
+        round(face["crop_pixels"]),
+        face["reason"],
     ]
 
 
@@ -270,17 +276,23 @@ class Runner:
                     gr.Warning(html.escape(result.message, quote=False))
                 yield values(result)
         except Stopped:
-            yield values(message="Stopped. Nothing was restored.")
+            yield values(message=STOPPED)
         except StudioError as error:
             yield values(message=str(error))
             raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
         finally:
             self._stops.pop(visitor, None)
 
-    def stop(self, request: gr.Request) -> None:
-        """End what this visitor has running, before the next network of the pipeline."""
-        if stop := self._stops.get(request.session_hash):
-            stop.set()
+    def stop(self, request: gr.Request) -> Any:
+        """End what this visitor has running, before the next network of the pipeline; the message says so.
+
+        gradio throws away what a cancelled run yields, so that the message has to come from here.
+        """
+        stop = self._stops.get(request.session_hash)
+        if stop is None:
+            return gr.skip()
+        stop.set()
+        return line(STOPPED)
 
 
 @contextmanager

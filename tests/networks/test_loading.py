@@ -140,3 +140,8 @@ def test_component_of_a_pipeline(tmp_path, monkeypatch):
     edit(tmp_path / "net", lambda tensors: tensors.pop("mean"))
     with pytest.raises(WeightsError, match="mean"):
         TinyPipeline.from_pretrained(tmp_path)
+
+
+def test_a_loaded_network_is_saved_again_without_its_path(folder, tmp_path):
+    Tiny.from_pretrained(folder).save_pretrained(tmp_path / "again")
+    assert "_name_or_path" not in json.loads((tmp_path / "again" / "config.json").read_text())

@@ -1,0 +1,217 @@
+"""Joining evidence and prior, and the tone of monochrome photographs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from studio.evidence import (
+    BANDS,
+    apply_tone,
+    blur,
+    collapse,
+    fill_gain,
+    fuse,
+    luma,
+    match_tone,
+    pyramid,
+    tone_curve,
+    with_native_detail,
+)
+from studio.metrics import mean_lab_difference
+from tests import tiny
+
+S = 128
+
+
+def texture(seed, amplitude=0.1, count=2):
+    """(N,3,S,S): a smooth picture with noise of every size on it."""
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.full((count, 3, S, S), 0.5)
+    for side in (4, 16, 64, S):
+        noise = amplitude * torch.randn(count, 3, side, side, generator=rng)
+        x = x + F.interpolate(noise, (S, S), mode="bilinear", align_corners=False)
+    return x
+
+
+def energies(x):
+    """Mean square of each band of a pyramid."""
+    return [band.square().mean().item() for band in pyramid(x)[:-1]]
+
+
+@pytest.fixture
+def sharp():
+    return texture(0)
+
+
+@pytest.fixture
+def blurred(sharp):
+    return blur(blur(blur(sharp)))
+
+
+@pytest.fixture
+def prior():
+    return texture(1)
+
+
+# ---- the pyramid
+
+
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_collapse_undoes_the_pyramid(sharp, bands):
+    levels = pyramid(sharp, bands)
+    assert [level.shape[-1] for level in levels] == [S >> i for i in range(bands)] + [S >> bands]
+    torch.testing.assert_close(collapse(levels), sharp, atol=1e-6, rtol=0)
+
+
+def test_a_flat_picture_has_only_the_rest():
+    *bands, rest = pyramid(torch.full((1, 3, S, S), 0.3))
+    assert max(band.abs().max() for band in bands) < 1e-6
+    torch.testing.assert_close(rest, torch.full_like(rest, 0.3))
+
+
+def test_blur_keeps_the_mean_of_a_flat_picture():
+    x = torch.full((1, 2, 9, 7), 0.7)
+    torch.testing.assert_close(blur(x), x)
+
+
+# ---- fusion
+
+
+def test_fidelity_one_is_the_evidence(blurred, prior):
+    torch.testing.assert_close(fuse(blurred, prior, 1.0), blurred, atol=1e-6, rtol=0)
+
+
+def test_fidelity_zero_is_the_prior_in_the_colours_of_the_evidence(blurred, prior):
+    expected = collapse([*pyramid(prior)[:-1], pyramid(blurred)[-1]])
+    torch.testing.assert_close(fuse(blurred, prior, 0.0), expected, atol=1e-6, rtol=0)
+    coarse = [F.avg_pool2d(x, 2**BANDS) for x in (fuse(blurred, prior, 0.0), blurred)]
+    torch.testing.assert_close(*coarse, atol=0.02, rtol=0)
+
+
+def test_a_blurred_face_is_filled_to_the_energy_of_the_prior(blurred, prior):
+    filled, missing, wanted = energies(fuse(blurred, prior, 0.5)), energies(blurred), energies(prior)
+    assert missing[0] < 0.1 * wanted[0]  # there is something to fill
+    assert filled == pytest.approx(wanted, rel=0.1)
+
+
+def test_evidence_that_is_sharper_than_the_prior_stays(sharp, prior):
+    torch.testing.assert_close(fuse(sharp, blur(blur(0.3 * prior)), 0.5), sharp, atol=2e-3, rtol=0)
+
+
+def test_evidence_equal_to_the_prior_stays(sharp):
+    torch.testing.assert_close(fuse(sharp, sharp, 0.5), sharp, atol=1e-4, rtol=0)
+
+
+def test_gain_brings_the_energy_up_exactly():
+    band = torch.randn(1, 3, S, S, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(fill_gain(0.25 * band, band), torch.full((1, 1, S, S), 0.75))
+    torch.testing.assert_close(fill_gain(0 * band, band), torch.ones(1, 1, S, S))
+    assert fill_gain(2 * band, band).abs().max() == 0
+    assert fill_gain(band, 0 * band).abs().max() == 0
+    assert fill_gain(-0.5 * band, band).max() <= 1
+
+
+def test_more_fidelity_is_never_further_from_the_evidence(blurred, prior):
+    steps = [k / 10 for k in range(11)]
+    distances = [(fuse(blurred, prior, fidelity) - blurred).square().mean().item() for fidelity in steps]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[0] > distances[5] > distances[-1]
+    assert distances[-1] == pytest.approx(0, abs=1e-10)
+
+
+def test_one_fidelity_for_each_face(blurred, prior):
+    both = fuse(blurred, prior, torch.tensor([0.2, 0.9]))
+    for i, fidelity in enumerate((0.2, 0.9)):
+        torch.testing.assert_close(both[i], fuse(blurred, prior, fidelity)[i], atol=1e-6, rtol=0)
+
+
+def test_fusion_is_local(blurred, prior):
+    """The left half is sharp already: what is filled in is on the right."""
+    half = torch.arange(S) < S // 2
+    evidence = torch.where(half, prior, blurred)
+    changed = (fuse(evidence, prior, 0.5) - evidence).abs().mean((0, 1, 2))
+    assert changed[: S // 4].mean() < 0.1 * changed[3 * S // 4 :].mean()
+
+
+# ---- detail above the network's size
+
+
+def test_native_detail_is_kept_where_the_network_left_the_picture_alone(sharp):
+    seen = F.avg_pool2d(sharp, 2)
+    torch.testing.assert_close(with_native_detail(seen, seen, sharp), sharp, atol=1e-5, rtol=0)
+
+
+def test_native_detail_is_dropped_where_the_network_took_it_for_noise(sharp):
+    seen = F.avg_pool2d(sharp, 2)
+    cleaned = seen - pyramid(seen, 1)[0]
+    result = with_native_detail(cleaned, seen, sharp)
+    assert pyramid(result, 1)[0].std() < 0.1 * pyramid(sharp, 1)[0].std()
+
+
+# ---- tone
+
+
+SEPIA = torch.tensor([1.0, 0.85, 0.65]).view(3, 1, 1)
+
+
+def grey_photo():
+    return luma(tiny.photo()[None])[0]
+
+
+def test_grey_has_a_curve_of_zeros_and_stays_grey():
+    grey = grey_photo().expand(3, -1, -1)
+    curve = tone_curve(grey)
+    assert torch.equal(curve, torch.zeros(3, 2))
+    assert torch.equal(apply_tone(grey[None, :1], curve)[0], grey)
+
+
+@pytest.mark.parametrize(
+    "print_of",
+    [lambda y: y * SEPIA, lambda y: 0.15 + 0.7 * y * SEPIA, lambda y: y ** torch.tensor([0.8, 1.0, 1.4]).view(3, 1, 1)],
+    ids=["sepia", "faded", "toned"],
+)
+def test_the_tone_of_a_print_is_found_and_put_back(print_of):
+    photo = print_of(grey_photo())
+    curve = tone_curve(photo)
+    assert curve is not None
+    again = apply_tone(luma(photo[None]), curve).clamp(0, 1)
+    assert mean_lab_difference(again, photo[None]).item() < 1.5
+
+
+def test_a_little_noise_does_not_make_a_print_a_colour_photo():
+    photo = grey_photo() * SEPIA
+    noisy = photo + 0.03 * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
+    assert tone_curve(noisy) is not None
+
+
+def test_a_colour_photo_has_no_tone():
+    assert tone_curve(tiny.photo()) is None
+
+
+def test_one_coloured_corner_is_colour():
+    photo = (grey_photo() * SEPIA).clone()
+    photo[:, :60, :60] = torch.tensor([0.2, 0.3, 0.8]).view(3, 1, 1)
+    assert tone_curve(photo) is None
+
+
+def test_toning_keeps_the_luma():
+    y = luma(texture(3))
+    curve = tone_curve(grey_photo() * SEPIA)
+    toned = apply_tone(y, curve)
+    torch.testing.assert_close(luma(toned), y, atol=1e-6, rtol=0)
+    assert (toned[:, 0] > toned[:, 2]).float().mean() > 0.9  # warm
+
+
+def test_match_tone_gives_brightness_and_contrast_of_the_photo(prior):
+    photo = F.interpolate(texture(4), (512, 512), mode="bilinear") * 0.4 + 0.3
+    restored = match_tone(F.interpolate(prior, (512, 512), mode="bilinear"), photo)
+    low = [F.avg_pool2d(x, 32)[:, :, 3:-3, 4:-4] for x in (restored, photo)]
+    torch.testing.assert_close(low[0].mean((2, 3)), low[1].mean((2, 3)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(low[0].std((2, 3)), low[1].std((2, 3)), atol=1e-5, rtol=0)
+
+
+def test_match_tone_leaves_what_matches():
+    photo = F.interpolate(texture(5), (512, 512), mode="bilinear")
+    torch.testing.assert_close(match_tone(photo, photo), photo, atol=1e-5, rtol=0)
