@@ -56,7 +56,7 @@ def plan_outputs(inputs: Sequence[Path], folder: Path, suffix: str | None = None
     """
     if suffix is not None and suffix not in PASSED_ON:
         raise InputError(f"format must be one of {', '.join(sorted(PASSED_ON))}, got {suffix}: choose one of them")
-    absolute = [path.absolute() for path in inputs]
+    absolute = [path.parent.resolve() / path.name for path in inputs]  # ".." would lead out of the folder
     root = Path(os.path.commonpath([path.parent for path in absolute])) if absolute else Path()
     taken: set[Path] = set()
     outputs = []
@@ -109,7 +109,9 @@ def restore_files(
         A report for each input, in order.
     """
     reports = []
-    for source, target in zip(inputs, plan_outputs(inputs, folder, suffix), strict=True):
+    targets = plan_outputs(inputs, folder, suffix)
+    pages = plan_outputs(inputs, folder / "sheets", ".jpg") if sheets else targets
+    for source, target, page in zip(inputs, targets, pages, strict=True):
         start = time.perf_counter()
         found = FileReport(str(source))
         try:
@@ -120,7 +122,7 @@ def restore_files(
             else:
                 restore_file(pipeline, source, target, found, settings, quality=quality, keep_gps=keep_gps)
                 if sheets and found.status == RESTORED:
-                    write_sheet(source, target, found, folder / "sheets")
+                    write_sheet(source, target, found, page)
         except StudioError as error:
             found.status, found.reason = FAILED, str(error)
         found.seconds = round(time.perf_counter() - start, 3)
@@ -152,7 +154,7 @@ def restore_file(
         found.output, found.status = str(target), RESTORED
 
 
-def write_sheet(source: Path, target: Path, found: FileReport, folder: Path) -> None:
+def write_sheet(source: Path, target: Path, found: FileReport, page: Path) -> None:
     """Before and after of the photo, and of its three largest restored faces, as one JPEG."""
     before, after = images.load(source).pixels, images.load(target).pixels
     scale = after.shape[1] / before.shape[1]
@@ -161,8 +163,8 @@ def write_sheet(source: Path, target: Path, found: FileReport, folder: Path) -> 
         pair = [cut(before, face["box"], 1.0), cut(after, face["box"], scale)]
         rows.append(pair)
         labels.append(f"face {face['index']}: identity distance {face['identity_distance']:.2f} {face['reason']}")
-    folder.mkdir(parents=True, exist_ok=True)
-    sheet(rows, labels, height=320).save(folder / f"{target.stem}.jpg", quality=92)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    sheet(rows, labels, height=320).save(page, quality=92)
 
 
 def cut(pixels: Any, box: list[float], scale: float) -> Any:

@@ -65,7 +65,7 @@ def restore(
     paths: PathsArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
     faces: Annotated[str, typer.Option(help='"all", "largest", or indices like 0,2 (0 is the largest).')] = "all",
-    fidelity: Annotated[float, typer.Option(help="0: the prior's idea, 0.5: both, 1: only what the photo says.")] = 0.5,
+    fidelity: Annotated[float, typer.Option(help="0: the prior, 0.5: photo and prior, 1: nothing filled in.")] = 0.5,
     strength: Annotated[float, typer.Option(help="0 to 1: share of the restored face in the result.")] = 1.0,
     scale: Annotated[int, typer.Option(help="1, 2 or 4: size of the result.")] = 1,
     guard: Annotated[float, typer.Option(help="Largest identity distance to the input; 0 switches it off.")] = 0.6,

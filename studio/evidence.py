@@ -84,7 +84,7 @@ def fuse(evidence: Tensor, prior: Tensor, fidelity: float | Tensor) -> Tensor:
     Args:
         evidence: (N,3,S,S) RGB.
         prior: (N,3,S,S) RGB.
-        fidelity: 0 gives the prior in the evidence's colours, 0.5 the evidence filled up with the prior, 1 the
+        fidelity: 0 gives the prior in the evidence's colours, 0.5 the evidence half filled up with the prior, 1 the
             evidence alone; between them it moves linearly. A number, or (N,) one per face.
 
     Returns:
@@ -93,7 +93,7 @@ def fuse(evidence: Tensor, prior: Tensor, fidelity: float | Tensor) -> Tensor:
     fidelity = torch.as_tensor(fidelity, dtype=evidence.dtype, device=evidence.device).view(-1, 1, 1, 1)
     from_evidence, from_prior = pyramid(evidence), pyramid(prior)
     trust = (2 * fidelity).clamp(max=1)  # 0 prior, 1 evidence and fill
-    fill = (2 - 2 * fidelity).clamp(max=1)  # 1 fill, 0 none
+    fill = 1 - fidelity
     joined = []
     for e, p in zip(from_evidence[:-1], from_prior[:-1], strict=True):
         filled = e + fill * fill_gain(e, p) * p

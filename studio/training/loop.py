@@ -236,6 +236,11 @@ class Trainer:
             number, key = name.split(".", 1)
             moments.setdefault(int(number), {})[key] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        # The fused step pairs numbers by their place in memory: moments are laid out as their parameters are.
+        for parameter, found in self.optimizer.state.items():
+            for name, value in found.items():
+                if value.shape == parameter.shape:
+                    found[name] = torch.empty_like(parameter).copy_(value)
 
     def averaged(self) -> Restorer:
         """The averaged weights as a network of their own, on the CPU."""

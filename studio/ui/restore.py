@@ -267,11 +267,12 @@ class Runner:
             "colorize": colorize,
         }
         try:
-            with TemporaryDirectory() as folder, self._busy:  # gradio copies the files it is given
-                progress(0, desc="Loading the model")
-                pipeline = self._pipeline()
-                with watched(pipeline, stop, progress):
-                    result = restore_photo(pipeline, photo, Path(folder), **settings)
+            with TemporaryDirectory() as folder:  # gradio copies the files it is given, then comes back here
+                with self._busy:
+                    progress(0, desc="Loading the model")
+                    pipeline = self._pipeline()
+                    with watched(pipeline, stop, progress):
+                        result = restore_photo(pipeline, photo, Path(folder), **settings)
                 if result.report.status != RESTORED:
                     gr.Warning(html.escape(result.message, quote=False))
                 yield values(result)
@@ -281,7 +282,8 @@ class Runner:
             yield values(message=str(error))
             raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
         finally:
-            self._stops.pop(visitor, None)
+            if self._stops.get(visitor) is stop:  # and not already the next run's
+                del self._stops[visitor]
 
     def stop(self, request: gr.Request) -> Any:
         """End what this visitor has running, before the next network of the pipeline; the message says so.

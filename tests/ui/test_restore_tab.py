@@ -194,7 +194,7 @@ def test_cancel_reaches_the_run_of_the_same_visitor(photo):
     def load():  # called in the middle of a run
         runner.stop(other)
         assert not runner._stops["me"].is_set()
-        runner.stop(visitor)
+        assert "Stopped" in runner.stop(visitor)
         return ToyRestore(tiny.tiny_net())
 
     runner._pipeline = load

@@ -1,0 +1,384 @@
+"""Training with toy networks: it learns, resumes to the bit, and keeps its files small and whole."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from studio import weights
+from studio.errors import InputError, WeightsError
+from studio.networks.generator import Generator
+from studio.networks.identity import IdentityNet
+from studio.networks.restorer import Restorer
+from studio.training import checkpoints, data, run
+from studio.training.data import SyntheticFaces, draw_latents, expand_latents, held_out, load_real_faces, make_shard
+from studio.training.loop import Trainer
+from studio.training.losses import chips, evidence_loss, feature_loss, identity_loss
+from studio.training.presets import PRESETS, Preset
+from tests import tiny
+
+PRESET = Preset("toy", images=8, batch=2, learning_rate=1e-3, warmup=2, identity_from=4, recipe="gfpgan")
+FACES = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Sums are the same to the bit only when they are made in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_shards():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "SHARD", FACES)
+        yield
+
+
+def generator():
+    """Seven blocks, because W+ has 16 slots, and latents of 512, which `draw_latents` draws."""
+    return tiny.generator(style_dim=512)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    make_shard(generator(), 0, folder)
+    return folder
+
+
+@pytest.fixture
+def make(cache, tmp_path):
+    """A new trainer, always with the same weights and data."""
+
+    def build(name="a", real=None, **changes):
+        preset = Preset(**{**vars(PRESET), **changes})
+        identity = tiny.identity_net()
+        parts = (tiny.restorer(latent_dim=512), generator(), identity, SyntheticFaces(cache), real)
+        return Trainer(preset, *parts, tmp_path / name, report=lambda _: None)
+
+    return build
+
+
+def advance(trainer, steps):
+    return [trainer.update(trainer.load_batch(trainer.step)) for _ in range(steps)]
+
+
+def state_of(trainer):
+    """Everything that the next step depends on, by name."""
+    moments = {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, state in trainer.optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+    return {**trainer.restorer.state_dict(), **{f"average.{k}": v for k, v in trainer.average.items()}, **moments}
+
+
+# ---- generated faces
+
+
+def test_shards_are_a_function_of_their_number(cache, tmp_path):
+    first, again = (load_file(path) for path in (data.shard_path(cache, 0), make_shard(generator(), 0, tmp_path)))
+    assert all(torch.equal(first[name], again[name]) for name in ("images", "latents"))
+    assert first["images"].shape == (FACES, 3, 256, 256) and first["images"].dtype == torch.uint8
+    assert first["latents"].shape == (FACES, 2, 512)
+    assert len({tuple(latent[0, :3].tolist()) for latent in first["latents"]}) == FACES
+    assert [path.name for path in tmp_path.iterdir()] == ["faces-00000.safetensors"]  # nothing half-written
+
+
+def test_shards_that_are_there_are_kept(tmp_path):
+    path = data.shard_path(tmp_path, 3)
+    path.write_bytes(b"there")
+    assert make_shard(None, 3, tmp_path) == path
+    assert path.read_bytes() == b"there"
+
+
+def test_latents_are_seeded_and_half_of_them_mixed():
+    net = generator()
+    with torch.no_grad():
+        pairs, again, other = (draw_latents(net, 64, seed) for seed in (1, 1, 2))
+    assert torch.equal(pairs, again)
+    assert not torch.equal(pairs, other)
+    mixed = (pairs[:, 0] != pairs[:, 1]).any(1).float().mean()
+    assert 0.3 < mixed < 0.7
+
+
+def test_slots_of_a_pair():
+    slots = expand_latents(torch.stack([torch.zeros(1, 512), torch.ones(1, 512)], 1))
+    assert slots.shape == (1, 16, 512)
+    assert slots[0, :, 0].tolist() == [0] * 7 + [1] * 9
+
+
+def test_batches_of_generated_faces(cache):
+    faces = SyntheticFaces(cache)
+    images, latents = faces.batch(torch.tensor([5, 0]))
+    shard = load_file(data.shard_path(cache, 0))
+    assert len(faces) == FACES
+    assert torch.equal(images[0], shard["images"][5].float() / 255)
+    assert torch.equal(latents[1], shard["latents"][0])
+
+
+def test_an_empty_cache_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="studio train faces"):
+        SyntheticFaces(tmp_path)
+
+
+# ---- real faces
+
+
+@pytest.fixture
+def photos_folder(tmp_path):
+    """Forty faces of people, two of whom are also in `portraits`, and one too small."""
+    for folder in ("aligned_clean", "portraits"):
+        (tmp_path / folder).mkdir()
+    for i in range(40):
+        Image.new("RGB", (260, 260), (i, 0, 0)).save(tmp_path / "aligned_clean" / f"person{i:02d}.png")
+    Image.new("RGB", (200, 200)).save(tmp_path / "aligned_clean" / "small.png")
+    for name in ("person03_dinner.jpg", "person11_1.jpg"):
+        Image.new("RGB", (20, 20)).save(tmp_path / "portraits" / name)
+    return tmp_path
+
+
+def test_held_out_people(photos_folder):
+    names = held_out(photos_folder)
+    assert {"person03", "person11"} <= names
+    assert 3 <= len(names) <= 14  # those two, and about an eighth
+    assert names == held_out(photos_folder)
+
+
+def test_no_training_sees_the_held_out(photos_folder):
+    names = held_out(photos_folder)
+    faces = load_real_faces(photos_folder / "aligned_clean", names)
+    assert faces.shape == (40 - len(names - {"small"}), 3, 256, 256)
+    seen = set(faces[:, 0, 0, 0].tolist())
+    assert not seen & {int(name[-2:]) for name in names - {"small"}}
+
+
+def test_a_folder_without_faces(tmp_path):
+    with pytest.raises(InputError, match="256 px or more"):
+        load_real_faces(tmp_path)
+
+
+def test_batches_are_a_function_of_their_number(make):
+    real = torch.randint(0, 256, (3, 3, 256, 256), dtype=torch.uint8)
+    trainer = make(real=real, real_share=0.5, recipe="training")
+    first, again, other = (trainer.load_batch(step) for step in (5, 5, 6))
+    assert torch.equal(first.damaged, again.damaged)
+    assert not torch.equal(first.damaged, other.damaged)
+    assert (len(first.clean), len(first.latents)) == (2, 1)
+    assert first.damaged.min() >= 0 and first.damaged.max() <= 1
+
+
+# ---- losses
+
+
+def test_losses_are_zero_for_a_perfect_answer_and_grow():
+    x = torch.rand(2, 3, 256, 256)
+    y = (x + 0.1 * torch.randn(x.shape)).clamp(0, 1)
+    net = tiny.identity_net()
+    for loss in (feature_loss, evidence_loss, lambda a, b: identity_loss(net, a, b)):
+        assert loss(x, x).item() == 0
+        assert loss(y, x).item() > 0
+    assert chips(x).shape == (2, 3, 150, 150)
+
+
+def test_evidence_loss_asks_for_edges():
+    """Two errors of the same size: the one that breaks up into pixels costs more."""
+    x = torch.zeros(1, 3, 8, 8)
+    checks = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 0.2 - 0.1
+    assert evidence_loss(x + checks, x) > 2 * evidence_loss(x + 0.1, x)
+
+
+# ---- the loop
+
+
+def test_it_learns(make):
+    trainer = make(images=200, recipe="none", identity_weight=0.0)
+    trainer.measure_targets()
+    batch = trainer.load_batch(0)
+    losses = [sum(trainer.update(batch).values()) for _ in range(10)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_run_to_the_end_writes_everything(make):
+    trainer = make()
+    trainer.measure_targets()
+    trainer.run()
+    assert (trainer.step, trainer.images) == (4, 8)
+    assert {path.name for path in trainer.folder.iterdir()} == {"checkpoint", "restorer", "samples"}
+    assert [path.name for path in (trainer.folder / "samples").iterdir()] == ["0000008.png"]
+    averaged = Restorer.from_pretrained(trainer.folder / "restorer")
+    assert all(torch.equal(value, trainer.average[name]) for name, value in averaged.state_dict().items())
+    assert torch.equal(averaged.features_std, trainer.restorer.features_std)
+
+
+def test_minutes_stop_it(make):
+    trainer = make()
+    trainer.run(minutes=0)
+    assert trainer.step == 1
+    assert json.loads((trainer.folder / "checkpoint" / "state.json").read_text())["step"] == 1
+
+
+def test_resuming_is_exact_to_the_bit(make):
+    straight = make("straight")
+    straight.measure_targets()
+    advance(straight, 4)
+
+    first = make("stopped")
+    first.measure_targets()
+    advance(first, 2)
+    first.save()
+    second = make("stopped")
+    second.resume()
+    assert second.step == 2
+    losses = advance(second, 2)
+    assert "identity" in losses[-1]
+
+    wanted, got = state_of(straight), state_of(second)
+    assert wanted.keys() == got.keys()
+    different = [name for name in wanted if not torch.equal(wanted[name], got[name])]
+    assert not different
+    assert straight.learning_rate() == second.learning_rate()
+
+
+def test_the_loop_is_the_steps(make):
+    """`run` loads ahead in another thread; that changes nothing."""
+    by_run, by_hand = make("run"), make("hand")
+    by_run.run()
+    advance(by_hand, 4)
+    assert all(torch.equal(value, state_of(by_hand)[name]) for name, value in state_of(by_run).items())
+
+
+def test_identity_loss_joins_in_later(make):
+    trainer = make()
+    names = [set(losses) for losses in advance(trainer, 3)]
+    assert names[0] == names[1] == {"features", "latent", "evidence"}
+    assert names[2] == {"features", "latent", "evidence", "identity"}
+
+
+def test_learning_rate_rises_and_falls(make):
+    trainer = make(images=100, warmup=5)
+    rates = []
+    for trainer.step in range(60):
+        rates.append(trainer.learning_rate())
+    assert rates[0] < rates[4] == max(rates)
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] == pytest.approx(0.02 * PRESET.learning_rate)
+
+
+def test_frozen_networks_stay(make):
+    trainer = make()
+    before = {name: value.clone() for name, value in trainer.generator.state_dict().items()}
+    advance(trainer, 3)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.generator.state_dict().items())
+    assert all(parameter.grad is None for parameter in trainer.identity.parameters())
+
+
+# ---- checkpoints
+
+
+def test_checkpoint_parts_stay_small(tmp_path):
+    tensors = {f"t{i}": torch.full((600, 1024), float(i)) for i in range(13)}  # 2.5 MB each
+    checkpoints.save(tmp_path / "c", tensors, {"step": 3})
+    parts = sorted((tmp_path / "c").glob("part-*.safetensors"))
+    assert len(parts) == 3
+    assert max(part.stat().st_size for part in parts) < 15_100_000
+    loaded, state = checkpoints.load(tmp_path / "c")
+    assert state == {"step": 3}
+    assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
+
+
+def test_checkpoint_replaces_the_old_one_as_a_whole(tmp_path):
+    folder = tmp_path / "c"
+    checkpoints.save(folder, {f"t{i}": torch.zeros(2_000_000) for i in range(3)}, {"step": 1})
+    checkpoints.save(folder, {"t": torch.ones(1)}, {"step": 2})
+    tensors, state = checkpoints.load(folder)
+    assert (list(tensors), state) == (["t"], {"step": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_a_kill_while_saving_costs_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / "c"
+    checkpoints.save(folder, {"t": torch.ones(1)}, {"step": 1})
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(folder, {"t": torch.zeros(1)}, {"step": 2})
+    assert checkpoints.load(folder)[1] == {"step": 1}
+    folder.rename(tmp_path / "c.old")  # killed between the two renames
+    assert checkpoints.load(folder)[1] == {"step": 1}
+    checkpoints.save(folder, {"t": torch.zeros(1)}, {"step": 3})  # and what was left over is no hindrance
+    assert checkpoints.load(folder)[1] == {"step": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+
+
+def test_no_checkpoint(make, tmp_path):
+    with pytest.raises(WeightsError, match="state"):
+        checkpoints.load(tmp_path)
+    with pytest.raises(WeightsError, match="state"):
+        make().resume()
+
+
+# ---- what the command line calls
+
+
+def test_presets_are_named_as_they_are_found():
+    for name, preset in PRESETS.items():
+        assert run.find_preset(name) is preset
+        assert preset.name == name
+    with pytest.raises(InputError, match="preset must be one of restore,"):
+        run.find_preset("restor")
+
+
+def test_bad_arguments_of_a_training(tmp_path):
+    with pytest.raises(InputError, match="preset"):
+        run.train("nothing", tmp_path, tmp_path)
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(InputError, match="--resume"):
+        run.train("restore-tiny", tmp_path, tmp_path)
+
+
+@pytest.fixture
+def toy_store(monkeypatch):
+    """The weight store and the restorer, at toy size."""
+    monkeypatch.setattr(weights, "path", lambda name: name)
+    monkeypatch.setattr(Generator, "from_pretrained", classmethod(lambda cls, folder, dtype=None: generator().to(dtype)))
+    monkeypatch.setattr(IdentityNet, "from_pretrained", classmethod(lambda cls, folder: tiny.identity_net()))
+    monkeypatch.setattr(run, "Restorer", Restorer)
+    monkeypatch.setattr(run, "SHARD", FACES)
+
+
+def test_unknown_device(toy_store, cache, tmp_path):
+    with pytest.raises(InputError, match="device"):
+        run.train("restore-tiny", tmp_path / "run", cache, device="abacus")
+    with pytest.raises(InputError, match="device"):
+        run.make_faces(1, cache, "abacus")
+
+
+def test_make_faces_rounds_up_to_shards(toy_store, tmp_path):
+    said = []
+    run.make_faces(FACES + 1, tmp_path, "cpu", said.append)
+    assert said == [f"{FACES} of {2 * FACES} faces", f"{2 * FACES} of {2 * FACES} faces"]
+    assert len(SyntheticFaces(tmp_path)) == 2 * FACES
+
+
+def test_export_halves_the_size(make, tmp_path):
+    trainer = make()
+    trainer.averaged().save_pretrained(trainer.folder / "restorer")
+    run.export(trainer.folder, tmp_path / "out")
+    stored = load_file(tmp_path / "out" / "diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    net = Restorer.from_pretrained(tmp_path / "out")
+    assert net.dtype == torch.float32
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(value, trainer.average[name], atol=1e-3, rtol=1e-3)
