@@ -62,7 +62,7 @@ $(TORCH_STAMP): constraints.txt
 	touch $@
 
 $(APP_STAMP): $(TORCH_STAMP) pyproject.toml
-	$(PIP) -e '.[app]'
+	$(PIP) -e '.[app,heic]'
 	touch $@
 
 $(DEV_STAMP): $(APP_STAMP)

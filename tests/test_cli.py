@@ -1,0 +1,345 @@
+"""The command line: words, exit codes, and starting quickly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipelines import restore
+from pipelines.restore import RestorePipeline
+from studio import cli, images, weights
+from studio.benchmarks import identity, speed
+from studio.benchmarks import restore as bench
+from studio.errors import InputError
+from studio.find import FaceFinder
+from studio.training import run as training
+from tests import tiny
+
+# Others call these from their scripts: a change belongs into the changelog.
+COMMANDS = {
+    "": ["restore", "faces", "weights", "bench", "train"],
+    "weights": ["list", "pull", "verify", "path"],
+    "bench": ["restore", "old", "speed", "identity"],
+    "train": ["list", "faces", "run", "export"],
+}
+OPTIONS = {
+    "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
+    "keep-gps model device",
+    "faces": "json draw",
+    "weights list": "",
+    "weights pull": "",
+    "weights verify": "",
+    "weights path": "",
+    "bench restore": "photos recipe seed limit fidelity model sheet out",
+    "bench old": "photos fidelity limit model out",
+    "bench speed": "threads repeats model out",
+    "bench identity": "photos out",
+    "train list": "",
+    "train faces": "count cache device",
+    "train run": "folder minutes resume cache photos device dry-run",
+    "train export": "",
+}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs the command as the shell would: call("restore", …) -> exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["studio", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return tiny.restore_pipeline()
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch, pipeline):
+    def from_pretrained(cls, name, *, device=None):
+        if name != "restore":
+            raise InputError(f"no pipeline {name!r}")
+        return pipeline
+
+    monkeypatch.setattr(RestorePipeline, "from_pretrained", classmethod(from_pretrained))
+    monkeypatch.setattr(restore, "FaceFinder", tiny.TwoFaces)
+    finder = tiny.TwoFaces(pipeline.full_range, pipeline.back, pipeline.mesh)
+    monkeypatch.setattr(FaceFinder, "from_pretrained", classmethod(lambda cls: finder))
+
+
+@pytest.fixture
+def album(tmp_path):
+    folder = tmp_path / "album"
+    images.save(images.load(tiny.photo()), folder / "good.png")
+    Image.new("RGB", (64, 48), "gray").save(folder / "nobody.png")
+    return folder
+
+
+def error_line(result):
+    """The only line of an error, after its exit code and streams have been checked."""
+    code, out, err = result
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    return err
+
+
+# ---- starting
+
+
+def test_help_is_quick_and_imports_no_torch(repository):
+    code = """
+import sys, studio.cli
+sys.argv = ["studio", "--help"]
+try:
+    studio.cli.main()
+except SystemExit as done:
+    assert not done.code
+heavy = [name for name in ("torch", "numpy", "PIL", "diffusers") if name in sys.modules]
+assert not heavy, heavy
+"""
+    seconds = []
+    for _ in range(3):  # the quickest of three: the machine may be busy
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=False)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+        assert "Restore the faces in photographs" in done.stdout
+        if seconds[-1] < 1.5:
+            return
+    raise AssertionError(f"--help takes {min(seconds):.1f} s")
+
+
+@pytest.mark.parametrize("group", COMMANDS)
+def test_command_names(group):
+    application = {"": cli.app, "weights": cli.weights_app, "bench": cli.bench_app, "train": cli.train_app}[group]
+    names = [command.name or command.callback.__name__ for command in application.registered_commands]
+    names += [sub.name for sub in application.registered_groups]
+    assert names == COMMANDS[group]
+
+
+def test_every_command_is_pinned():
+    names = {f"{group} {name}".strip() for group, names in COMMANDS.items() for name in names}
+    assert set(OPTIONS) == names - set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_of_every_command(command):
+    done = CliRunner().invoke(cli.app, [*command.split(), "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    for option in [*OPTIONS[command].split(), "help"]:
+        assert f"--{option} " in done.stdout or f"--{option}\n" in done.stdout, option
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.strip().startswith(("-", "*"))]
+    assert len(listed) == len(OPTIONS[command].split()) + 1, listed
+
+
+def test_without_a_command_it_shows_the_help(call):
+    code, out, err = call()
+    assert code == 2
+    assert "Usage" in out + err
+
+
+def test_unknown_commands_and_options(call):
+    assert call("restoer")[0] == 2
+    code, _, err = call("restore", "--sharpness", "3")
+    assert code == 2
+    assert "--sharpness" in err
+    assert call("restore", "x.jpg")[0] == 2  # no --output
+
+
+# ---- restore
+
+
+def test_restores_an_album(call, album, tmp_path):
+    report = tmp_path / "report.json"
+    code, out, err = call("restore", album, "-o", tmp_path / "out", "--report", report, "--guard", 0, "--scale", 2)
+    assert (code, out) == (0, "")
+    lines = err.splitlines()
+    assert lines[0].startswith("good.png") and "2/2 faces  identity 0." in lines[0]
+    assert lines[1].startswith("nobody.png") and lines[1].endswith("no face was found")
+    assert lines[2] == f"1 restored, 1 no face; results in {tmp_path / 'out'}"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+    document = json.loads(report.read_text())
+    assert document["settings"]["scale"] == 2
+    assert document["settings"]["identity_guard"] is None
+    assert [entry["status"] for entry in document["files"]] == ["restored", "no face"]
+    assert {"date", "packages", "machine"} <= set(document)
+
+
+def test_a_bad_file_is_exit_code_1(call, album, tmp_path):
+    (album / "bad.jpg").write_text("text")
+    code, _, err = call("restore", album, "-o", tmp_path / "out")
+    assert code == 1
+    assert "bad.jpg" in err and "failed" in err
+    assert "1 failed, 1 restored, 1 no face" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "out" / "good.png").exists()
+
+
+def test_resuming_keeps_the_numbers_of_the_first_run(call, album, tmp_path):
+    arguments = ("restore", album / "good.png", "-o", tmp_path / "out", "--report", tmp_path / "r.json")
+    call(*arguments)
+    first = json.loads((tmp_path / "r.json").read_text())["files"][0]
+    code, _, err = call(*arguments, "--resume")
+    second = json.loads((tmp_path / "r.json").read_text())["files"][0]
+    assert code == 0
+    assert "already done" in err
+    assert (second["status"], second["faces"]) == ("already done", first["faces"])
+    assert call(*arguments)[0] == 1  # neither --resume nor --overwrite
+    assert call(*arguments, "--overwrite")[0] == 0
+
+
+def test_options_reach_the_pipeline(call, album, tmp_path):
+    output = tmp_path / "out"
+    options = ("--faces", "1", "--format", "JPG", "--quality", 50, "--sheets", "--strength", 0.5)
+    assert call("restore", album, "-o", output, *options)[0] == 0
+    assert (output / "good.jpg").exists()
+    assert (output / "sheets" / "good.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--faces", "first"), "--faces must be"),
+        (("--fidelity", "1.5"), "fidelity must be from 0 to 1"),
+        (("--strength", "-1"), "strength must be from 0 to 1"),
+        (("--scale", "3"), "scale must be 1, 2 or 4"),
+        (("--guard", "-0.5"), "identity_guard must be"),
+        (("--format", "psd"), "format must be one of"),
+        (("--device", "abacus"), "device must be"),
+        (("--model", "nothing"), "no pipeline 'nothing'"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_exit_code_2(call, album, tmp_path, options, message):
+    assert message in error_line(call("restore", album, "-o", tmp_path / "out", *options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_paths_are_one_line_and_exit_code_2(call, album, tmp_path):
+    assert "nothing.jpg" in error_line(call("restore", tmp_path / "nothing.jpg", "-o", tmp_path / "out"))
+    assert "another output folder" in error_line(call("restore", album, "-o", album))
+    (tmp_path / "empty").mkdir()
+    assert "at least one image" in error_line(call("restore", tmp_path / "empty", "-o", tmp_path / "out"))
+
+
+def test_quality_is_checked_by_the_parser(call, album, tmp_path):
+    code, _, err = call("restore", album, "-o", tmp_path / "out", "--quality", 101)
+    assert code == 2
+    assert "--quality" in err
+
+
+def test_stopping_by_hand(call, album, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("studio.batch.restore_files", stopped)
+    code, _, err = call("restore", album, "-o", tmp_path / "out")
+    assert code == 130
+    assert "Traceback" not in err
+
+
+# ---- the other commands
+
+
+def test_faces(call, album, tmp_path):
+    code, out, _ = call("faces", album / "good.png", "--draw", tmp_path / "drawn" / "good.png")
+    assert code == 0
+    assert out.startswith("2 faces in ")
+    assert out.count("score") == 2
+    with Image.open(tmp_path / "drawn" / "good.png") as drawn:
+        assert drawn.size == (256, 176)
+
+
+def test_faces_as_json(call, album):
+    code, out, _ = call("faces", album / "good.png", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert len(found["faces"]) == 2
+    assert set(found["faces"][0]) == {"box", "score", "mesh_score", "pose"}
+    assert json.loads(call("faces", album / "nobody.png", "--json")[1])["faces"] == []
+
+
+def test_faces_refuses(call, album, tmp_path):
+    assert "--draw must not be the input" in error_line(call("faces", album / "good.png", "--draw", album / "good.png"))
+    assert "nothing.png" in error_line(call("faces", tmp_path / "nothing.png"))
+
+
+def test_weights(call, monkeypatch, tmp_path):
+    code, out, _ = call("weights", "list")
+    assert code == 0
+    assert len(out.splitlines()) == len(weights.entries())
+    assert "generator" in out and "commercial" in out
+    monkeypatch.setattr(weights, "path", lambda name: tmp_path / name)
+    assert call("weights", "path", "mesh")[:2] == (0, f"{tmp_path / 'mesh'}\n")
+    monkeypatch.setattr(weights, "pull", lambda names, say: say("mesh", "fetching") or {"mesh": tmp_path})
+    assert call("weights", "pull", "mesh") == (0, f"mesh: {tmp_path}\n", "mesh: fetching\n")
+
+
+def test_verifying_weights(call, monkeypatch):
+    good, bad = weights.Check("mesh", "cache", True), weights.Check("iris", "cache", False, "damaged")
+    monkeypatch.setattr(weights, "verify", lambda names: [good])
+    assert call("weights", "verify")[0] == 0
+    monkeypatch.setattr(weights, "verify", lambda names: [good, bad])
+    code, out, _ = call("weights", "verify", "mesh", "iris")
+    assert code == 1
+    assert "BAD  damaged" in out
+    monkeypatch.undo()
+    assert "got 'moustache'" in error_line(call("weights", "path", "moustache"))
+
+
+def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
+    seen = []
+
+    def record(*arguments):
+        seen.append(arguments)
+        return {"benchmark": 1}
+
+    for module, name in ((bench, "run"), (bench, "run_old"), (speed, "run"), (identity, "run")):
+        monkeypatch.setattr(module, name, record)
+    out = tmp_path / "bench" / "x.json"
+    for name in COMMANDS["bench"]:
+        photos = () if name == "speed" else ("--photos", tmp_path)
+        code, text, _ = call("bench", name, *photos, "--out", out)
+        assert code == 0
+        assert json.loads(text) == json.loads(out.read_text()) == {"benchmark": 1}
+        out.unlink()
+    assert seen[0] == (tmp_path, ["gfpgan", "codeformer_large"], 0, 0, [0.5], "restore", None, cli.say)
+    call("bench", "restore", "--photos", tmp_path, "--recipe", "none", "--fidelity", 0, "--fidelity", 1, "--limit", 3)
+    assert seen[-1] == (tmp_path, ["none"], 0, 3, [0.0, 1.0], "restore", None, cli.say)
+
+
+def test_training(call, monkeypatch, tmp_path):
+    presets = json.loads(call("train", "list")[1])
+    assert presets["restore"]["name"] == "restore"
+    code, out, _ = call("train", "run", "restore-tiny", "--folder", tmp_path / "run", "--dry-run")
+    assert (code, json.loads(out)) == (0, presets["restore-tiny"])
+    assert not (tmp_path / "run").exists()
+    assert "preset must be" in error_line(call("train", "run", "nothing", "--folder", tmp_path / "run"))
+
+    seen = []
+    for name in ("train", "make_faces", "export"):
+        monkeypatch.setattr(training, name, lambda *arguments: seen.append(arguments))
+    call("train", "run", "restore-tiny", "--folder", tmp_path, "--minutes", 2, "--resume", "--cache", tmp_path)
+    call("train", "faces", "--count", 300, "--cache", tmp_path, "--device", "cpu")
+    call("train", "export", tmp_path, tmp_path / "out")
+    assert seen == [
+        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say),
+        (300, tmp_path, "cpu", cli.say),
+        (tmp_path, tmp_path / "out"),
+    ]
+
+
+@pytest.mark.parametrize(("text", "choice"), [("all", "all"), ("largest", "largest"), ("0,2", [0, 2]), ("1", [1])])
+def test_choice_of_faces(text, choice):
+    assert cli.choice_of_faces(text) == choice
