@@ -89,7 +89,7 @@ def restore(
     """
     from tqdm import tqdm
 
-    from pipelines.restore import RestorePipeline
+    from pipelines.restore import RestorePipeline, check_arguments
     from studio import batch, images
     from studio.benchmarks.provenance import provenance
     from studio.device import pick_device
@@ -106,7 +106,9 @@ def restore(
         "identity_guard": guard or None,
         "colorize": colorize,
     }
-    batch.plan_outputs(inputs, output, suffix)  # refuse before the weights are loaded
+    # Refuse before the weights are loaded, and once instead of for every file.
+    check_arguments(fidelity, strength, scale, settings["identity_guard"], "pil")
+    batch.plan_outputs(inputs, output, suffix)
     earlier = batch.read_report(report) if report and resume else {}
     pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
     about = {"settings": settings, **provenance()}

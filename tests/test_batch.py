@@ -32,7 +32,11 @@ def test_kinds_that_cannot_be_written_become_png():
 
 
 def test_sub_folders_stay():
-    assert plan("album/1900/x.jpg", "album/1910/x.jpg", "album/y.jpg") == ["out/1900/x.jpg", "out/1910/x.jpg", "out/y.jpg"]
+    assert plan("album/1900/x.jpg", "album/1910/x.jpg", "album/y.jpg") == [
+        "out/1900/x.jpg",
+        "out/1910/x.jpg",
+        "out/y.jpg",
+    ]
 
 
 def test_names_that_meet_are_numbered():

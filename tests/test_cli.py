@@ -203,7 +203,7 @@ def test_resuming_keeps_the_numbers_of_the_first_run(call, album, tmp_path):
 def test_options_reach_the_pipeline(call, album, tmp_path):
     output = tmp_path / "out"
     options = ("--faces", "1", "--format", "JPG", "--quality", 50, "--sheets", "--strength", 0.5)
-    assert call("restore", album, "-o", output, *options)[0] == 0
+    assert call("restore", album / "good.png", "-o", output, *options)[0] == 0
     assert (output / "good.jpg").exists()
     assert (output / "sheets" / "good.jpg").exists()
 

@@ -1,12 +1,14 @@
 """End to end on real photographs, with the committed weights."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from pipelines.restore import RestorePipeline
-from studio import batch, images
+from studio import batch, cli, images
 from studio.degradations import degrade
 from studio.evidence import tone_curve
 
@@ -63,3 +65,19 @@ def test_fidelity_moves_towards_the_photograph(pipeline, photos):
         for fidelity in (0.0, 0.5, 1.0)
     ]
     assert distances[0] > distances[1] >= distances[2] - 0.02
+
+
+def test_the_command_says_what_came_of_every_photo(photos, tmp_path, monkeypatch, capsys):
+    paths = [str(path) for path in sorted((photos / "old").glob("raw_*.jpg"))[:3]]
+    report = tmp_path / "report.json"
+    monkeypatch.setattr(
+        sys, "argv", ["studio", "restore", *paths, "-o", str(tmp_path / "out"), "--report", str(report)]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    files = json.loads(report.read_text())["files"]
+    assert [entry["input"] for entry in files] == paths
+    for entry in files:
+        assert entry["reason"] or Path(entry["output"]).is_file()
+    assert len(capsys.readouterr().err.splitlines()) == 4  # a line for each, and the sum

@@ -141,9 +141,7 @@ def generator(*, channels: tuple[int, ...] = (8,) * 8, style_dim: int = 8, mappi
 def restorer(*, size: int = 256, feature_channels: int = 8, latent_dim: int = 8) -> Restorer:
     """Fits `generator()`."""
     with seeded():
-        return Restorer(
-            size=size, widths=(8,) * 5, feature_channels=feature_channels, latent_dim=latent_dim
-        ).eval()
+        return Restorer(size=size, widths=(8,) * 5, feature_channels=feature_channels, latent_dim=latent_dim).eval()
 
 
 def identity_net() -> IdentityNet:

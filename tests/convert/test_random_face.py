@@ -123,7 +123,7 @@ def test_mapping_tells_weights_and_biases_apart_by_size():
 
 @pytest.mark.parametrize("lost", ["m.input.input", "m.layers.0.up.modulation.bias", "Mul_4_copy", "104"])
 def test_a_missing_array_is_noticed(written, lost):
-    net, arrays = written
+    _, arrays = written
     read = Generator(channels=(16, 16, 8), style_dim=8, mapping_depth=1)
     kept = [(name, array) for name, array in arrays if name != lost]
     with pytest.raises((KeyError, StopIteration)), torch.no_grad():

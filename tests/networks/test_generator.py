@@ -15,7 +15,6 @@ from studio.errors import InputError
 from studio.networks.generator import SLOPE, Generator, inverse_haar
 from tests import tiny
 
-
 # ---- the plain way: the formulas of the paper, step by step, with nothing folded into anything
 
 
@@ -210,7 +209,9 @@ def test_real_weights_give_what_the_original_runtime_gives(real, repository):
         image = real(w)[0].double()
     grid = torch.tensor(reference["grid"])
     close(w[0, ::64], torch.tensor(reference["w"]))
-    torch.testing.assert_close(image[:, grid][:, :, grid], torch.tensor(reference["pixels"]).double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        image[:, grid][:, :, grid], torch.tensor(reference["pixels"]).double(), atol=1e-4, rtol=0
+    )
     assert image.mean().item() == pytest.approx(reference["mean"], abs=1e-4)
     assert image.std().item() == pytest.approx(reference["std"], abs=1e-4)
 

@@ -198,3 +198,17 @@ def test_reference_distances():
     assert report.reference_before > 0
     assert report.reference_after != report.reference_before
     assert run(photo()).reports[0][0].reference_before is None
+
+
+def test_the_steps_work_alone():
+    built, image = pipeline(), load(photo())
+    faces = built.find(image)
+    crops, to_photo = built.crop(image, faces)
+    restored = built.restore_crops(crops)
+    blended, used, distances = built.guard(crops, restored, to_photo, faces, [1.0, 1.0], None)
+    by_hand = built.paste(image, blended, to_photo, faces)
+    output = run(photo())
+    assert not restored.requires_grad
+    torch.testing.assert_close(by_hand.pixels, output.images[0], atol=1e-5, rtol=0)
+    assert used.tolist() == [1.0, 1.0]
+    assert distances.round(3).tolist() == pytest.approx([r.identity_distance for r in output.reports[0]], abs=2e-3)

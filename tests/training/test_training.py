@@ -352,7 +352,9 @@ def test_bad_arguments_of_a_training(tmp_path):
 def toy_store(monkeypatch):
     """The weight store and the restorer, at toy size."""
     monkeypatch.setattr(weights, "path", lambda name: name)
-    monkeypatch.setattr(Generator, "from_pretrained", classmethod(lambda cls, folder, dtype=None: generator().to(dtype)))
+    monkeypatch.setattr(
+        Generator, "from_pretrained", classmethod(lambda cls, folder, dtype=None: generator().to(dtype))
+    )
     monkeypatch.setattr(IdentityNet, "from_pretrained", classmethod(lambda cls, folder: tiny.identity_net()))
     monkeypatch.setattr(run, "Restorer", Restorer)
     monkeypatch.setattr(run, "SHARD", FACES)

@@ -1,0 +1,157 @@
+"""The restoration benchmarks on toy networks: every promised number is there and finite."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines import restore
+from pipelines.restore import RestorePipeline
+from studio import images
+from studio.benchmarks import restore as bench
+from studio.benchmarks import speed
+from studio.errors import InputError
+from studio.faces.faces import Faces
+from tests import tiny
+from tests.faces.synthetic import faces_of, head
+
+MEASURES = {
+    "psnr",
+    "ssim",
+    "identity_distance",
+    "landmark_error",
+    "landmark_error_found",
+    "sharpness",
+    "lab_difference",
+    "found",
+}
+
+
+class OneFace(tiny.TwoFaces):
+    """In a photo; or, as the benchmark looks at aligned crops too, in the middle of a crop."""
+
+    meshes = (head((88, 92), height=110),)
+
+    def __call__(self, image):
+        if image.shape[1:] == (restore.CROP, restore.CROP):
+            return faces_of(head((256, 300), height=380))
+        return super().__call__(image)
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return tiny.restore_pipeline()
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch, pipeline):
+    monkeypatch.setattr(RestorePipeline, "from_pretrained", classmethod(lambda cls, name: pipeline))
+    monkeypatch.setattr(restore, "FaceFinder", OneFace)
+    for module in (bench, speed):
+        monkeypatch.setattr(module, "provenance", lambda names: {"weights": list(names)})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two portraits and a picture without a face."""
+    folder = tmp_path_factory.mktemp("portraits")
+    for seed in (1, 2):
+        images.save(images.load(tiny.photo(seed=seed)), folder / f"person{seed}.png")
+    Image.new("RGB", (64, 48), "gray").save(folder / "wall.png")
+    return folder
+
+
+def run(folder, recipes=("gfpgan",), limit=0, fidelities=(0.0, 1.0), sheet=None, seed=3):
+    return bench.run(folder, recipes, seed, limit, fidelities, "restore", sheet, lambda _: None)
+
+
+def test_damaged_portraits(folder, tmp_path):
+    report = run(folder, ("gfpgan", "none"), sheet=tmp_path / "new" / "sheet.png")
+    assert report["faces"] == 2
+    assert report["set"] == folder.name
+    assert set(report["recipes"]) == {"gfpgan", "none"}
+    for versions in report["recipes"].values():
+        assert list(versions) == ["input", "fidelity 0", "fidelity 1"]
+        assert all(set(found) == MEASURES for found in versions.values())
+    numbers = [value for found in report["recipes"]["gfpgan"].values() for value in found.values()]
+    assert all(math.isfinite(value) for value in numbers)
+    assert report["recipes"]["none"]["input"]["identity_distance"] == 0
+    assert report["recipes"]["none"]["input"]["ssim"] == pytest.approx(1)
+    assert "encoder took part in training" in report["note"]
+    json.dumps(report)
+    with Image.open(tmp_path / "new" / "sheet.png") as sheet:
+        assert sheet.width > 4 * 256  # original, input, two settings
+
+
+def test_the_damage_is_the_seed_and_nothing_else(folder):
+    first, again, other = (run(folder, fidelities=(1.0,), limit=1, seed=seed) for seed in (3, 3, 4))
+    assert first["recipes"] == again["recipes"]
+    assert first["recipes"]["gfpgan"]["input"] != other["recipes"]["gfpgan"]["input"]
+
+
+def test_limit(folder):
+    assert run(folder, limit=1, fidelities=(1.0,))["faces"] == 1
+
+
+def test_a_folder_without_faces(tmp_path):
+    Image.new("RGB", (64, 48), "gray").save(tmp_path / "wall.png")
+    with pytest.raises(InputError, match="no face was found"):
+        run(tmp_path)
+
+
+def test_unknown_recipe(folder):
+    with pytest.raises(InputError, match="recipe"):
+        run(folder, ("moth",))
+
+
+def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
+    """The error over the found ones is then nan, and the share found says why."""
+    crops = tiny.image(512, 512)[None]
+    faces = faces_of(head((256, 300), height=380))
+    monkeypatch.setattr(OneFace, "__call__", lambda self, image: Faces.empty())
+    with torch.inference_mode():
+        found = bench.measure(pipeline, crops, crops, faces)
+    assert found["found"] == 0
+    assert math.isnan(found["landmark_error_found"])
+
+
+def test_old_photographs(folder):
+    report = bench.run_old(folder, 0.5, 0, "restore", lambda _: None)
+    assert (report["photos"], report["faces"], report["found_again"]) == (3, 2, 1)
+    assert report["skipped"] == ["wall.png: no face was found"]
+    assert all(math.isfinite(report[name]) for name in ("identity_distance", "sharpness_gain"))
+    assert report["sharpness_gain"] > 0
+
+
+def test_speed(monkeypatch):
+    monkeypatch.setattr(speed, "BATCHES", (2,))
+    monkeypatch.setattr(restore, "FaceFinder", tiny.TwoFaces)
+    report = speed.run(0, 1, "restore")
+    assert report["batch 2"]["faces"] == 2
+    assert set(report["batch 2"]["steps"]) == {"find", "crop", "restore_crops", "guard", "paste"}
+    assert report["batch 2"]["seconds_per_face"] > 0
+    assert report["peak_memory_mb"] > 50
+    assert report["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("box", "found"),
+    [
+        ((10, 10, 20, 20), True),
+        ((0, 0, 40, 40), True),  # the smaller one counts
+        ((15, 10, 25, 20), False),  # exactly half is not enough
+        ((14, 10, 24, 20), True),
+        ((30, 30, 40, 40), False),
+        ((20, 10, 30, 20), False),
+    ],
+)
+def test_is_found(box, found):
+    mine = np.array([10, 10, 20, 20], np.float32)
+    others = np.array([(100, 100, 110, 110), box], np.float32)
+    assert bench.is_found(mine, others) is found
+    assert not bench.is_found(mine, np.zeros((0, 4), np.float32))
