@@ -204,6 +204,7 @@ class RestorePipeline(StudioPipeline):
         to_photo = align.ffhq_transform(faces.mesh, CROP)
         return align.warp(photo.pixels, to_photo, CROP).clamp(0, 1), to_photo
 
+    @torch.no_grad()
     def restore_crops(
         self, crops: Tensor, fidelity: float = 0.5, tone: Tensor | None = None, colorize: bool = False
     ) -> Tensor:
@@ -267,6 +268,7 @@ class RestorePipeline(StudioPipeline):
             distances = np.where(used > 0, self.distances(crops, blended, to_photo, faces), 0.0)
         return blended, used, distances.astype(np.float32)
 
+    @torch.no_grad()
     def embed(self, crops: Tensor, to_photo: np.ndarray, faces: Faces) -> Tensor:
         """Identity descriptors (N,128) of aligned crops of these faces."""
         if not len(crops):

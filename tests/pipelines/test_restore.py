@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -205,7 +206,7 @@ def test_the_steps_work_alone():
     faces = built.find(image)
     crops, to_photo = built.crop(image, faces)
     restored = built.restore_crops(crops)
-    blended, used, distances = built.guard(crops, restored, to_photo, faces, [1.0, 1.0], None)
+    blended, used, distances = built.guard(crops, restored, to_photo, faces, np.ones(2, np.float32), None)
     by_hand = built.paste(image, blended, to_photo, faces)
     output = run(photo())
     assert not restored.requires_grad
