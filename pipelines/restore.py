@@ -282,7 +282,7 @@ class RestorePipeline(StudioPipeline):
         """Identity distances (N,) between two versions of the same aligned crops."""
         pair = (self.embed(x, to_photo, faces) for x in (crops, others))
         first, second = pair
-        return (first - second).norm(dim=1).numpy()
+        return (first - second).norm(dim=1).detach().numpy()
 
     def embed_reference(self, reference: ImageLike | None) -> Tensor | None:
         """Descriptor (128,) of the largest face of the reference photo."""
