@@ -16,7 +16,7 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError
-from studio.evidence import apply_tone, fuse, luma, match_tone, tone_curve, with_native_detail
+from studio.evidence import apply_tone, fuse, kept_detail, luma, match_tone, tone_curve, with_native_detail
 from studio.faces import align, paste
 from studio.faces.faces import Faces
 from studio.faces.select import select
@@ -26,8 +26,9 @@ from studio.images import Photo
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
+from studio.networks.image_head import ImageHead
 from studio.networks.mesh import FaceMesh
-from studio.networks.restorer import START_BLOCK, Restorer
+from studio.networks.restorer import Restorer, draw_prior
 
 CROP = 512
 SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop, is a guess
@@ -105,6 +106,7 @@ class RestorePipeline(StudioPipeline):
     def __init__(
         self,
         generator: Generator,
+        head: ImageHead,
         restorer: Restorer,
         full_range: FaceDetector,
         back: FaceDetector,
@@ -113,15 +115,22 @@ class RestorePipeline(StudioPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(
-            generator=generator, restorer=restorer, full_range=full_range, back=back, mesh=mesh, identity=identity
+            generator=generator,
+            head=head,
+            restorer=restorer,
+            full_range=full_range,
+            back=back,
+            mesh=mesh,
+            identity=identity,
         )
-        for network in (generator, restorer):
+        for network in (generator, head, restorer):
             network.to(memory_format=torch.channels_last)
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
         return {
             "generator": Generator.from_pretrained(weights.path("generator")),
+            "head": ImageHead.from_pretrained(weights.path("head_512")),
             "restorer": Restorer.from_pretrained(weights.path(name)),
             "full_range": FaceDetector.from_pretrained(weights.path("detector_full_range")),
             "back": FaceDetector.from_pretrained(weights.path("detector_back")),
@@ -182,7 +191,8 @@ class RestorePipeline(StudioPipeline):
             restored, used, distances = self.guard(  # 6. blend, and keep the person
                 crops, restored, to_photo, all_faces[todo], strengths[todo], identity_guard
             )
-            result = self.paste(photo, restored[used > 0], to_photo[used > 0], all_faces[todo][used > 0], scale)  # 7.
+            on = used > 0
+            result = self.paste(photo, restored[on], to_photo[on], all_faces[todo][on], scale, crops[on])  # 7. put back
             before = self.embed(crops, to_photo, all_faces[todo])
             after = self.embed(restored, to_photo, all_faces[todo])
             details = Details(todo, used, strengths, distances, measure(wanted, before), measure(wanted, after))
@@ -229,9 +239,9 @@ class RestorePipeline(StudioPipeline):
             crops = luma(crops).expand(-1, 3, -1, -1)
         small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
         parts = self.restorer(small.to(self.device, self.restorer.dtype))
-        dtype = self.generator.dtype
-        prior = self.generator.decode(parts.features.to(dtype), parts.latent.to(dtype), START_BLOCK)
-        prior = images.resize(prior.float().cpu() / 2 + 0.5, CROP, CROP)
+        prior = draw_prior(self.generator, self.head, parts).float().cpu() / 2 + 0.5
+        if prior.shape[2] != CROP:
+            prior = images.resize(prior, CROP, CROP)
         evidence = with_native_detail(parts.evidence.cpu(), small, crops)
         # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
         evidence = evidence + PHOTO_SHARE * fidelity * (crops - evidence)
@@ -295,13 +305,29 @@ class RestorePipeline(StudioPipeline):
         crops, to_photo = self.crop(photo, faces[[0]])
         return self.embed(crops, to_photo, faces[[0]])[0]
 
-    def paste(self, photo: Photo, crops: Tensor, to_photo: np.ndarray, faces: Faces, scale: int = 1) -> Photo:
-        """Put crops back into the photo, enlarged `scale` times (Lanczos outside the faces)."""
+    def paste(
+        self,
+        photo: Photo,
+        crops: Tensor,
+        to_photo: np.ndarray,
+        faces: Faces,
+        scale: int = 1,
+        originals: Tensor | None = None,
+    ) -> Photo:
+        """Put crops back into the photo, enlarged `scale` times (Lanczos outside the faces).
+
+        With the `originals` (the crops as they were cut), faces of more than 512 px keep the photo's own finest detail
+        wherever the restoration left the detail of the crop as it was.
+        """
         _, height, width = photo.pixels.shape
         pixels = photo.pixels if scale == 1 else images.resize(photo.pixels, height * scale, width * scale)
         if len(crops):
             masks = paste.soft_mask(faces.mesh, to_photo, CROP)
-            pixels = paste.blend(pixels, crops, masks, to_photo * np.float32(scale))
+            kept = None
+            if originals is not None:
+                large = torch.from_numpy(align.scale_of(to_photo) > 1).view(-1, 1, 1, 1)
+                kept = kept_detail(originals, crops) * large
+            pixels = paste.blend(pixels, crops, masks, to_photo * np.float32(scale), originals, kept)
         return photo.with_pixels(pixels.clamp(0, 1))
 
 
@@ -392,7 +418,7 @@ def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> F
         identity_distance=round(float(details.distances[k]), 3) if k is not None else 0.0,
         reference_before=None if k is None else details.before[k],
         reference_after=None if k is None else details.after[k],
-        crop_pixels=round(float(np.hypot(to_photo[0, 0], to_photo[1, 0])) * CROP, 1),
+        crop_pixels=round(float(align.scale_of(to_photo[None])[0]) * CROP, 1),
     )
 
 

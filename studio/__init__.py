@@ -22,6 +22,7 @@ _PUBLIC = {
     "Generator": "studio.networks.generator",
     "IdentityEncoder": "studio.identity.encoder",
     "IdentityNet": "studio.networks.identity",
+    "ImageHead": "studio.networks.image_head",
     "ImageError": "studio.errors",
     "InputError": "studio.errors",
     "IrisNet": "studio.networks.iris",

@@ -328,12 +328,26 @@ def train_run(
     train(preset, folder, cache, photos, minutes, resume, device, say)
 
 
+@train_app.command("heads")
+def train_heads(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, heads and sample sheet.")],
+    images: Annotated[int, typer.Option(help="Generated faces over the whole training.")] = 6000,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Distil the generator's 256 and 512 px image heads from its own pictures."""
+    from studio.training.run import train_heads
+
+    train_heads(folder, images, minutes, resume, device, say)
+
+
 @train_app.command("export")
 def train_export(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.")],
     target: Annotated[Path, typer.Argument(help="Folder to write, such as weights/restore.")],
 ) -> None:
-    """Write a training's averaged weights in half precision."""
+    """Write a training's (averaged) weights in half precision."""
     from studio.training.run import export
 
     export(folder, target)

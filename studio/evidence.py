@@ -84,7 +84,7 @@ def fuse(evidence: Tensor, prior: Tensor, fidelity: float | Tensor) -> Tensor:
     Args:
         evidence: (N,3,S,S) RGB.
         prior: (N,3,S,S) RGB.
-        fidelity: 0 gives the prior in the evidence's colours, 0.5 the evidence half filled up with the prior, 1 the
+        fidelity: 0 gives the prior in the evidence's colours, 0.5 the evidence filled up with the prior, 1 the
             evidence alone; between them it moves linearly. A number, or (N,) one per face.
 
     Returns:
@@ -93,10 +93,11 @@ def fuse(evidence: Tensor, prior: Tensor, fidelity: float | Tensor) -> Tensor:
     fidelity = torch.as_tensor(fidelity, dtype=evidence.dtype, device=evidence.device).view(-1, 1, 1, 1)
     from_evidence, from_prior = pyramid(evidence), pyramid(prior)
     trust = (2 * fidelity).clamp(max=1)  # 0 prior, 1 evidence and fill
-    fill = 1 - fidelity
+    fill = (2 - 2 * fidelity).clamp(max=1)
     joined = []
     for e, p in zip(from_evidence[:-1], from_prior[:-1], strict=True):
-        filled = e + fill * fill_gain(e, p) * p
+        # A measured number: a gradient through it would reward evidence for being weak.
+        filled = e + fill * fill_gain(e.detach(), p.detach()) * p
         joined.append(p + trust * (filled - p))
     return collapse([*joined, from_evidence[-1]])
 
@@ -180,7 +181,19 @@ def with_native_detail(evidence: Tensor, seen: Tensor, native: Tensor) -> Tensor
     Returns:
         (N,3,2S,2S).
     """
-    finest_in, finest_out = pyramid(seen, 1)[0], pyramid(evidence, 1)[0]
+    return double(evidence) + double(kept_detail(seen, evidence)) * pyramid(native, 1)[0]
+
+
+def kept_detail(before: Tensor, after: Tensor) -> Tensor:
+    """Where restoration left the finest octave as it was: there it was signal, and so is what is finer still.
+
+    Args:
+        before: (N,3,S,S) what was restored.
+        after: (N,3,S,S) the result.
+
+    Returns:
+        (N,1,S,S): 1 where the octave is the same, 0 where it changed by as much as there was.
+    """
+    finest_in, finest_out = pyramid(before, 1)[0], pyramid(after, 1)[0]
     change = local_mean((finest_out - finest_in).square())
-    trust = 1 - (change / local_mean(finest_in.square()).clamp_min(1e-6)).sqrt().clamp(max=1)  # (N, 1, S, S)
-    return double(evidence) + double(trust) * pyramid(native, 1)[0]
+    return 1 - (change / local_mean(finest_in.square()).clamp_min(1e-6)).sqrt().clamp(max=1)

@@ -104,6 +104,7 @@ class Entry:
     input: str
     fingerprint_shape: tuple[int, ...]
     fingerprint_input: Literal["uniform", "signed", "normal"]
+    fingerprint_latents: tuple[int, ...] = ()
     fingerprint: Fingerprint | None = None
     archive: Archive | None = None
     members: tuple[Member, ...] = ()
@@ -148,7 +149,8 @@ def parse_entry(name: str, table: dict[str, Any], archives: dict[str, Archive]) 
     if "archive" in table:
         table["archive"] = archives[table["archive"]]
     table["members"] = tuple(Member(**member) for member in table.get("members", ()))
-    table["fingerprint_shape"] = tuple(table["fingerprint_shape"])
+    for key in ("fingerprint_shape", "fingerprint_latents"):
+        table[key] = tuple(table.get(key, ()))
     return Entry(name=name, **table)
 
 
@@ -483,11 +485,15 @@ def fingerprint_of(model: StrictModel, passport: Entry) -> Fingerprint:
     import torch
 
     draw = torch.randn if passport.fingerprint_input == "normal" else torch.rand
-    x = draw(passport.fingerprint_shape, generator=torch.Generator().manual_seed(0))
+    rng = torch.Generator().manual_seed(0)
+    x = draw(passport.fingerprint_shape, generator=rng)
     if passport.fingerprint_input == "signed":
         x = 2 * x - 1
+    inputs = [x]
+    if passport.fingerprint_latents:
+        inputs.append(torch.randn(passport.fingerprint_latents, generator=rng))
     with torch.inference_mode():
-        numbers = torch.cat([tensor.double().flatten() for tensor in tensors_in(model(x))])
+        numbers = torch.cat([tensor.double().flatten() for tensor in tensors_in(model(*inputs))])
     return Fingerprint(float(numbers.mean()), float(numbers.std()))
 
 

@@ -12,6 +12,7 @@ from studio.evidence import (
     collapse,
     fill_gain,
     fuse,
+    kept_detail,
     luma,
     match_tone,
     pyramid,
@@ -221,3 +222,12 @@ def test_match_tone_gives_brightness_and_contrast_of_the_photo(prior):
 def test_match_tone_leaves_what_matches():
     photo = F.interpolate(texture(5), (512, 512), mode="bilinear")
     torch.testing.assert_close(match_tone(photo, photo), photo, atol=1e-5, rtol=0)
+
+
+def test_detail_is_kept_where_the_finest_octave_stayed(sharp, blurred):
+    assert kept_detail(sharp, sharp).min() == 1
+    assert kept_detail(sharp, sharp + 0.1).min() > 0.99  # brightness is no detail
+    assert kept_detail(sharp, blurred).mean() < 0.5
+    half = torch.cat([sharp[..., : S // 2], blurred[..., S // 2 :]], 3)
+    kept = kept_detail(sharp, half)
+    assert kept[..., : S // 2 - 8].min() == 1 and kept[..., S // 2 + 8 :].mean() < 0.5

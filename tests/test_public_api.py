@@ -20,6 +20,7 @@ NAMES = [
     "IdentityEncoder",
     "IdentityNet",
     "ImageError",
+    "ImageHead",
     "InputError",
     "IrisNet",
     "MissingWeightsError",

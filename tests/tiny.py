@@ -27,6 +27,7 @@ from studio.faces.faces import Faces
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
+from studio.networks.image_head import ImageHead
 from studio.networks.loading import StrictModel
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
@@ -138,10 +139,25 @@ def generator(*, channels: tuple[int, ...] = (8,) * 8, style_dim: int = 8, mappi
     return net
 
 
-def restorer(*, size: int = 256, feature_channels: int = 8, latent_dim: int = 8) -> Restorer:
-    """Fits `generator()`."""
+def restorer(
+    *, size: int = 256, feature_channels: int = 8, latent_dim: int = 8, spatial_channels: tuple[int, ...] = ()
+) -> Restorer:
+    """Fits `generator()`; a spatial path begins without effect, as in training."""
     with seeded():
-        return Restorer(size=size, widths=(8,) * 5, feature_channels=feature_channels, latent_dim=latent_dim).eval()
+        return Restorer(
+            size=size,
+            widths=(8,) * 5,
+            feature_channels=feature_channels,
+            latent_dim=latent_dim,
+            spatial_channels=spatial_channels,
+        ).eval()
+
+
+def image_head(*, start: int = 4, channels_in: int = 8, style_dim: int = 8) -> ImageHead:
+    """Fits `generator()`, and one of five blocks; gives 128 px."""
+    net = ImageHead(start=start, channels_in=channels_in, size=4 * 2**start, width=8, style_dim=style_dim).eval()
+    fill_randomly(net)
+    return net
 
 
 def identity_net() -> IdentityNet:
@@ -181,8 +197,15 @@ def photo(*, seed: int = 0) -> Tensor:
 
 def restore_pipeline() -> RestorePipeline:
     """The real classes; with `TwoFaces` in place of the finder it does everything that the real one does."""
-    # Five blocks are enough: a prior of 256 px is enlarged to the crop's 512.
+    # Five blocks and a head after the fourth are enough: a prior of 128 px is enlarged to the crop's 512.
     with seeded():
-        mesh = FaceMesh(channels=(8,) * 6, head_channels=8).eval()
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
-    return RestorePipeline(generator(channels=(8,) * 6), restorer(), *detectors, mesh, identity_net())
+    return RestorePipeline(
+        generator(channels=(8,) * 6), image_head(), restorer(), *detectors, face_mesh(), identity_net()
+    )
+
+
+def face_mesh() -> FaceMesh:
+    """The real crop size and number of points."""
+    with seeded():
+        return FaceMesh(channels=(8,) * 6, head_channels=8).eval()

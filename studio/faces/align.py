@@ -85,6 +85,11 @@ def dlib_transform(mesh: np.ndarray, size: int = 150) -> np.ndarray:
     return np.stack(rows, -1).reshape(-1, 2, 3).astype(np.float32)
 
 
+def scale_of(affine: np.ndarray) -> np.ndarray:
+    """Photo pixels for one crop pixel, (N,2,3) similarity transforms -> (N,)."""
+    return np.hypot(affine[:, 0, 0], affine[:, 1, 0])
+
+
 def invert(affine: np.ndarray) -> np.ndarray:
     """Inverse affines, (N,2,3) -> (N,2,3) float32.
 

@@ -55,7 +55,14 @@ def soft_mask(mesh: np.ndarray, crop_to_image: np.ndarray, size: int) -> Tensor:
     return inside * border[:, None] * border
 
 
-def blend(image: Tensor, crops: Tensor, masks: Tensor, crop_to_image: np.ndarray) -> Tensor:
+def blend(
+    image: Tensor,
+    crops: Tensor,
+    masks: Tensor,
+    crop_to_image: np.ndarray,
+    originals: Tensor | None = None,
+    kept: Tensor | None = None,
+) -> Tensor:
     """Blend crops into a photo, working only on the pixels under each crop.
 
     Where masks overlap, the faces share the pixels by the odds m / (1 - m) of their masks m: the core of a face is its
@@ -66,6 +73,9 @@ def blend(image: Tensor, crops: Tensor, masks: Tensor, crop_to_image: np.ndarray
         crops: (N,3,S,S) RGB of the same range.
         masks: (N,1,S,S) in [0,1].
         crop_to_image: (N,2,3), crop pixels to photo pixels.
+        originals: (N,3,S,S), the crops as they were cut from the photo. With `kept`, the photo's detail that is too
+            fine for a crop is added to the crop again. None leaves it out.
+        kept: (N,1,S,S) in [0,1], how much of that detail.
 
     Returns:
         (3,H,W), a new tensor; bit for bit the image where no mask reaches.
@@ -86,10 +96,14 @@ def blend(image: Tensor, crops: Tensor, masks: Tensor, crop_to_image: np.ndarray
     local = {i: _region(masks[i].to(image), image_to_crop[i], boxes[i], "bilinear", "zeros") for i in shown}
     for i in shown:
         x0, y0, x1, y1 = boxes[i]
+        here = image[:, y0:y1, x0:x1]
         crop = _region(crops[i].to(image), image_to_crop[i], boxes[i], "bicubic", "reflection")
+        if originals is not None and kept is not None:
+            seen = _region(originals[i].to(image), image_to_crop[i], boxes[i], "bicubic", "reflection")
+            crop = crop + _region(kept[i].to(image), image_to_crop[i], boxes[i], "bilinear", "zeros") * (here - seen)
         share = _share(i, boxes, local)
         # A difference times zero is zero: what no mask reaches keeps its bits.
-        result[:, y0:y1, x0:x1] += share * (crop - image[:, y0:y1, x0:x1])
+        result[:, y0:y1, x0:x1] += share * (crop - here)
     return result
 
 

@@ -1,14 +1,15 @@
 """The restorer: a damaged face to what the generator needs, and to what the pixels themselves still say.
 
 Feature inversion as in BDInvert (arXiv 2107.03182) and GFP-GAN (2101.04061): instead of one latent for the whole
-face, predict the generator's own 32 px map, so that the place of every feature comes from the photograph, and
-one latent for the layers above, which colour and texture it. Beside that *prior* the network predicts the
+face, predict the generator's own 32 px map, so that the place of every feature comes from the photograph, one latent
+for the layers above, which colour and texture it, and a scale and shift of the 64 and 128 px maps (the spatial
+feature transform of GFP-GAN, section 3.3), which carry finer detail over. Beside that *prior* the network predicts the
 *evidence*: the least-error estimate of the clean face, blurred wherever the photograph does not tell.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from studio.errors import InputError
+from studio.networks.generator import Generator
+from studio.networks.image_head import ImageHead
 from studio.networks.loading import StrictModel
 
 START_BLOCK = 3  # the generator takes over after this many blocks, at 32 px
@@ -49,11 +52,14 @@ class Restored:
         features: (N,C,32,32) float32, the generator's map after block 3.
         latent: (N,D) float32, for the slots from 7 on.
         evidence: (N,3,S,S) float32 RGB, about [0,1], not clamped; S is the input size.
+        spatial: (scale, shift) of the generator's maps after the next blocks: (N,C,64,64), then (N,C,128,128), float32;
+            empty when the network has no spatial path.
     """
 
     features: Tensor
     latent: Tensor
     evidence: Tensor
+    spatial: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
 
 class Restorer(StrictModel):
@@ -64,6 +70,7 @@ class Restorer(StrictModel):
         widths: channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size.
         feature_channels: channels of the generator's map.
         latent_dim: length of one latent.
+        spatial_channels: of the generator's maps that are scaled and shifted, at size/4, size/2, ...; none by default.
     """
 
     @register_to_config
@@ -73,6 +80,7 @@ class Restorer(StrictModel):
         widths: tuple[int, ...] = (96, 192, 256, 256, 256),
         feature_channels: int = 512,
         latent_dim: int = 512,
+        spatial_channels: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         c4, c8, c16, c32, c64 = widths
@@ -93,14 +101,25 @@ class Restorer(StrictModel):
         self.context8 = nn.Conv2d(c8, c4, 1)
         self.refine = nn.Sequential(ResidualBlock(c4), ResidualBlock(c4))
         self.to_residual = nn.Conv2d(c4, 48, 3, padding=1)
+        self.to_spatial = nn.ModuleList(nn.Conv2d(c4, 2 * channels, 1) for channels in spatial_channels)
+        for layer in self.to_spatial:  # at first the generator is left as it is
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
         # The targets' statistics, so that the heads predict numbers of size one. Filled in before training.
         self.register_buffer("features_mean", torch.zeros(1, feature_channels, 1, 1))
         self.register_buffer("features_std", torch.ones(1, feature_channels, 1, 1))
         self.register_buffer("latent_mean", torch.zeros(1, latent_dim))
         self.register_buffer("latent_std", torch.ones(1, latent_dim))
 
-    def normalised(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The heads as trained: features and latent in units of their statistics, evidence as the change to x."""
+    def normalised(self, x: Tensor) -> Restored:
+        """The heads as trained: features and latent in units of their statistics, evidence as the change to x.
+
+        Args:
+            x: as in `forward`.
+
+        Returns:
+            `Restored` in those units, of the dtype of the computation.
+        """
         h4 = self.stem(x - 0.5)  # (N, c4, S/4, S/4)
         h8 = self.stage8(h4)
         h16 = self.stage16(h8)
@@ -110,7 +129,22 @@ class Restorer(StrictModel):
         h8 = self.fuse(h8 + F.interpolate(context, scale_factor=2.0))
         h4 = self.refine(h4 + F.interpolate(self.context8(h8), scale_factor=2.0))
         change = F.pixel_shuffle(self.to_residual(h4), 4)
-        return self.to_features(h8), latent, change
+        spatial = []
+        for i, layer in enumerate(self.to_spatial):
+            both = layer(F.silu(h4))
+            if i:
+                both = F.interpolate(both, scale_factor=2.0**i, mode="bilinear", align_corners=False)
+            spatial.append(both.chunk(2, dim=1))
+        return Restored(self.to_features(h8), latent, change, spatial)
+
+    def measured(self, parts: Restored, x: Tensor) -> Restored:
+        """What `normalised` gave for x, in the generator's and the picture's own units, all float32."""
+        return Restored(
+            parts.features.float() * self.features_std.float() + self.features_mean.float(),
+            parts.latent.float() * self.latent_std.float() + self.latent_mean.float(),
+            x.float() + parts.evidence.float(),
+            [(scale.float(), shift.float()) for scale, shift in parts.spatial],
+        )
 
     def forward(self, x: Tensor) -> Restored:
         """Restore a batch of aligned faces.
@@ -127,9 +161,43 @@ class Restorer(StrictModel):
         size = self.config.size
         if x.ndim != 4 or x.shape[1:] != (3, size, size):
             raise InputError(f"faces must be (N,3,{size},{size}), got {tuple(x.shape)}: align and resize them first")
-        features, latent, change = self.normalised(x)
-        return Restored(
-            features.float() * self.features_std.float() + self.features_mean.float(),
-            latent.float() * self.latent_std.float() + self.latent_mean.float(),
-            x.float() + change.float(),
+        return self.measured(self.normalised(x), x)
+
+
+def draw_prior(generator: Generator, head: ImageHead, parts: Restored) -> Tensor:
+    """The face that the generator draws from what the restorer read.
+
+    Args:
+        generator: frozen; its dtype is the computation's.
+        head: finishes the picture.
+        parts: of N faces.
+
+    Returns:
+        (N,3,S,S) RGB, about [-1,1], not clamped; S is the head's, 512 with the real one.
+    """
+    dtype = generator.dtype
+    if len(parts.features) > 1 and parts.features.device.type == "cpu" and not torch.is_grad_enabled():
+        # A CPU is busy with one face, and one face at a time folds its factors into the kernels.
+        return torch.cat([draw_prior(generator, head, one) for one in each(parts)])
+    w = generator.slots(parts.latent.to(dtype))
+    x, block = parts.features.to(dtype), START_BLOCK
+    for scale, shift in parts.spatial:
+        x = generator.run_blocks(x, w, block, block + 1)
+        x = x * (1 + scale.to(dtype)) + shift.to(dtype)
+        block += 1
+    x = generator.run_blocks(x, w, block, head.config.start)
+    return head(x.to(head.dtype), w.to(head.dtype))
+
+
+def each(parts: Restored) -> list[Restored]:
+    """One `Restored` per face."""
+    rows = [slice(i, i + 1) for i in range(len(parts.features))]
+    return [
+        Restored(
+            parts.features[row],
+            parts.latent[row],
+            parts.evidence[row],
+            [(scale[row], shift[row]) for scale, shift in parts.spatial],
         )
+        for row in rows
+    ]

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -65,3 +66,27 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     for part in sorted(folder.glob("part-*.safetensors")):
         tensors.update(load_file(part))
     return tensors, json.loads((folder / "state.json").read_text())
+
+
+def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors, for `save`."""
+    return {
+        f"optimizer.{number}.{name}": torch.as_tensor(value)
+        for number, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put what `moments` named back into an optimizer of the same parameters."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, key = name.split(".", 2)
+            found.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": found, "param_groups": optimizer.state_dict()["param_groups"]})
+    # The fused step pairs numbers by their place in memory: moments are laid out as their parameters are.
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)

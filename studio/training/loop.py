@@ -15,26 +15,40 @@ from PIL import Image
 from torch import Tensor
 
 from studio.degradations import degrade
-from studio.evidence import luma
+from studio.evidence import fuse, luma
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
-from studio.networks.restorer import START_BLOCK, Restorer
+from studio.networks.image_head import ImageHead
+from studio.networks.mesh import FaceMesh
+from studio.networks.restorer import START_BLOCK, Restored, Restorer, draw_prior
 from studio.training import checkpoints
+from studio.training.augment import recolour, warp
 from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, expand_latents
-from studio.training.losses import evidence_loss, feature_loss, identity_loss
+from studio.training.losses import (
+    coarse_loss,
+    descriptor_loss,
+    energy_loss,
+    evidence_loss,
+    feature_loss,
+    identity_loss,
+    landmark_loss,
+)
 from studio.training.presets import Preset
 
 SAVE_SECONDS = 180
 LOG_STEPS = 50
+FIDELITY = 0.5  # of the joined picture that the losses look at, the pipeline's default
+REAL_WARP = 0.5  # of real faces: there are few, and they should stay as they are more or less
+PHOTO_SHARE = 0.5  # as in the pipeline: of the photo itself in the evidence, at fidelity 1
 
 
 @dataclass
 class Batch:
-    """One step's data: damaged and clean faces, synthetic ones first, and the synthetic ones' latents."""
+    """One step's data: damaged and clean faces, generated ones first, and the latents of those that are unchanged."""
 
     damaged: Tensor  # (N,3,S,S) float32 [0,1]
     clean: Tensor  # (N,3,S,S) float32 [0,1]
-    latents: Tensor  # (M,2,512), M <= N
+    latents: Tensor  # (M,2,512), M <= N: of the first M faces
 
 
 @dataclass
@@ -49,6 +63,8 @@ class Trainer:
         synthetic: cached generated faces.
         real: (R,3,S,S) uint8 or None.
         folder: where checkpoints, samples and the log go.
+        head: frozen image head; draws the prior.
+        mesh: frozen face mesh.
         device: "cpu" or "cuda".
         report: receives one line of text at a time.
     """
@@ -60,6 +76,8 @@ class Trainer:
     synthetic: SyntheticFaces
     real: Tensor | None
     folder: Path
+    head: ImageHead
+    mesh: FaceMesh
     device: str = "cpu"
     report: Callable[[str], None] = print
     step: int = 0
@@ -70,7 +88,9 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.restorer.to(self.device, memory_format=torch.channels_last).train()
         self.generator.to(self.device, torch.bfloat16).eval().requires_grad_(False)
-        self.identity.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        self.head.to(self.device, torch.bfloat16).eval().requires_grad_(False)
+        for judge in (self.identity, self.mesh):
+            judge.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             self.restorer.parameters(), lr=self.preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
@@ -85,17 +105,25 @@ class Trainer:
 
     def load_batch(self, step: int) -> Batch:
         """Batch number `step`, a function of the preset's seed, the step and the data alone."""
-        rng = torch.Generator().manual_seed(self.preset.seed * 1_000_003 + step)
-        real_count = round(self.preset.batch * self.preset.real_share) if self.real is not None else 0
+        preset = self.preset
+        rng = torch.Generator().manual_seed(preset.seed * 1_000_003 + step)
+        real_count = round(preset.batch * preset.real_share) if self.real is not None else 0
+        warped_count = round(preset.batch * preset.warped_share)
         clean, latents = self.synthetic.batch(
-            torch.randint(len(self.synthetic), (self.preset.batch - real_count,), generator=rng)
+            torch.randint(len(self.synthetic), (preset.batch - real_count,), generator=rng)
         )
+        plain_count = len(clean) - warped_count
+        changed = [clean[:plain_count]]
+        if warped_count:
+            changed.append(recolour(warp(clean[plain_count:], rng), rng))
         if real_count:
             chosen = torch.randint(len(self.real), (real_count,), generator=rng)
             faces = self.real[chosen].float() / 255
             flip = torch.rand(real_count, 1, 1, 1, generator=rng) < 0.5
-            clean = torch.cat([clean, torch.where(flip, faces.flip(3), faces)])
-        damaged, drawn = degrade(clean, self.preset.recipe, rng)
+            faces = torch.where(flip, faces.flip(3), faces)
+            changed.append(warp(faces, rng, REAL_WARP) if preset.warped_share else faces)
+        clean, latents = torch.cat(changed), latents[:plain_count]
+        damaged, drawn = degrade(clean, preset.recipe, rng)
         # A monochrome photo is restored by its luma alone, so that is what the network is shown and asked for.
         grey = torch.tensor([parameters["tone"] != "colour" for parameters in drawn])[:, None, None, None]
         damaged, clean = (torch.where(grey, luma(x).expand_as(x), x) for x in (damaged, clean))
@@ -133,18 +161,47 @@ class Trainer:
         damaged = batch.damaged.to(self.device).contiguous(memory_format=torch.channels_last)
         clean = batch.clean.to(self.device)
         with torch.autocast(self.device, dtype=torch.bfloat16):
-            features, latent, change = self.restorer.normalised(damaged)
-        evidence = damaged + change.float()
+            raw = self.restorer.normalised(damaged)
+        parts = self.restorer.measured(raw, damaged)
         true_features, true_latent = self.targets(batch.latents)
         found = {
-            "features": preset.features_weight * feature_loss(features[:count].float(), true_features),
-            "latent": preset.latent_weight * (latent[:count].float() - true_latent).square().mean(),
-            "evidence": preset.evidence_weight * evidence_loss(evidence, clean),
+            "features": preset.features_weight * feature_loss(raw.features[:count].float(), true_features),
+            "latent": preset.latent_weight * (raw.latent[:count].float() - true_latent).square().mean(),
+            "evidence": preset.evidence_weight * evidence_loss(parts.evidence, clean),
         }
         if preset.identity_weight and self.images >= preset.identity_from:
             with torch.autocast(self.device, dtype=torch.bfloat16):
-                found["identity"] = preset.identity_weight * identity_loss(self.identity, evidence, clean)
+                found["identity"] = preset.identity_weight * identity_loss(self.identity, parts.evidence, clean)
+        if preset.prior_weight:
+            found |= self.prior_losses(parts, damaged, clean)
         return found
+
+    def prior_losses(self, parts: Restored, damaged: Tensor, clean: Tensor) -> dict[str, Tensor]:
+        """Stage 2: losses of the drawn prior, and of prior and evidence joined as the pipeline joins them."""
+        preset = self.preset
+        rng = torch.Generator().manual_seed(self.step)
+        prior = draw_prior(self.generator, self.head, parts).float() / 2 + 0.5
+        prior = torch.nn.functional.interpolate(prior, size=clean.shape[2:], mode="area")
+        # A monochrome photo takes the prior's luma alone, and leaves its colours free.
+        grey = (damaged.amax(1) - damaged.amin(1)).amax((1, 2)) < 1e-6
+        prior = torch.where(grey.view(-1, 1, 1, 1), luma(prior).expand_as(prior), prior)
+        # The evidence stays the least-error estimate: with a gradient from these judges it learns fine grids that
+        # please them and nobody else.
+        evidence = parts.evidence.detach()
+        joined = fuse(evidence + PHOTO_SHARE * FIDELITY * (damaged - evidence), prior, FIDELITY)
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            landmarks = landmark_loss(self.mesh, joined, clean) + landmark_loss(self.mesh, prior, clean)
+            maps = identity_loss(self.identity, prior, clean)
+            person = descriptor_loss(self.identity, prior, clean, rng)
+            person = person + 0.5 * descriptor_loss(self.identity, joined, clean, rng)
+        return {
+            "prior": preset.prior_weight * coarse_loss(prior, clean),
+            "spatial": preset.spatial_weight * sum(part.square().mean() for pair in parts.spatial for part in pair),
+            "energy": preset.energy_weight * energy_loss(prior, clean),
+            "maps": preset.maps_weight * maps,
+            "person": preset.person_weight * person,
+            "landmarks": preset.landmarks_weight * landmarks,
+        }
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to 2 % over the preset's images."""
@@ -210,8 +267,7 @@ class Trainer:
         """Checkpoint (exact resume), averaged weights as a `Restorer` folder, and a sample sheet."""
         tensors = {f"net.{name}": value for name, value in self.restorer.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors |= checkpoints.moments(self.optimizer)
         state = {"step": self.step, "seconds": self.seconds, "preset": self.preset.name}
         checkpoints.save(self.folder / "checkpoint", tensors, state)
         self.averaged().save_pretrained(self.folder / "restorer")
@@ -231,16 +287,7 @@ class Trainer:
 
         self.restorer.load_state_dict(under("net."))
         self.average = {name: value.to(self.device) for name, value in under("average.").items()}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in under("optimizer.").items():
-            number, key = name.split(".", 1)
-            moments.setdefault(int(number), {})[key] = value
-        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        # The fused step pairs numbers by their place in memory: moments are laid out as their parameters are.
-        for parameter, found in self.optimizer.state.items():
-            for name, value in found.items():
-                if value.shape == parameter.shape:
-                    found[name] = torch.empty_like(parameter).copy_(value)
+        checkpoints.load_moments(self.optimizer, tensors)
 
     def averaged(self) -> Restorer:
         """The averaged weights as a network of their own, on the CPU."""
@@ -250,15 +297,16 @@ class Trainer:
 
     @torch.no_grad()
     def sheet(self, count: int = 6) -> None:
-        """Rows of damaged, evidence, prior, clean for a fixed batch, as `samples/<images>.png`."""
+        """Rows of damaged, evidence, prior, both joined, clean for a fixed batch, as `samples/<images>.png`."""
         batch = self.load_batch(-1)
         rows = slice(len(batch.clean) - count if len(batch.clean) > count else 0, None)
         damaged, clean = batch.damaged[rows], batch.clean[rows]
-        restored = self.averaged()(damaged)
-        w = restored.latent.to(self.device, torch.bfloat16)
-        prior = self.generator.decode(restored.features.to(self.device, torch.bfloat16), w, START_BLOCK)
-        prior = torch.nn.functional.interpolate(prior.float().cpu() / 2 + 0.5, size=damaged.shape[2:], mode="area")
-        grid = torch.cat([torch.cat(list(x), 1) for x in (damaged, restored.evidence, prior, clean)], 2)
+        restored = self.averaged().to(self.device)(damaged.to(self.device))
+        prior = draw_prior(self.generator, self.head, restored).float().cpu() / 2 + 0.5
+        prior = torch.nn.functional.interpolate(prior, size=damaged.shape[2:], mode="area")
+        evidence = restored.evidence.cpu()
+        joined = fuse(evidence + PHOTO_SHARE * FIDELITY * (damaged - evidence), prior, FIDELITY)
+        grid = torch.cat([torch.cat(list(x), 1) for x in (damaged, evidence, prior, joined, clean)], 2)
         pixels = (grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         (self.folder / "samples").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(self.folder / "samples" / f"{self.images:07d}.png")

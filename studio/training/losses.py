@@ -1,4 +1,8 @@
-"""Losses of the restorer's first stage: plain regression, no gradient through the generator."""
+"""Losses of the restorer: plain regression, and what a picture must keep of a person.
+
+Pictures are RGB in [0,1]. The identity network and the mesh are also judges in the benchmarks; each public number
+that they give after training with them says so.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from studio.evidence import pyramid
 from studio.networks.identity import IdentityNet
+from studio.networks.mesh import SIZE as MESH_SIZE
+from studio.networks.mesh import FaceMesh
 
 # The identity chip on an FFHQ-aligned face of side 1, the mean over 256 generated faces (the spread is 0.03 in
 # size and 0.016 in place). Alignment fixes the eyes and the mouth, so that a constant chip does and costs no mesh.
 CHIP_SCALE = 0.689
 CHIP_ORIGIN = (0.155, 0.258)
+MESH_CROP = (0.06, 0.12, 0.88)  # x, y and side of the mesh's crop on an aligned face of side 1, as `find` cuts it
+EYES = ((33, 133), (263, 362))
 
 
 def feature_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -27,12 +36,75 @@ def evidence_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return loss
 
 
-def chips(faces: Tensor) -> Tensor:
-    """Constant identity chips of FFHQ-aligned faces, (N,3,S,S) -> (N,3,150,150)."""
+def chips(faces: Tensor, shift: tuple[float, float] = (0.0, 0.0), zoom: float = 1.0) -> Tensor:
+    """Constant identity chips of FFHQ-aligned faces.
+
+    Args:
+        faces: (N,3,S,S).
+        shift: of the chip, x and y, in shares of S.
+        zoom: of its side.
+
+    Returns:
+        (N,3,150,150).
+    """
     side = faces.shape[2]
-    x0, y0 = (round(origin * side) for origin in CHIP_ORIGIN)
-    cut = round(CHIP_SCALE * side)
+    cut = min(side, round(zoom * CHIP_SCALE * side))
+    centre = [(origin + CHIP_SCALE / 2 + move) * side for origin, move in zip(CHIP_ORIGIN, shift, strict=True)]
+    x0, y0 = (min(max(round(middle - cut / 2), 0), side - cut) for middle in centre)
     return F.interpolate(faces[:, :, y0 : y0 + cut, x0 : x0 + cut], size=(150, 150), mode="bilinear", antialias=True)
+
+
+def jitter(rng: torch.Generator) -> tuple[tuple[float, float], float]:
+    """A small shift and zoom for `chips`, so that no network learns to please one exact crop."""
+    x, y, z = (2 * torch.rand(3, generator=rng) - 1).tolist()
+    return (0.025 * x, 0.025 * y), 1 + 0.06 * z
+
+
+def descriptor_loss(net: IdentityNet, predicted: Tensor, target: Tensor, rng: torch.Generator) -> Tensor:
+    """Mean distance of identity descriptors: the identity-preserving loss of GFP-GAN (arXiv 2101.04061, equation 6).
+
+    The same small random shift and zoom is used for both pictures.
+    """
+    shift, zoom = jitter(rng)
+    with torch.no_grad():
+        wanted = net(chips(target, shift, zoom)).float()
+    found = net(chips(predicted.clamp(0, 1), shift, zoom)).float()
+    return (found - wanted).square().sum(1).add(1e-6).sqrt().mean()
+
+
+def landmark_loss(net: FaceMesh, predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean distance of the mesh's points in the picture plane, in shares of the eye distance."""
+    x0, y0, side = (round(share * target.shape[2]) for share in MESH_CROP)
+
+    def points(faces: Tensor) -> Tensor:
+        crop = faces[:, :, y0 : y0 + side, x0 : x0 + side]
+        return net(F.interpolate(crop, size=(MESH_SIZE, MESH_SIZE), mode="bilinear", antialias=True))[0].float()
+
+    with torch.no_grad():
+        wanted = points(target)
+        right, left = (wanted[:, list(pair), :2].mean(1) for pair in EYES)
+        eye_distance = (right - left).norm(dim=1).clamp_min(1.0)
+    offset = (points(predicted.clamp(0, 1)) - wanted)[..., :2]
+    return (offset.square().sum(2).add(1e-6).sqrt().mean(1) / eye_distance).mean()
+
+
+def energy_loss(predicted: Tensor, target: Tensor, bands: int = 3) -> Tensor:
+    """How far the local contrast of each octave is from the target's.
+
+    Every error of pixels is smallest for a blurred picture. This one does not ask where a hair lies, only that there
+    is as much of it: root mean squares over 16 x 16 cells of each band of a Laplacian pyramid, L1 of their difference.
+    """
+    loss = predicted.new_zeros(())
+    for i, (found, wanted) in enumerate(zip(pyramid(predicted, bands)[:-1], pyramid(target, bands)[:-1], strict=True)):
+        cell = max(4, 16 >> i)
+        rms = [F.avg_pool2d(x.square().mean(1, keepdim=True), cell).add(1e-6).sqrt() for x in (found, wanted)]
+        loss = loss + F.l1_loss(*rms)
+    return loss
+
+
+def coarse_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean of the L1 at 1/1, 1/2, 1/4 and 1/8 of the size: place and colour weigh more than fine texture."""
+    return sum(F.l1_loss(F.avg_pool2d(predicted, k), F.avg_pool2d(target, k)) for k in (1, 2, 4, 8)) / 4
 
 
 def identity_loss(net: IdentityNet, predicted: Tensor, target: Tensor) -> Tensor:

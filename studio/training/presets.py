@@ -12,11 +12,23 @@ class Preset:
     Attributes:
         images: faces seen over the whole training; the learning rate falls to its end by then.
         batch: faces in one step.
-        real_share: share of every batch that comes from the folder of real faces (evidence loss only).
+        real_share: share of every batch that comes from the folder of real faces (no features or latent loss).
+        warped_share: share that are generated faces, warped and recoloured (no features or latent loss either); above
+            zero, real faces are warped a little too.
+        start: weights to start from, a name of the weight store; empty for new ones.
+        spatial: whether the network has a spatial path, see `Restorer`.
         recipe: degradation recipe, see `studio.degradations`.
         learning_rate: its peak, after `warmup` steps; cosine to 2 % of it.
         features_weight, latent_weight, evidence_weight, identity_weight: of the four losses, see `losses`.
         identity_from: faces seen before the identity loss joins in; it needs a face in the evidence first.
+        prior_weight: of the drawn prior's pixels, coarse; above zero the gradient goes through the generator, and the
+            others below count too.
+        spatial_weight: of the mean squares of the spatial path's scales and shifts, which keeps the generator close to
+            what it was trained to do.
+        energy_weight: of the prior's local contrast.
+        maps_weight: of the identity network's maps of the prior.
+        person_weight: of the descriptors' distance, of the prior and (half) of the joined picture.
+        landmarks_weight: of the mesh's points on both.
         expect: what the finished weights should reach, for whoever repeats it.
     """
 
@@ -24,6 +36,9 @@ class Preset:
     images: int
     batch: int = 8
     real_share: float = 0.25
+    warped_share: float = 0.0
+    start: str = ""
+    spatial: bool = False
     recipe: str = "training"
     learning_rate: float = 4e-4
     warmup: int = 200
@@ -32,6 +47,12 @@ class Preset:
     evidence_weight: float = 6.0
     identity_weight: float = 0.15
     identity_from: int = 14_000
+    prior_weight: float = 0.0
+    spatial_weight: float = 0.1
+    energy_weight: float = 4.0
+    maps_weight: float = 1.0
+    person_weight: float = 1.0
+    landmarks_weight: float = 3.0
     ema: float = 0.998
     seed: int = 0
     expect: str = ""
@@ -43,6 +64,19 @@ PRESETS = {
         Preset("restore", images=32_000),
         # Goes on with the checkpoint of "restore": more real faces, and the identity network's maps count ten times.
         Preset("restore-finish", images=30_000, real_share=0.375, identity_weight=1.5, identity_from=0),
+        # Stage 2: from the weights of the first stage, through the generator.
+        Preset(
+            "restore-prior",
+            images=20_000,
+            real_share=0.375,
+            warped_share=0.25,
+            start="restore",
+            spatial=True,
+            learning_rate=3e-4,
+            features_weight=1.0,
+            identity_weight=0.0,
+            prior_weight=4.0,
+        ),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import torch
 
 from studio import weights
 from studio.device import pick_device
-from studio.errors import InputError
+from studio.errors import InputError, WeightsError
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
-from studio.networks.restorer import Restorer
+from studio.networks.image_head import ImageHead
+from studio.networks.loading import CONFIG_NAME
+from studio.networks.mesh import FaceMesh
+from studio.networks.restorer import START_BLOCK, Restorer
 from studio.training.data import SHARD, SyntheticFaces, held_out, load_real_faces, make_shard
+from studio.training.heads import HeadTrainer
 from studio.training.loop import Trainer
 from studio.training.presets import PRESETS, Preset
 
@@ -47,7 +52,7 @@ def make_trainer(
     device: str = "auto",
     report: Callable[[str], None] = print,
 ) -> Trainer:
-    """A trainer of the restorer with fresh weights (seeded by the preset).
+    """A trainer of the restorer, its new weights seeded by the preset.
 
     Args:
         preset: what to train.
@@ -60,17 +65,37 @@ def make_trainer(
     """
     torch.manual_seed(preset.seed)
     real = load_real_faces(photos / "aligned_clean", held_out(photos)) if photos else None
+    generator = Generator.from_pretrained(weights.path("generator"))
     return Trainer(
         preset,
-        Restorer(),
-        Generator.from_pretrained(weights.path("generator")),
+        make_restorer(preset, generator),
+        generator,
         IdentityNet.from_pretrained(weights.path("identity")),
         SyntheticFaces(cache),
         real,
         folder,
+        ImageHead.from_pretrained(weights.path("head_512")),
+        FaceMesh.from_pretrained(weights.path("mesh")),
         pick_device(device),
         report,
     )
+
+
+def make_restorer(preset: Preset, generator: Generator) -> Restorer:
+    """The preset's network, with the weights that it starts from where there are any.
+
+    Raises:
+        WeightsError: the weights to start from hold a tensor that does not fit.
+    """
+    channels = tuple(generator.config.channels[START_BLOCK + 1 : START_BLOCK + 3]) if preset.spatial else ()
+    net = Restorer(spatial_channels=channels)
+    if preset.start:
+        known = Restorer.from_pretrained(weights.path(preset.start)).state_dict()
+        missing, unexpected = net.load_state_dict(known, strict=False)
+        wrong = [name for name in missing if not name.startswith("to_spatial.")] + list(unexpected)
+        if wrong:
+            raise WeightsError(f"{preset.start} must fit the restorer, {', '.join(wrong[:3])} do not: start afresh")
+    return net
 
 
 def train(
@@ -96,23 +121,61 @@ def train(
         report: see `make_trainer`.
     """
     chosen = find_preset(preset)
-    if not resume and (folder / "checkpoint").exists():
-        raise InputError(f"{folder} must hold no training yet: pass --resume to go on with it, or another folder")
+    check_folder(folder, resume)
     trainer = make_trainer(chosen, folder, cache, photos, device, report)
     if resume:
         trainer.resume()
-    else:
+    elif not chosen.start:
         trainer.measure_targets()
     report(f"{len(trainer.synthetic)} generated faces, {0 if trainer.real is None else len(trainer.real)} real ones")
     trainer.run(minutes)
 
 
-def export(folder: Path, target: Path) -> None:
-    """Write the averaged weights of a training in half precision, as a network's folder.
+def train_heads(
+    folder: Path,
+    images: int,
+    minutes: float | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    report: Callable[[str], None] = print,
+) -> None:
+    """Distil the image heads, or go on with it.
 
     Args:
-        folder: of the training.
-        target: folder to write; its weights are replaced.
+        folder: of the training; must hold none yet unless `resume`.
+        images: faces of the whole training.
+        minutes: stop after these; None trains to the end.
+        resume: continue the checkpoint in `folder`.
+        device: "auto", "cpu" or "cuda".
+        report: receives log lines.
     """
-    net = Restorer.from_pretrained(folder / "restorer")
+    check_folder(folder, resume)
+    generator = Generator.from_pretrained(weights.path("generator"), dtype=torch.bfloat16)
+    trainer = HeadTrainer(generator, folder, images, device=pick_device(device), report=report)
+    if resume:
+        trainer.resume()
+    trainer.run(minutes)
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Refuse to start over a training that is there."""
+    if not resume and (folder / "checkpoint").exists():
+        raise InputError(f"{folder} must hold no training yet: pass --resume to go on with it, or another folder")
+
+
+def export(folder: Path, target: Path) -> None:
+    """Write the weights of a training in half precision, as a network's folder.
+
+    Args:
+        folder: of the network: `RUN` of a restorer's training, or `RUN/head-512` of the heads'.
+        target: folder to write; its weights are replaced.
+
+    Raises:
+        InputError: no network there.
+    """
+    source = folder / "restorer" if (folder / "restorer").is_dir() else folder
+    if not (source / CONFIG_NAME).is_file():
+        raise InputError(f"{folder} must be the folder of a training, and holds no network: train first")
+    kind = json.loads((source / CONFIG_NAME).read_text(encoding="utf-8"))["_class_name"]
+    net = {"Restorer": Restorer, "ImageHead": ImageHead}[kind].from_pretrained(source)
     net.to(torch.float16).save_pretrained(target)

@@ -147,6 +147,23 @@ def test_an_enlarged_photo_takes_the_scaled_affine():
     assert result[0, 120, 120] > 0.99
 
 
+def test_detail_finer_than_the_crop_stays_where_it_is_kept():
+    """A large sharp face, left as it was by the restoration, comes out as it went in; without that it is softened."""
+    rng = torch.Generator().manual_seed(0)
+    image = (smooth_image(200, 200) + 0.1 * torch.rand(3, 200, 200, generator=rng)).clamp(0, 1)
+    mesh = head((100, 100), height=110)
+    affine = align.ffhq_transform(mesh, 64)
+    assert align.scale_of(affine)[0] > 2
+    masks, crops = paste.soft_mask(mesh, affine, 64), align.warp(image, affine, 64)
+    for share in (0.0, 0.5, 1.0):
+        kept = torch.full_like(masks, share)
+        lost = (paste.blend(image, crops, masks, affine, crops, kept) - image)[:, 90:110, 90:110].abs().mean()
+        softened = (paste.blend(image, crops, masks, affine) - image)[:, 90:110, 90:110].abs().mean()
+        assert lost == pytest.approx((1 - share) * softened.item(), abs=1e-4)
+    brighter = paste.blend(image, crops + 0.1, masks, affine, crops, torch.ones_like(masks))
+    torch.testing.assert_close((brighter - image)[:, 90:110, 90:110], torch.full((3, 20, 20), 0.1), atol=1e-3, rtol=0)
+
+
 def test_refuses_what_does_not_fit():
     image, affine = torch.zeros(3, 8, 8), np.array([[[1.0, 0, 0], [0, 1, 0]]])
     with pytest.raises(InputError, match="crops must be"):

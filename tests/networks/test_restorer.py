@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from studio.errors import InputError
-from studio.networks.restorer import Restorer
+from studio.networks.restorer import Restorer, draw_prior
 from tests import tiny
 
 
@@ -38,22 +38,61 @@ def test_batch_equals_loop(net):
 
 def test_heads_are_in_units_of_the_statistics(net):
     x = torch.rand(1, 3, 64, 64)
-    features, latent, change = net.normalised(x)
+    raw = net.normalised(x)
     with torch.no_grad():
         net.features_mean.fill_(3.0)
         net.features_std.fill_(2.0)
         net.latent_mean.fill_(-1.0)
         net.latent_std.fill_(0.5)
     restored = net(x)
-    torch.testing.assert_close(restored.features, 2 * features + 3)
-    torch.testing.assert_close(restored.latent, latent / 2 - 1)
-    torch.testing.assert_close(restored.evidence, x + change)
+    torch.testing.assert_close(restored.features, 2 * raw.features + 3)
+    torch.testing.assert_close(restored.latent, raw.latent / 2 - 1)
+    torch.testing.assert_close(restored.evidence, x + raw.evidence)
 
 
 def test_gradients_reach_every_parameter(net):
     restored = net(torch.rand(1, 3, 64, 64))
     (restored.features.sum() + restored.latent.sum() + restored.evidence.square().sum()).backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def moved(net):
+    """The spatial path as after some training."""
+    rng = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for layer in net.to_spatial:
+            layer.weight.copy_(0.3 * torch.randn(layer.weight.shape, generator=rng))
+            layer.bias.copy_(0.3 * torch.randn(layer.bias.shape, generator=rng))
+    return net
+
+
+def test_a_new_spatial_path_changes_nothing():
+    x, generator, head = torch.rand(1, 3, 256, 256), tiny.generator(), tiny.image_head(start=5)
+    plain, spatial = tiny.restorer()(x), tiny.restorer(spatial_channels=(8, 8))(x)
+    assert [part.shape for pair in spatial.spatial for part in pair] == [(1, 8, 64, 64)] * 2 + [(1, 8, 128, 128)] * 2
+    assert not plain.spatial
+    torch.testing.assert_close(draw_prior(generator, head, spatial), draw_prior(generator, head, plain))
+
+
+def test_the_prior_is_the_generators_picture_scaled_and_shifted():
+    """Against the same thing written out: block, scale and shift, block, scale and shift, head."""
+    generator, head = tiny.generator(), tiny.image_head(start=5)
+    parts = moved(tiny.restorer(spatial_channels=(8, 8)))(torch.rand(2, 3, 256, 256))
+    w, x = generator.slots(parts.latent), parts.features
+    for block, (scale, shift) in zip((3, 4), parts.spatial, strict=True):
+        x = generator.run_blocks(x, w, block, block + 1) * (1 + scale) + shift
+    wanted = head(x, w)
+    torch.testing.assert_close(draw_prior(generator, head, parts), wanted, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():  # one face at a time
+        torch.testing.assert_close(draw_prior(generator, head, parts), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_pass_through_the_prior():
+    generator, head = tiny.generator(), tiny.image_head(start=5)
+    net = moved(tiny.restorer(spatial_channels=(8, 8)))
+    draw_prior(generator, head, net(torch.rand(1, 3, 256, 256))).square().mean().backward()
+    own = [name for name, parameter in net.named_parameters() if parameter.grad is None]
+    assert own == ["to_residual.weight", "to_residual.bias"]  # the evidence alone is not drawn
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 3, 32, 32), (1, 3, 64, 65)])

@@ -19,6 +19,7 @@ from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
+from tests import tiny
 from tests.contract import PipelineContract, With
 from tests.faces.synthetic import faces_of, head, smooth_image
 from tests.tiny import seeded
@@ -60,6 +61,7 @@ def pipeline():
         torch.nn.init.normal_(restorer.to_residual.weight, std=0.01)  # smooth evidence, with room to fill
         built = RestorePipeline(
             generator.eval(),
+            tiny.image_head(start=6),
             restorer.eval(),
             FaceDetector(variant="full_range").eval(),
             FaceDetector(variant="back").eval(),

@@ -13,11 +13,25 @@ from studio import weights
 from studio.errors import InputError, WeightsError
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
+from studio.networks.image_head import ImageHead
+from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
 from studio.training import checkpoints, data, run
+from studio.training.augment import recolour, warp
 from studio.training.data import SyntheticFaces, draw_latents, expand_latents, held_out, load_real_faces, make_shard
+from studio.training.heads import HeadTrainer
 from studio.training.loop import Trainer
-from studio.training.losses import chips, evidence_loss, feature_loss, identity_loss
+from studio.training.losses import (
+    chips,
+    coarse_loss,
+    descriptor_loss,
+    energy_loss,
+    evidence_loss,
+    feature_loss,
+    identity_loss,
+    jitter,
+    landmark_loss,
+)
 from studio.training.presets import PRESETS, Preset
 from tests import tiny
 
@@ -46,6 +60,11 @@ def generator():
     return tiny.generator(style_dim=512)
 
 
+def image_head():
+    """Fits `generator()` after the map at 128 px."""
+    return tiny.image_head(start=5, style_dim=512)
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
@@ -60,8 +79,10 @@ def make(cache, tmp_path):
     def build(name="a", real=None, **changes):
         preset = Preset(**{**vars(PRESET), **changes})
         identity = tiny.identity_net()
-        parts = (tiny.restorer(latent_dim=512), generator(), identity, SyntheticFaces(cache), real)
-        return Trainer(preset, *parts, tmp_path / name, report=lambda _: None)
+        restorer = tiny.restorer(latent_dim=512, spatial_channels=(8, 8) if preset.spatial else ())
+        parts = (restorer, generator(), identity, SyntheticFaces(cache), real)
+        judges = (image_head(), tiny.face_mesh())
+        return Trainer(preset, *parts, tmp_path / name, *judges, report=lambda _: None)
 
     return build
 
@@ -175,6 +196,36 @@ def test_batches_are_a_function_of_their_number(make):
     assert first.damaged.min() >= 0 and first.damaged.max() <= 1
 
 
+def test_warped_faces_keep_no_latents(make):
+    real = torch.randint(0, 256, (3, 3, 256, 256), dtype=torch.uint8)
+    plain, warped = (
+        make(name, real=real, batch=4, real_share=0.25, warped_share=share, recipe="none").load_batch(3)
+        for name, share in (("plain", 0.0), ("warped", 0.5))
+    )
+    assert (len(plain.latents), len(warped.latents)) == (3, 1)
+    assert torch.equal(plain.latents[:1], warped.latents)
+    assert torch.equal(plain.clean[0], warped.clean[0])
+    assert all(not torch.equal(plain.clean[i], warped.clean[i]) for i in (1, 2, 3))
+
+
+def test_warps_are_drawn_for_each_face_and_zero_is_none():
+    faces = tiny.image(64, 64).expand(2, -1, -1, -1)
+    turned = warp(faces, torch.Generator().manual_seed(1))
+    assert torch.equal(turned, warp(faces, torch.Generator().manual_seed(1)))
+    assert not torch.allclose(turned[0], turned[1], atol=0.01)
+    torch.testing.assert_close(warp(faces, torch.Generator(), 0.0), faces, atol=1e-5, rtol=0)
+
+
+def test_recolouring_is_one_gain_for_each_channel_and_one_gamma():
+    faces = torch.full((1, 3, 8, 8), 0.5)
+    faces[..., :4] = 0.25
+    found = recolour(faces, torch.Generator().manual_seed(0))
+    gamma = (found[0, :, 0, 7] / found[0, :, 0, 0]).log2()
+    torch.testing.assert_close(gamma, gamma[:1].expand(3), atol=1e-4, rtol=0)
+    assert found[0, :, 0, 0].unique().numel() == 3
+    assert found.min() >= 0 and found.max() <= 1
+
+
 # ---- losses
 
 
@@ -186,6 +237,39 @@ def test_losses_are_zero_for_a_perfect_answer_and_grow():
         assert loss(x, x).item() == 0
         assert loss(y, x).item() > 0
     assert chips(x).shape == (2, 3, 150, 150)
+
+
+def test_losses_of_stage_2_are_least_for_a_perfect_answer_and_grow():
+    x, rng = torch.rand(2, 3, 256, 256), torch.Generator().manual_seed(0)
+    y = (x + 0.1 * torch.randn(x.shape, generator=rng)).clamp(0, 1)
+    identity, mesh = tiny.identity_net(), tiny.face_mesh()
+    for loss in (
+        coarse_loss,
+        energy_loss,
+        lambda a, b: landmark_loss(mesh, a, b),
+        lambda a, b: descriptor_loss(identity, a, b, torch.Generator().manual_seed(3)),
+    ):
+        assert loss(x, x).item() < 2e-3
+        assert loss(y, x).item() > 2 * loss(x, x).item()
+
+
+def test_energy_loss_does_not_ask_where_texture_lies():
+    """Noise against other noise of its kind costs little, against a blurred picture much; pixels say the reverse."""
+    a, b = (0.5 + 0.1 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    flat = torch.full_like(a, 0.5)
+    assert energy_loss(a, b) < 0.3 * energy_loss(flat, b)
+    assert (a - b).abs().mean() > (flat - b).abs().mean()
+
+
+def test_chips_move_and_zoom_inside_the_face():
+    x = torch.arange(256.0).expand(1, 3, 256, 256) / 255  # brightness is the place
+    middle = chips(x).mean()
+    assert chips(x, (0.02, 0.0)).mean() - middle == pytest.approx(0.02, abs=2e-3)
+    assert chips(x, (0.9, 0.0), 3.0).shape == (1, 3, 150, 150)
+    wide, narrow = (chips(x, zoom=zoom).std() for zoom in (1.1, 0.9))
+    assert wide > narrow
+    (dx, dy), zoom = jitter(torch.Generator().manual_seed(0))
+    assert max(abs(dx), abs(dy), abs(zoom - 1)) <= 0.06
 
 
 def test_evidence_loss_asks_for_edges():
@@ -262,6 +346,43 @@ def test_identity_loss_joins_in_later(make):
     assert names[2] == {"features", "latent", "evidence", "identity"}
 
 
+STAGE_2 = {"prior_weight": 1.0, "spatial": True, "warped_share": 0.5}
+
+
+def test_stage_2_trains_through_the_generator(make):
+    trainer = make(**STAGE_2)
+    before = {name: value.clone() for name, value in trainer.restorer.state_dict().items()}
+    losses = advance(trainer, 2)[-1]
+    assert {"prior", "energy", "maps", "person", "landmarks"} < set(losses)
+    after = trainer.restorer.state_dict()
+    assert all(not torch.equal(after[name], before[name]) for name in after if name.startswith("to_spatial"))
+    frozen = (trainer.generator, trainer.head, trainer.mesh, trainer.identity)
+    assert all(parameter.grad is None for net in frozen for parameter in net.parameters())
+
+
+def test_stage_2_resumes_to_the_bit(make):
+    straight = make("straight", **STAGE_2)
+    advance(straight, 3)
+    first, second = make("stopped", **STAGE_2), make("stopped", **STAGE_2)
+    advance(first, 1)
+    first.save()
+    second.resume()
+    advance(second, 2)
+    wanted, got = state_of(straight), state_of(second)
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+
+
+def test_a_monochrome_face_leaves_the_priors_colours_free(make):
+    trainer = make(**STAGE_2)
+    rng = torch.Generator().manual_seed(0)
+    grey, colour = torch.rand(1, 1, 256, 256, generator=rng).expand(-1, 3, -1, -1), torch.rand(1, 3, 256, 256)
+    parts = trainer.restorer(colour)
+    parts.latent.retain_grad()
+    prior = [trainer.prior_losses(parts, x, x)["prior"] for x in (grey, colour)]
+    assert all(loss.isfinite() for loss in prior)
+    assert not torch.equal(*prior)
+
+
 def test_learning_rate_rises_and_falls(make):
     trainer = make(images=100, warmup=5)
     rates = []
@@ -278,6 +399,44 @@ def test_frozen_networks_stay(make):
     advance(trainer, 3)
     assert all(torch.equal(value, before[name]) for name, value in trainer.generator.state_dict().items())
     assert all(parameter.grad is None for parameter in trainer.identity.parameters())
+
+
+# ---- image heads
+
+
+@pytest.fixture
+def heads(tmp_path):
+    def build(name="heads"):
+        return HeadTrainer(generator(), tmp_path / name, images=24, batch=2, report=lambda _: None)
+
+    return build
+
+
+def test_heads_learn_and_are_written(heads):
+    trainer = heads()
+    before = trainer.measure(count=2)
+    trainer.run()
+    after = trainer.measure(count=2)
+    assert set(after) == {"256 px", "512 px"}
+    assert all(after[name] > before[name] for name in after)
+    for size in (256, 512):
+        head = ImageHead.from_pretrained(trainer.folder / f"head-{size}")
+        assert 2 * head.config.size == size
+    assert (trainer.folder / "sheet.png").is_file()
+
+
+def test_heads_resume_to_the_bit(heads):
+    straight, first, second = heads("straight"), heads("stopped"), heads("stopped")
+    for _ in range(3):
+        straight.update()
+    first.update()
+    first.save()
+    second.resume()
+    for _ in range(2):
+        second.update()
+    for start, head in straight.heads.items():
+        other = second.heads[start].state_dict()
+        assert all(torch.equal(value, other[name]) for name, value in head.state_dict().items())
 
 
 # ---- checkpoints
@@ -356,7 +515,8 @@ def toy_store(monkeypatch):
         Generator, "from_pretrained", classmethod(lambda cls, folder, dtype=None: generator().to(dtype))
     )
     monkeypatch.setattr(IdentityNet, "from_pretrained", classmethod(lambda cls, folder: tiny.identity_net()))
-    monkeypatch.setattr(run, "Restorer", Restorer)
+    monkeypatch.setattr(ImageHead, "from_pretrained", classmethod(lambda cls, folder: image_head()))
+    monkeypatch.setattr(FaceMesh, "from_pretrained", classmethod(lambda cls, folder: tiny.face_mesh()))
     monkeypatch.setattr(run, "SHARD", FACES)
 
 
