@@ -35,7 +35,7 @@ SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop,
 GUARD_STEPS = (0.75, 0.5, 0.25)
 CHUNK = 4  # faces held at 1024 px at a time: about 50 MB each
 SCALES = (1, 2, 4)
-PHOTO_SHARE = 0.5  # of the photo itself in the evidence, at fidelity 1
+PHOTO_SHARE = 0.5  # of the photo itself in the evidence, at fidelity 1; none up to fidelity 0.5
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
 
@@ -157,8 +157,8 @@ class RestorePipeline(StudioPipeline):
         Args:
             image: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`; or a list of these.
             faces: "all", "largest", an index or a list of indices (0 is the largest face).
-            fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says and half fills
-                in what it does not, 1 fills in nothing and is half the photo itself, half its cleaned estimate.
+            fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says and fills in
+                what it does not, 1 fills in nothing and is half the photo itself, half its cleaned estimate.
             strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
             scale: 1, 2 or 4: the output is exactly this many times the input's size.
             identity_guard: largest dlib distance between a face before and after. A face above it is blended back
@@ -244,7 +244,7 @@ class RestorePipeline(StudioPipeline):
             prior = images.resize(prior, CROP, CROP)
         evidence = with_native_detail(parts.evidence.cpu(), small, crops)
         # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
-        evidence = evidence + PHOTO_SHARE * fidelity * (crops - evidence)
+        evidence = evidence + PHOTO_SHARE * max(0.0, 2 * fidelity - 1) * (crops - evidence)
         restored = match_tone(fuse(evidence, prior, fidelity), crops).clamp(0, 1)
         if tone is None:
             return restored

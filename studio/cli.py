@@ -238,12 +238,14 @@ def bench_restore(
     fidelity: Annotated[list[float] | None, typer.Option(help="One or more; default 0.5.")] = None,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
+    unseen: Annotated[bool, typer.Option(help="Of PHOTOS/aligned_clean, only faces that no training sees.")] = False,
     out: OutOption = None,
 ) -> None:
     """Damage clean portraits by a recipe, restore them, and compare both with the original."""
     from studio.benchmarks import restore
 
-    show(restore.run(photos, recipe or list(restore.RECIPES), seed, limit, fidelity or [0.5], model, sheet, say), out)
+    recipes = recipe or list(restore.RECIPES)
+    show(restore.run(photos, recipes, seed, limit, fidelity or [0.5], model, sheet, unseen, say), out)
 
 
 @bench_app.command("old")

@@ -97,10 +97,11 @@ def test_a_blurred_face_is_filled_to_the_energy_of_the_prior(blurred, prior):
     assert all(has > 0.9 * needs for has, needs in zip(filled, wanted, strict=True))
 
 
-def test_half_of_it_is_filled_at_half_fidelity(blurred, prior):
+@pytest.mark.parametrize(("fidelity", "share"), [(0.5, 1.0), (0.75, 0.5), (0.9, 0.2)])
+def test_all_of_it_is_filled_at_half_fidelity_and_less_above(blurred, prior, fidelity, share):
     bands = zip(pyramid(blurred)[:-1], pyramid(prior)[:-1], strict=True)
-    half = collapse([*(e + 0.5 * fill_gain(e, p) * p for e, p in bands), pyramid(blurred)[-1]])
-    torch.testing.assert_close(fuse(blurred, prior, 0.5), half, atol=1e-6, rtol=0)
+    filled = collapse([*(e + share * fill_gain(e, p) * p for e, p in bands), pyramid(blurred)[-1]])
+    torch.testing.assert_close(fuse(blurred, prior, fidelity), filled, atol=1e-6, rtol=0)
 
 
 def test_evidence_that_is_sharper_than_the_prior_stays(sharp, prior):

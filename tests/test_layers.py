@@ -35,6 +35,7 @@ ARROWS = {
     "base": {"errors", "weights"},
     "provenance": {"errors", "images"},
     "sheets": {"errors", "images"},
+    "photosets": {"errors"},
     "degradations": {"errors", "images"},
     "metrics": {"errors", "images", "faces"},
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.restore import RestorePipeline
@@ -19,10 +20,12 @@ from studio.evidence import luma, tone_curve
 from studio.faces.faces import Faces
 from studio.find import FaceFinder
 from studio.metrics import landmark_error, mean_lab_difference, psnr, sharpness, ssim
+from studio.photosets import held_out
 
 RECIPES = ("gfpgan", "codeformer_large")
 SHEET_ROWS = 8
-JUDGE_NOTE = "the identity encoder took part in training, so it flatters the restored side"
+CELLS = 16
+JUDGE_NOTE = "the identity encoder and the face mesh took part in training, so they flatter the restored side"
 
 
 @torch.inference_mode()
@@ -34,6 +37,7 @@ def run(
     fidelities: Sequence[float],
     model: str,
     sheet: Path | None,
+    unseen: bool,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Damage the largest face of each portrait, restore it, compare both with the original.
@@ -46,16 +50,23 @@ def run(
         fidelities: settings to compare.
         model: see `RestorePipeline.from_pretrained`.
         sheet: where a contact sheet goes (original, input, restored per fidelity), or None.
+        unseen: take only those that no training may see, see `studio.photosets`; `photos` must then be the
+            `aligned_clean` of such a folder.
         say: receives progress lines.
 
     Returns:
         Per recipe the means for the input and for each fidelity: `psnr` dB, `ssim`, `identity_distance` (dlib, to the
         original), `landmark_error` (share of the eye distance; over all faces, the mesh started where the original's
         face is), `landmark_error_found` (the same over the faces that the detector finds), `sharpness`,
-        `lab_difference`, `found` (share of the faces that the detector finds).
+        `lab_difference`, `colour_shift` (Lab difference to the input, both averaged over cells of 1/16 of the side:
+        what changed in colour and tone, without texture), `found` (share of the faces that the detector finds).
     """
     pipeline = RestorePipeline.from_pretrained(model)
-    clean, faces = portraits(pipeline, photos, limit)
+    paths = images.find_images([photos])
+    if unseen:
+        names = held_out(photos.parent)
+        paths = [path for path in paths if path.stem in names]
+    clean, faces = portraits(pipeline, paths[: limit or None])
     say(f"{len(clean)} faces from {photos.name}")
     report: dict[str, Any] = {}
     rows: list[list[Tensor]] = []
@@ -66,11 +77,11 @@ def run(
                 for i in range(len(clean))
             ]
         )
-        report[recipe] = {"input": measure(pipeline, clean, damaged, faces)}
+        report[recipe] = {"input": measure(pipeline, clean, damaged, damaged, faces)}
         shown = [clean[:SHEET_ROWS], damaged[:SHEET_ROWS]]
         for fidelity in fidelities:
             restored = torch.cat([pipeline.restore_crops(crop[None], fidelity, tone_curve(crop)) for crop in damaged])
-            report[recipe][f"fidelity {fidelity:g}"] = measure(pipeline, clean, restored, faces)
+            report[recipe][f"fidelity {fidelity:g}"] = measure(pipeline, clean, damaged, restored, faces)
             shown.append(restored[:SHEET_ROWS])
             say(f"{recipe} fidelity {fidelity:g}: {line(report[recipe], f'fidelity {fidelity:g}')}")
         rows += [list(cells) for cells in zip(*shown, strict=True)]
@@ -79,7 +90,7 @@ def run(
         sheets.sheet(rows).save(sheet)
     return {
         "benchmark": "restore",
-        "set": photos.name,
+        "set": f"{photos.name}, unseen by training" if unseen else photos.name,
         "faces": len(clean),
         "seed": seed,
         "recipes": report,
@@ -88,10 +99,10 @@ def run(
     }
 
 
-def portraits(pipeline: RestorePipeline, folder: Path, limit: int) -> tuple[Tensor, Faces]:
+def portraits(pipeline: RestorePipeline, paths: Sequence[Path]) -> tuple[Tensor, Faces]:
     """The largest face of each photo, aligned: crops (N,3,512,512), and the faces in pixels of those crops."""
     crops, faces = [], []
-    for path in images.find_images([folder])[: limit or None]:
+    for path in paths:
         photo = images.load(path)
         found = pipeline.find(photo)
         if not len(found):
@@ -102,7 +113,7 @@ def portraits(pipeline: RestorePipeline, folder: Path, limit: int) -> tuple[Tens
             crops.append(crop)
             faces.append(again)
     if not crops:
-        raise InputError(f"the folder must hold portraits, no face was found in {folder}: give another one")
+        raise InputError(f"the folder must hold portraits, no face was found in {len(paths)} photos: give another one")
     return torch.cat(crops), Faces.cat(faces)
 
 
@@ -112,7 +123,7 @@ def find_in_crop(pipeline: RestorePipeline, crop: Tensor) -> Faces | None:
     return found[[0]] if len(found) else None
 
 
-def measure(pipeline: RestorePipeline, clean: Tensor, crops: Tensor, faces: Faces) -> dict[str, float]:
+def measure(pipeline: RestorePipeline, clean: Tensor, damaged: Tensor, crops: Tensor, faces: Faces) -> dict[str, float]:
     """Means over the faces of one version; the identity chip is cut with the original's mesh on both sides."""
     still = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (len(crops), 1, 1))
     found = [find_in_crop(pipeline, crop) for crop in crops]
@@ -126,6 +137,7 @@ def measure(pipeline: RestorePipeline, clean: Tensor, crops: Tensor, faces: Face
         "landmark_error_found": mean(of_found),
         "sharpness": mean(sharpness(crops)),
         "lab_difference": mean(mean_lab_difference(crops, clean)),
+        "colour_shift": mean(mean_lab_difference(*(F.adaptive_avg_pool2d(x, CELLS) for x in (crops, damaged)))),
         "found": round(len(seen) / len(crops), 4),
     }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -120,13 +119,3 @@ def load_real_faces(folder: Path, exclude: frozenset[str] = frozenset()) -> Tens
     if not kept:
         raise InputError(f"real faces must be square images of {SIZE} px or more, {folder} holds none")
     return torch.from_numpy(np.stack(kept)).permute(0, 3, 1, 2)
-
-
-def held_out(photos: Path) -> frozenset[str]:
-    """Names of `aligned_clean` faces that no training may see.
-
-    Every face of a person in `portraits` (the same source pictures), and about an eighth of the rest, by the name.
-    """
-    people = {path.name.split("_")[0] for path in (photos / "portraits").iterdir()}
-    stems = {path.stem for path in (photos / "aligned_clean").iterdir()}
-    return frozenset(stem for stem in stems if stem in people or crc32(stem.encode()) % 8 == 0)

@@ -39,7 +39,6 @@ SAVE_SECONDS = 180
 LOG_STEPS = 50
 FIDELITY = 0.5  # of the joined picture that the losses look at, the pipeline's default
 REAL_WARP = 0.5  # of real faces: there are few, and they should stay as they are more or less
-PHOTO_SHARE = 0.5  # as in the pipeline: of the photo itself in the evidence, at fidelity 1
 
 
 @dataclass
@@ -187,8 +186,7 @@ class Trainer:
         prior = torch.where(grey.view(-1, 1, 1, 1), luma(prior).expand_as(prior), prior)
         # The evidence stays the least-error estimate: with a gradient from these judges it learns fine grids that
         # please them and nobody else.
-        evidence = parts.evidence.detach()
-        joined = fuse(evidence + PHOTO_SHARE * FIDELITY * (damaged - evidence), prior, FIDELITY)
+        joined = fuse(parts.evidence.detach(), prior, FIDELITY)
         with torch.autocast(self.device, dtype=torch.bfloat16):
             landmarks = landmark_loss(self.mesh, joined, clean) + landmark_loss(self.mesh, prior, clean)
             maps = identity_loss(self.identity, prior, clean)
@@ -305,7 +303,7 @@ class Trainer:
         prior = draw_prior(self.generator, self.head, restored).float().cpu() / 2 + 0.5
         prior = torch.nn.functional.interpolate(prior, size=damaged.shape[2:], mode="area")
         evidence = restored.evidence.cpu()
-        joined = fuse(evidence + PHOTO_SHARE * FIDELITY * (damaged - evidence), prior, FIDELITY)
+        joined = fuse(evidence, prior, FIDELITY)
         grid = torch.cat([torch.cat(list(x), 1) for x in (damaged, evidence, prior, joined, clean)], 2)
         pixels = (grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         (self.folder / "samples").mkdir(exist_ok=True)

@@ -67,7 +67,7 @@ PRESETS = {
         # Stage 2: from the weights of the first stage, through the generator.
         Preset(
             "restore-prior",
-            images=20_000,
+            images=13_500,
             real_share=0.375,
             warped_share=0.25,
             start="restore",

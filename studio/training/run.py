@@ -17,7 +17,8 @@ from studio.networks.image_head import ImageHead
 from studio.networks.loading import CONFIG_NAME
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restorer
-from studio.training.data import SHARD, SyntheticFaces, held_out, load_real_faces, make_shard
+from studio.photosets import held_out
+from studio.training.data import SHARD, SyntheticFaces, load_real_faces, make_shard
 from studio.training.heads import HeadTrainer
 from studio.training.loop import Trainer
 from studio.training.presets import PRESETS, Preset

@@ -17,6 +17,7 @@ from studio.benchmarks import restore as bench
 from studio.benchmarks import speed
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.photosets import held_out
 from tests import tiny
 from tests.faces.synthetic import faces_of, head
 
@@ -28,6 +29,7 @@ MEASURES = {
     "landmark_error_found",
     "sharpness",
     "lab_difference",
+    "colour_shift",
     "found",
 }
 
@@ -66,8 +68,21 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, recipes=("gfpgan",), limit=0, fidelities=(0.0, 1.0), sheet=None, seed=3):
-    return bench.run(folder, recipes, seed, limit, fidelities, "restore", sheet, lambda _: None)
+def run(folder, recipes=("gfpgan",), limit=0, fidelities=(0.0, 1.0), sheet=None, seed=3, unseen=False):
+    return bench.run(folder, recipes, seed, limit, fidelities, "restore", sheet, unseen, lambda _: None)
+
+
+def test_only_faces_that_no_training_sees(tmp_path, folder):
+    for name in ("portraits", "aligned_clean"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "portraits" / "person1_1.png").touch()
+    for name in ("person1", "person2"):
+        data = (folder / f"{name}.png").read_bytes()
+        (tmp_path / "aligned_clean" / f"{name}.png").write_bytes(data)
+    names = held_out(tmp_path)
+    assert "person1" in names and "person2" not in names
+    report = run(tmp_path / "aligned_clean", ("none",), unseen=True)
+    assert (report["faces"], report["set"]) == (1, "aligned_clean, unseen by training")
 
 
 def test_damaged_portraits(folder, tmp_path):
@@ -82,7 +97,8 @@ def test_damaged_portraits(folder, tmp_path):
     assert all(math.isfinite(value) for value in numbers)
     assert report["recipes"]["none"]["input"]["identity_distance"] == 0
     assert report["recipes"]["none"]["input"]["ssim"] == pytest.approx(1)
-    assert "encoder took part in training" in report["note"]
+    assert "took part in training" in report["note"]
+    assert report["recipes"]["gfpgan"]["input"]["colour_shift"] == 0
     json.dumps(report)
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 4 * 256  # original, input, two settings
@@ -115,7 +131,7 @@ def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
     faces = faces_of(head((256, 300), height=380))
     monkeypatch.setattr(OneFace, "__call__", lambda self, image: Faces.empty())
     with torch.inference_mode():
-        found = bench.measure(pipeline, crops, crops, faces)
+        found = bench.measure(pipeline, crops, crops, crops, faces)
     assert found["found"] == 0
     assert math.isnan(found["landmark_error_found"])
 

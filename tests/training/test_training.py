@@ -16,9 +16,10 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
+from studio.photosets import held_out
 from studio.training import checkpoints, data, run
 from studio.training.augment import recolour, warp
-from studio.training.data import SyntheticFaces, draw_latents, expand_latents, held_out, load_real_faces, make_shard
+from studio.training.data import SyntheticFaces, draw_latents, expand_latents, load_real_faces, make_shard
 from studio.training.heads import HeadTrainer
 from studio.training.loop import Trainer
 from studio.training.losses import (
@@ -179,6 +180,11 @@ def test_no_training_sees_the_held_out(photos_folder):
     assert faces.shape == (40 - len(names - {"small"}), 3, 256, 256)
     seen = set(faces[:, 0, 0, 0].tolist())
     assert not seen & {int(name[-2:]) for name in names - {"small"}}
+
+
+def test_photos_to_measure_on_must_be_there(tmp_path):
+    with pytest.raises(InputError, match="portraits is missing"):
+        held_out(tmp_path)
 
 
 def test_a_folder_without_faces(tmp_path):
