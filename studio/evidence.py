@@ -2,8 +2,9 @@
 
 The *evidence* is a least-error estimate: right, but smooth wherever the photograph does not tell. The *prior* is a
 generated face: sharp, but not quite this person. Both are split into bands of one octave (a Laplacian pyramid, Burt
-and Adelson 1983). In every band and place the evidence stays, and just as much of the prior is added as brings the
-local energy up to the prior's. A sharp photograph so stays what it is, and a blurred one is filled in.
+and Adelson 1983). In every band and place just as much of the prior is added to the evidence as brings its local
+energy up to the prior's, and the more had to be added, the more of the whole band is the prior's own, since two
+estimates together err less than one. A sharp photograph so stays what it is, and a blurred one is filled in.
 """
 
 from __future__ import annotations
@@ -84,21 +85,23 @@ def fuse(evidence: Tensor, prior: Tensor, fidelity: float | Tensor) -> Tensor:
     Args:
         evidence: (N,3,S,S) RGB.
         prior: (N,3,S,S) RGB.
-        fidelity: 0 gives the prior in the evidence's colours, 0.5 the evidence filled up with the prior, 1 the
-            evidence alone; between them it moves linearly. A number, or (N,) one per face.
+        fidelity: 0 gives the prior in the evidence's colours; 0.5 the evidence where it is sharp, and where it is not,
+            filled up and half replaced by the prior; 1 the evidence alone; other numbers what lies between. A number,
+            or (N,) one per face.
 
     Returns:
         (N,3,S,S) RGB, not clamped.
     """
     fidelity = torch.as_tensor(fidelity, dtype=evidence.dtype, device=evidence.device).view(-1, 1, 1, 1)
     from_evidence, from_prior = pyramid(evidence), pyramid(prior)
-    trust = (2 * fidelity).clamp(max=1)  # 0 prior, 1 evidence and fill
-    fill = (2 - 2 * fidelity).clamp(max=1)
+    trust, fill = (2 * fidelity).clamp(max=1), (2 - 2 * fidelity).clamp(max=1)
     joined = []
     for e, p in zip(from_evidence[:-1], from_prior[:-1], strict=True):
         # A measured number: a gradient through it would reward evidence for being weak.
-        filled = e + fill * fill_gain(e.detach(), p.detach()) * p
-        joined.append(p + trust * (filled - p))
+        gain = fill_gain(e.detach(), p.detach())
+        filled = e + fill * gain * p
+        share = 1 - trust + trust * (1 - fidelity).clamp(max=0.5) * gain  # of the prior
+        joined.append(filled + share * (p - filled))
     return collapse([*joined, from_evidence[-1]])
 
 

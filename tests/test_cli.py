@@ -43,7 +43,7 @@ OPTIONS = {
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",
-    "train heads": "folder images minutes resume device",
+    "train heads": "folder images cache minutes resume device",
     "train export": "",
 }
 
@@ -338,7 +338,7 @@ def test_training(call, monkeypatch, tmp_path):
     assert seen == [
         ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say),
         (300, tmp_path, "cpu", cli.say),
-        (tmp_path, 40, 1.0, False, "auto", cli.say),
+        (tmp_path, 40, None, 1.0, False, "auto", cli.say),
         (tmp_path, tmp_path / "out"),
     ]
 

@@ -97,11 +97,19 @@ def test_a_blurred_face_is_filled_to_the_energy_of_the_prior(blurred, prior):
     assert all(has > 0.9 * needs for has, needs in zip(filled, wanted, strict=True))
 
 
-@pytest.mark.parametrize(("fidelity", "share"), [(0.5, 1.0), (0.75, 0.5), (0.9, 0.2)])
-def test_all_of_it_is_filled_at_half_fidelity_and_less_above(blurred, prior, fidelity, share):
-    bands = zip(pyramid(blurred)[:-1], pyramid(prior)[:-1], strict=True)
-    filled = collapse([*(e + share * fill_gain(e, p) * p for e, p in bands), pyramid(blurred)[-1]])
-    torch.testing.assert_close(fuse(blurred, prior, fidelity), filled, atol=1e-6, rtol=0)
+@pytest.mark.parametrize(("fidelity", "filled", "mixed"), [(0.5, 1.0, 0.5), (0.75, 0.5, 0.25), (0.9, 0.2, 0.1)])
+def test_what_is_blurred_is_filled_in_and_partly_the_priors(blurred, prior, fidelity, filled, mixed):
+    joined = []
+    for e, p in zip(pyramid(blurred)[:-1], pyramid(prior)[:-1], strict=True):
+        gain = fill_gain(e, p)
+        joined.append((1 - mixed * gain) * (e + filled * gain * p) + mixed * gain * p)
+    expected = collapse([*joined, pyramid(blurred)[-1]])
+    torch.testing.assert_close(fuse(blurred, prior, fidelity), expected, atol=1e-6, rtol=0)
+
+
+def test_below_half_fidelity_all_moves_to_the_prior(blurred, prior):
+    middle, prior_only = fuse(blurred, prior, 0.5), fuse(blurred, prior, 0.0)
+    torch.testing.assert_close(fuse(blurred, prior, 0.25), (middle + prior_only) / 2, atol=1e-5, rtol=0)
 
 
 def test_evidence_that_is_sharper_than_the_prior_stays(sharp, prior):

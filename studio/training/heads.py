@@ -1,10 +1,10 @@
-"""Distilling image heads from the generator: both sizes at once, from the same generated faces."""
+"""Distilling image heads from the generator: both sizes at once, or the small one alone from cached faces."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from torch import Tensor
 from studio.networks.generator import Generator
 from studio.networks.image_head import ImageHead, target
 from studio.training import checkpoints
-from studio.training.data import draw_latents, expand_latents
+from studio.training.data import SIZE, SyntheticFaces, draw_latents, expand_latents
 
 STARTS = (5, 6)  # blocks before the head: 256 and 512 px
+CACHED = (5,)  # those whose pictures a cache of faces holds
 SAVE_SECONDS = 120
 LOG_STEPS = 50
-HELD_OUT_SEED = 77
+HELD_OUT, HELD_OUT_SEED = 64, 77
 
 
 @dataclass
@@ -31,6 +32,8 @@ class HeadTrainer:
     Args:
         generator: frozen; run in bfloat16.
         folder: where checkpoint, heads, log and sheet go.
+        faces: cached faces; the generator then need not draw them, and only the 256 px head is trained. The last 64
+            are kept for measuring. None draws new faces for both heads.
         images: faces of the whole training; the learning rate falls to zero by then.
         batch: faces in one step.
         learning_rate: of Adam, after 50 steps of warm-up.
@@ -41,6 +44,7 @@ class HeadTrainer:
 
     generator: Generator
     folder: Path
+    faces: SyntheticFaces | None = None
     images: int = 6000
     batch: int = 4
     learning_rate: float = 4e-3
@@ -57,8 +61,8 @@ class HeadTrainer:
         torch.manual_seed(self.seed)
         channels = self.generator.config.channels
         dim = self.generator.config.style_dim
-        maps, _ = self.examples(draw_latents(self.generator, self.batch, self.seed_of(-1)))
-        for start in STARTS:
+        maps, _ = self.maps_and_pictures(draw_latents(self.generator, self.batch, self.seed_of(-1)))
+        for start in CACHED if self.faces else STARTS:
             head = ImageHead(
                 start=start,
                 channels_in=channels[start],
@@ -76,19 +80,44 @@ class HeadTrainer:
         """Seed of a step's latents, apart from those of the cached faces."""
         return 5_000_000 + self.seed * 1_000_003 + step
 
+    def examples(self, step: int) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+        """Step number `step`: maps by start, pictures (N,3,S,S) in [-1,1], W+ latents."""
+        if self.faces is None:
+            pairs = draw_latents(self.generator, self.batch, self.seed_of(step))
+            return *self.maps_and_pictures(pairs), self.wide(pairs)
+        rng = torch.Generator().manual_seed(self.seed_of(step))
+        return self.cached(torch.randint(len(self.faces) - HELD_OUT, (self.batch,), generator=rng))
+
+    def held_out(self) -> Iterator[tuple[dict[int, Tensor], Tensor, Tensor]]:
+        """64 faces that no step draws, four at a time; as `examples`."""
+        if self.faces is None:
+            for pairs in draw_latents(self.generator, HELD_OUT, HELD_OUT_SEED).split(4):
+                yield *self.maps_and_pictures(pairs), self.wide(pairs)
+        else:
+            for indices in torch.arange(len(self.faces) - HELD_OUT, len(self.faces)).split(4):
+                yield self.cached(indices)
+
+    def cached(self, indices: Tensor) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+        """Maps, pictures and W+ of cached faces."""
+        pictures, pairs = self.faces.batch(indices)
+        return self.maps_and_pictures(pairs, drawn=False)[0], (pictures * 2 - 1).to(self.device), self.wide(pairs)
+
     @torch.no_grad()
-    def examples(self, pairs: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        """Maps by start, float32, and the generator's pictures (N,3,S,S) for pairs of `draw_latents`."""
-        maps: dict[int, list[Tensor]] = {start: [] for start in STARTS}
+    def maps_and_pictures(self, pairs: Tensor, drawn: bool = True) -> tuple[dict[int, Tensor], Tensor]:
+        """Maps by start, float32, and unless told not to the generator's pictures, for pairs of `draw_latents`."""
+        starts = STARTS if drawn else CACHED
+        maps: dict[int, list[Tensor]] = {start: [] for start in starts}
         pictures = []
         for w in self.wide(pairs).bfloat16().split(1):  # one face at a time is faster, see `Generator.decode`
             x, before = self.generator.features(w, 0), 0
-            for start in STARTS:
+            for start in starts:
                 x = self.generator.run_blocks(x, w, before, start)
                 maps[start].append(x.float())
                 before = start
-            pictures.append(self.generator.decode(x, w, before).float())
-        return {start: torch.cat(parts) for start, parts in maps.items()}, torch.cat(pictures)
+            if drawn:
+                pictures.append(self.generator.decode(x, w, before).float())
+        joined = {start: torch.cat(parts) for start, parts in maps.items()}
+        return joined, torch.cat(pictures) if drawn else torch.empty(0)
 
     def wide(self, pairs: Tensor) -> Tensor:
         """Pairs of latents as the generator's W+."""
@@ -96,9 +125,7 @@ class HeadTrainer:
 
     def update(self) -> dict[str, float]:
         """One step; returns each head's PSNR on its batch."""
-        pairs = draw_latents(self.generator, self.batch, self.seed_of(self.step))
-        maps, pictures = self.examples(pairs)
-        w = self.wide(pairs)
+        maps, pictures, w = self.examples(self.step)
         done = min(1.0, self.step * self.batch / self.images)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * min(1, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
@@ -134,16 +161,14 @@ class HeadTrainer:
         self.report("held out: " + "  ".join(f"{name} {value:.2f} dB" for name, value in self.measure().items()))
 
     @torch.no_grad()
-    def measure(self, count: int = 64) -> dict[str, float]:
-        """Mean PSNR of each head, in dB, on faces that no step draws."""
-        sums: dict[str, float] = {}
-        for part in draw_latents(self.generator, count, HELD_OUT_SEED).split(4):
-            maps, pictures = self.examples(part)
+    def measure(self) -> dict[str, float]:
+        """Mean PSNR of each head, in dB, on the held-out faces."""
+        found: dict[str, list[float]] = {}
+        for maps, pictures, w in self.held_out():
             for start, head in self.heads.items():
-                given = head(maps[start], self.wide(part))
-                name = f"{given.shape[2]} px"
-                sums[name] = sums.get(name, 0.0) + psnr(given, target(pictures, given.shape[2])) * len(part) / count
-        return sums
+                given = head(maps[start], w)
+                found.setdefault(f"{given.shape[2]} px", []).append(psnr(given, target(pictures, given.shape[2])))
+        return {name: sum(values) / len(values) for name, values in found.items()}
 
     # ---- files
 
@@ -153,15 +178,13 @@ class HeadTrainer:
         tensors |= checkpoints.moments(self.optimizer)
         checkpoints.save(self.folder / "checkpoint", tensors, {"step": self.step, "seconds": self.seconds})
         rows = []
-        with torch.no_grad():
-            pairs = draw_latents(self.generator, 3, HELD_OUT_SEED)
-            maps, pictures = self.examples(pairs)
+        maps, pictures, w = next(self.held_out())
         for start, head in self.heads.items():
             head.save_pretrained(self.folder / f"head-{8 * 2**start}")
             with torch.no_grad():
-                given = head(maps[start], self.wide(pairs))
+                given = head(maps[start], w)
             both = torch.cat([given, target(pictures, given.shape[2])], 3)
-            rows.append(F.interpolate(both, size=(256, 512), mode="area"))
+            rows.append(F.interpolate(both, size=(SIZE, 2 * SIZE), mode="area"))
         grid = torch.cat(list(torch.cat(rows, 3)), 1) / 2 + 0.5
         pixels = (grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         Image.fromarray(pixels).save(self.folder / "sheet.png")

@@ -135,6 +135,7 @@ def train(
 def train_heads(
     folder: Path,
     images: int,
+    cache: Path | None = None,
     minutes: float | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -144,6 +145,7 @@ def train_heads(
 
     Args:
         folder: of the training; must hold none yet unless `resume`.
+        cache: generated faces, see `make_faces`; the 256 px head alone is then trained. None draws faces for both.
         images: faces of the whole training.
         minutes: stop after these; None trains to the end.
         resume: continue the checkpoint in `folder`.
@@ -152,7 +154,8 @@ def train_heads(
     """
     check_folder(folder, resume)
     generator = Generator.from_pretrained(weights.path("generator"), dtype=torch.bfloat16)
-    trainer = HeadTrainer(generator, folder, images, device=pick_device(device), report=report)
+    faces = SyntheticFaces(cache) if cache else None
+    trainer = HeadTrainer(generator, folder, faces, images, device=pick_device(device), report=report)
     if resume:
         trainer.resume()
     trainer.run(minutes)

@@ -13,7 +13,7 @@ from studio import weights
 from studio.errors import InputError, WeightsError
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
-from studio.networks.image_head import ImageHead
+from studio.networks.image_head import ImageHead, target
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
 from studio.photosets import held_out
@@ -412,23 +412,39 @@ def test_frozen_networks_stay(make):
 
 @pytest.fixture
 def heads(tmp_path):
-    def build(name="heads"):
-        return HeadTrainer(generator(), tmp_path / name, images=24, batch=2, report=lambda _: None)
+    def build(name="heads", faces=None):
+        return HeadTrainer(generator(), tmp_path / name, faces, images=16, batch=2, report=lambda _: None)
 
     return build
 
 
-def test_heads_learn_and_are_written(heads):
+def test_heads_learn_and_are_written(heads, monkeypatch):
+    monkeypatch.setattr("studio.training.heads.HELD_OUT", 2)
     trainer = heads()
-    before = trainer.measure(count=2)
+    before = trainer.measure()
     trainer.run()
-    after = trainer.measure(count=2)
+    after = trainer.measure()
     assert set(after) == {"256 px", "512 px"}
     assert all(after[name] > before[name] for name in after)
     for size in (256, 512):
         head = ImageHead.from_pretrained(trainer.folder / f"head-{size}")
         assert 2 * head.config.size == size
     assert (trainer.folder / "sheet.png").is_file()
+
+
+def test_cached_faces_train_the_small_head_alone(heads, cache, monkeypatch):
+    """The same latents give the same map, and the cached picture is what the generator draws."""
+    monkeypatch.setattr("studio.training.heads.HELD_OUT", 2)
+    trainer = heads(faces=SyntheticFaces(cache))
+    assert list(trainer.heads) == [5]
+    maps, pictures, w = trainer.cached(torch.tensor([3]))
+    drawn_maps, drawn = trainer.maps_and_pictures(trainer.faces.latents[3:4])
+    assert torch.equal(maps[5], drawn_maps[5]) and w.shape == (1, 16, 512)
+    torch.testing.assert_close(pictures, target(drawn, 256).clamp(-1, 1), atol=0.05, rtol=0)  # bfloat16, 8 bits
+    before = trainer.measure()
+    for _ in range(6):
+        trainer.update()
+    assert trainer.measure()["256 px"] > before["256 px"]
 
 
 def test_heads_resume_to_the_bit(heads):
