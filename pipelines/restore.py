@@ -16,7 +16,16 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError
-from studio.evidence import apply_tone, fuse, kept_detail, luma, match_tone, tone_curve, with_native_detail
+from studio.evidence import (
+    apply_tone,
+    fuse,
+    kept_detail,
+    luma,
+    match_tone,
+    tone_curve,
+    with_native_detail,
+    with_sure_detail,
+)
 from studio.faces import align, paste
 from studio.faces.faces import Faces
 from studio.faces.select import select
@@ -242,7 +251,7 @@ class RestorePipeline(StudioPipeline):
         prior = draw_prior(self.generator, self.head, parts).float().cpu() / 2 + 0.5
         if prior.shape[2] != CROP:
             prior = images.resize(prior, CROP, CROP)
-        evidence = with_native_detail(parts.evidence.cpu(), small, crops)
+        evidence = with_sure_detail(with_native_detail(parts.evidence.cpu(), small, crops), crops)
         # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
         evidence = evidence + PHOTO_SHARE * max(0.0, 2 * fidelity - 1) * (crops - evidence)
         restored = match_tone(fuse(evidence, prior, fidelity), crops).clamp(0, 1)

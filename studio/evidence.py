@@ -15,6 +15,7 @@ from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)
 BANDS = 5
+SURE = 8  # power of the coherence; of 2, 4 and 8 the one with the best identity and landmarks on twelve portraits
 KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
@@ -185,6 +186,29 @@ def with_native_detail(evidence: Tensor, seen: Tensor, native: Tensor) -> Tensor
         (N,3,2S,2S).
     """
     return double(evidence) + double(kept_detail(seen, evidence)) * pyramid(native, 1)[0]
+
+
+def with_sure_detail(evidence: Tensor, photo: Tensor) -> Tensor:
+    """Give the evidence back what cleaning took from it though it was no damage.
+
+    In each octave and place the photo's own band is weighed by a high power of the coherence of both,
+    <e,x>^2 / (|e|^2 |x|^2): near 1 where the evidence explains the photo, near 0 where the photo holds grain, dots or
+    blocks that it does not.
+
+    Args:
+        evidence: (N,3,S,S).
+        photo: (N,3,S,S) the face that it was estimated from.
+
+    Returns:
+        (N,3,S,S).
+    """
+    from_evidence, from_photo = pyramid(evidence), pyramid(photo)
+    bands = []
+    for e, x in zip(from_evidence[:-1], from_photo[:-1], strict=True):
+        shared = local_mean(e * x).clamp_min(0).square()
+        coherence = shared / (local_mean(e.square()) * local_mean(x.square())).clamp_min(1e-10)
+        bands.append(e + coherence.clamp(max=1) ** SURE * (x - e))
+    return collapse([*bands, from_evidence[-1]])
 
 
 def kept_detail(before: Tensor, after: Tensor) -> Tensor:
