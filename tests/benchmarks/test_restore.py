@@ -25,6 +25,7 @@ MEASURES = {
     "psnr",
     "ssim",
     "identity_distance",
+    "identity_to_input",
     "landmark_error",
     "landmark_error_found",
     "sharpness",
@@ -99,6 +100,7 @@ def test_damaged_portraits(folder, tmp_path):
     assert report["recipes"]["none"]["input"]["ssim"] == pytest.approx(1)
     assert "took part in training" in report["note"]
     assert report["recipes"]["gfpgan"]["input"]["colour_shift"] == 0
+    assert report["recipes"]["gfpgan"]["input"]["identity_to_input"] == 0
     json.dumps(report)
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 4 * 256  # original, input, two settings
