@@ -67,9 +67,9 @@ $(TORCH_STAMP): constraints.txt
 	touch $@
 
 $(APP_STAMP): $(TORCH_STAMP) pyproject.toml
-	$(PIP) -e '.[app,heic]'
+	$(PIP) -e '.[app,heic,provenance]'
 	touch $@
 
 $(DEV_STAMP): $(APP_STAMP)
-	$(PIP) -e '.[app,heic,video,dev]'
+	$(PIP) -e '.[app,heic,video,provenance,dev]'
 	touch $@

@@ -23,15 +23,16 @@ from tests import tiny
 
 # Others call these from their scripts: a change belongs into the changelog.
 COMMANDS = {
-    "": ["restore", "faces", "weights", "bench", "train"],
+    "": ["restore", "faces", "verify", "weights", "bench", "train"],
     "weights": ["list", "pull", "verify", "path"],
     "bench": ["restore", "old", "speed", "identity"],
     "train": ["list", "faces", "run", "export"],
 }
 OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
-    "keep-gps model device",
+    "keep-gps credentials model device",
     "faces": "json draw",
+    "verify": "json",
     "weights list": "",
     "weights pull": "",
     "weights verify": "",
@@ -211,7 +212,7 @@ def test_options_reach_the_pipeline(call, album, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--faces", "first"), "--faces must be"),
+        (("--faces", "first"), "faces must be"),
         (("--fidelity", "1.5"), "fidelity must be from 0 to 1"),
         (("--strength", "-1"), "strength must be from 0 to 1"),
         (("--scale", "3"), "scale must be 1, 2 or 4"),
@@ -268,6 +269,29 @@ def test_faces_as_json(call, album):
     assert len(found["faces"]) == 2
     assert set(found["faces"][0]) == {"box", "score", "mesh_score", "pose"}
     assert json.loads(call("faces", album / "nobody.png", "--json")[1])["faces"] == []
+
+
+def test_verify(call, album, tmp_path):
+    pytest.importorskip("c2pa", reason="the extra `provenance` is not installed")
+    call("restore", album / "good.png", "-o", tmp_path / "signed")
+    code, out, _ = call("verify", tmp_path / "signed" / "good.png")
+    assert code == 0
+    assert out.startswith("credentials  intact") and "2 of 2 faces restored" in out and "fidelity=0.5" in out
+    code, _, err = call("restore", album / "good.png", "-o", tmp_path / "plain", "--no-credentials")
+    assert "Credentials" not in err
+    code, out, _ = call("verify", tmp_path / "plain" / "good.png", "--json")
+    assert code == 1
+    assert json.loads(out)["credentials"] == "none"
+    assert "check its name" in error_line(call("verify", tmp_path / "gone.png"))
+
+
+def test_what_has_no_credentials_is_said(call, album, tmp_path, monkeypatch):
+    code, _, err = call("restore", album / "good.png", "-o", tmp_path / "out", "--format", "bmp")
+    assert code == 0
+    assert err.splitlines()[-1] == "1 without Content Credentials: a .bmp file holds none"
+    monkeypatch.setenv("STUDIO_CERTIFICATE", "only half")
+    assert "set both" in error_line(call("restore", album, "-o", tmp_path / "never"))
+    assert not (tmp_path / "never").exists()
 
 
 def test_faces_refuses(call, album, tmp_path):
@@ -338,8 +362,3 @@ def test_training(call, monkeypatch, tmp_path):
         (300, tmp_path, "cpu", cli.say),
         (tmp_path, tmp_path / "out"),
     ]
-
-
-@pytest.mark.parametrize(("text", "choice"), [("all", "all"), ("largest", "largest"), ("0,2", [0, 2]), ("1", [1])])
-def test_choice_of_faces(text, choice):
-    assert cli.choice_of_faces(text) == choice

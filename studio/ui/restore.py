@@ -19,6 +19,7 @@ import torch
 from studio import images
 from studio.batch import NO_FACE, RESTORED, UNCHANGED, FileReport, cut
 from studio.errors import ImageError, InputError, StudioError
+from studio.faces.select import parse
 from studio.images import Photo
 
 if TYPE_CHECKING:
@@ -375,7 +376,7 @@ def restore_photo(
     photo = images.load(source, max_pixels=MAX_PIXELS // max(1, scale) ** 2)
     output = pipeline(
         photo,
-        faces=choice_of_faces(faces),
+        faces=parse(faces),
         fidelity=fidelity,
         strength=strength,
         scale=scale,
@@ -395,17 +396,6 @@ def restore_photo(
         result.strip = [pair(photo, after, face, scale, folder) for face in output.reports[0][:STRIP]]
     report.seconds = round(time.perf_counter() - start, 3)
     return result
-
-
-def choice_of_faces(text: str) -> str | list[int]:
-    """Turn "all", "largest" or "0,2" into what the pipeline takes."""
-    text = str(text).strip().lower()
-    if text in ("all", "largest"):
-        return text
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"faces must be all, largest or numbers such as 0,2, got {text[:50]!r}: use one") from None
 
 
 def verdict(report: FileReport, faces: Sequence[FaceReport]) -> str:

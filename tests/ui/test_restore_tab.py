@@ -19,7 +19,6 @@ from studio.ui.restore import (
     COLUMNS,
     Runner,
     Stopped,
-    choice_of_faces,
     preview,
     restore_photo,
     row,
@@ -139,11 +138,6 @@ def test_a_result_too_large_for_memory_is_refused(pipeline, photo, tmp_path, mon
     restore_photo(pipeline, photo, tmp_path, scale=2)
     with pytest.raises(ImageError, match="pixels"):
         restore_photo(pipeline, photo, tmp_path, scale=4)
-
-
-@pytest.mark.parametrize(("text", "choice"), [(" All ", "all"), ("largest", "largest"), ("0, 2", [0, 2]), (1, [1])])
-def test_choice_of_faces(text, choice):
-    assert choice_of_faces(text) == choice
 
 
 def test_an_error_empties_the_page_and_is_said(pipeline, text):
