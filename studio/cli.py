@@ -185,6 +185,27 @@ def faces(
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A photograph; its largest face counts.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Write both faces side by side (PNG, JPEG …) here.")] = None,
+) -> None:
+    """Tell whether two photographs show the same person, as far as that can be told, and how often that is wrong."""
+    from studio.identity.compare import Comparer
+    from studio.sheets import sheet as contact_sheet
+
+    found = Comparer.from_pretrained()(first, second)
+    if sheet:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet([list(found.crops)], [f"distance {found.distance:.2f}"]).save(sheet)
+    if as_json:
+        show({"first": str(first), "second": str(second), **found.to_dict()})
+    else:
+        typer.echo(found.sentence)
+
+
+@app.command()
 def verify(
     file: Annotated[Path, typer.Argument(help="A picture or video.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,

@@ -18,12 +18,14 @@ from studio.benchmarks import identity, speed
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
+from studio.identity.compare import Comparer
 from studio.training import run as training
 from tests import tiny
+from tests.ui.toy import ToyComparer
 
 # Others call these from their scripts: a change belongs into the changelog.
 COMMANDS = {
-    "": ["restore", "faces", "verify", "weights", "bench", "train"],
+    "": ["restore", "faces", "compare", "verify", "weights", "bench", "train"],
     "weights": ["list", "pull", "verify", "path"],
     "bench": ["restore", "old", "speed", "identity"],
     "train": ["list", "faces", "run", "export"],
@@ -32,6 +34,7 @@ OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
     "keep-gps credentials model device",
     "faces": "json draw",
+    "compare": "json sheet",
     "verify": "json",
     "weights list": "",
     "weights pull": "",
@@ -269,6 +272,18 @@ def test_faces_as_json(call, album):
     assert len(found["faces"]) == 2
     assert set(found["faces"][0]) == {"box", "score", "mesh_score", "pose"}
     assert json.loads(call("faces", album / "nobody.png", "--json")[1])["faces"] == []
+
+
+def test_compare(call, album, tmp_path, monkeypatch):
+    monkeypatch.setattr(Comparer, "from_pretrained", classmethod(lambda cls: ToyComparer()))
+    other = images.save(images.load(tiny.photo(seed=1)), tmp_path / "other.png")
+    code, out, _ = call("compare", album / "good.png", other, "--sheet", tmp_path / "sheets" / "both.png")
+    assert code == 0
+    assert "pairs of two people" in out
+    assert (tmp_path / "sheets" / "both.png").exists()
+    found = json.loads(call("compare", album / "good.png", album / "good.png", "--json")[1])
+    assert (found["verdict"], found["distance"]) == ("same", 0.0)
+    assert "shows none" in error_line(call("compare", album / "good.png", album / "nobody.png"))
 
 
 def test_verify(call, album, tmp_path):

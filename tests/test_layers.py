@@ -29,7 +29,7 @@ ARROWS = {
     "convert": {"errors", "networks"},
     "weights": {"errors", "networks", "convert"},
     "find": {"errors", "images", "faces", "networks", "weights"},
-    "identity": {"errors", "images", "faces", "networks", "weights"},
+    "identity": {"errors", "images", "faces", "networks", "weights", "find"},
     "latents": {"errors", "images", "faces", "networks", "weights", "identity"},
     "evidence": {"errors", "images", "faces"},
     "base": {"errors", "weights"},
