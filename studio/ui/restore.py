@@ -113,6 +113,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
             chosen = gr.Image(
                 label="Your photo: click a face to choose it, or to leave it out",
                 alt_text="Your photo, with a numbered frame around every face",
+                format="png",
                 interactive=False,
                 visible=False,
                 buttons=[],

@@ -11,12 +11,9 @@ from studio import images, provenance
 from studio.errors import InputError
 from studio.ui.restore_many import MOST, restore_photos
 from tests import tiny
-from tests.ui.toy import ToyRestore
+from tests.ui.toy import MARKS, ToyRestore
 
-pytestmark = [
-    pytest.mark.usefixtures("_loops"),
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture

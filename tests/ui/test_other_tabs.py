@@ -8,11 +8,9 @@ from studio import images, provenance, weights
 from studio.identity.compare import SMALLEST_EYE_DISTANCE
 from studio.ui import about, app
 from tests import tiny
+from tests.ui.toy import MARKS
 
-pytestmark = [
-    pytest.mark.usefixtures("_loops"),
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture

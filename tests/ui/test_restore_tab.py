@@ -21,13 +21,9 @@ from studio.ui.app import Lazy, build
 from studio.ui.common import Stopped, rows, watched
 from studio.ui.restore import COLUMNS, Found, Runner, indices, preview, restore_photo, row, tab, toggle, toggled
 from tests import tiny
-from tests.ui.toy import ToyRestore
+from tests.ui.toy import MARKS, ToyRestore
 
-# gradio asks pandas for an option that pandas is about to drop
-pytestmark = [
-    pytest.mark.usefixtures("_loops"),
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
-]
+pytestmark = MARKS
 
 
 def size(path):

@@ -16,6 +16,13 @@ from studio.identity.compare import Comparer
 from studio.identity.encoder import IdentityEncoder
 from tests import tiny
 
+# For every test that serves the app. gradio asks pandas for two options that pandas is about to drop.
+MARKS = [
+    pytest.mark.usefixtures("_loops"),
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
+
 
 @contextmanager
 def closed_loops():
