@@ -47,7 +47,7 @@ def tab(comparer: Callable[[], Comparer]) -> None:
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
     start.click(
-        Runner(comparer).run,
+        Runner(comparer).compare,  # its name is that of the MCP tool
         [first, second],
         [report, message, faces],
         api_name="compare",
@@ -68,7 +68,7 @@ class Runner:
         self.comparer = comparer
         self.lane = Lane()
 
-    def run(self, first: str | None, second: str | None, request: gr.Request | None = None) -> Iterator[list[Any]]:
+    def compare(self, first: str | None, second: str | None, request: gr.Request | None = None) -> Iterator[list[Any]]:
         """Tell whether two photographs show the same person, as far as that can be told.
 
         Args:

@@ -142,7 +142,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
     chosen.select(toggle, [faces, found], faces, queue=False, **private)
     faces.change(mark, [faces, found], chosen, concurrency_limit=2, **private)
     running = start.click(
-        runner.run,
+        runner.restore,  # its name is that of the MCP tool
         [upload, faces, *settings],
         shown,
         api_name="restore",
@@ -165,7 +165,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
 
 
 def options() -> list[gr.components.Component]:
-    """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `run`."""
+    """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `restore`."""
     return [
         gr.Slider(
             0, 1, 0.5, step=0.05, label="Fidelity", info="0: the model's idea of the face. 1: only what the photo shows"
@@ -258,9 +258,9 @@ class Runner:
     def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
         self.pipeline = pipeline
         self.lane = Lane()
-        self._restore = on_gpu(self.restore)
+        self._call = on_gpu(self.call)
 
-    def run(
+    def restore(
         self,
         photo: str | None,
         faces: str = "all",
@@ -307,12 +307,12 @@ class Runner:
             progress(0, desc="Loading the model")
             pipeline = self.pipeline()
             with nullcontext() if zero_gpu() else watched(pipeline, stop, progress):
-                result = self._restore(photo, folder, settings)
+                result = self._call(photo, folder, settings)
             return values(result), "" if result.report.status == RESTORED else result.message
 
         yield from self.lane.steps(work, lambda message: values(message=message), [photo], request)
 
-    def restore(self, photo: str | None, folder: Path, settings: dict[str, Any]) -> Result:
+    def call(self, photo: str | None, folder: Path, settings: dict[str, Any]) -> Result:
         """`restore_photo` with this runner's pipeline."""
         return restore_photo(self.pipeline(), photo, folder, **settings)
 

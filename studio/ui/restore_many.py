@@ -63,7 +63,7 @@ def section(pipeline: Callable[[], RestorePipeline]) -> None:
                 report = gr.JSON(label="Report")
     runner = Runner(pipeline)
     running = start.click(
-        runner.run,
+        runner.restore_many,  # its name is that of the MCP tool
         [upload, *settings],
         [file, report, message, table],
         api_name="restore_many",
@@ -102,9 +102,9 @@ class Runner:
     def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
         self.pipeline = pipeline
         self.lane = Lane()
-        self._restore = on_gpu(self.restore)
+        self._call = on_gpu(self.call)
 
-    def run(
+    def restore_many(
         self,
         photos: list[str] | None,
         fidelity: float = 0.5,
@@ -133,7 +133,7 @@ class Runner:
             progress(0, desc="Loading the model")
             pipeline = self.pipeline()
             with nullcontext() if zero_gpu() else watched(pipeline, stop, progress):
-                archive, reports = self._restore(photos, folder, fidelity, scale, file_format, credentials)
+                archive, reports = self._call(photos, folder, fidelity, scale, file_format, credentials)
             for upload, report in zip(photos or [], reports, strict=True):
                 if report.status == batch.FAILED:
                     forget_unreadable(upload)
@@ -142,7 +142,7 @@ class Runner:
         empty = lambda message: [None, None, line(message), ""]  # noqa: E731 - a name for one line
         yield from self.lane.steps(work, empty, photos or [], request)
 
-    def restore(self, photos: list[str] | None, folder: Path, *settings: Any) -> tuple[Path | None, list[Any]]:
+    def call(self, photos: list[str] | None, folder: Path, *settings: Any) -> tuple[Path | None, list[Any]]:
         """`restore_photos` with this runner's pipeline."""
         return restore_photos(self.pipeline(), photos or [], folder, *settings)
 

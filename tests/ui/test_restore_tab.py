@@ -99,7 +99,7 @@ def test_a_result_too_large_for_memory_is_refused(pipeline, photo, tmp_path, mon
 
 
 def test_an_error_empties_the_page_and_is_said(pipeline, text):
-    steps = Runner(lambda: pipeline).run(str(text))
+    steps = Runner(lambda: pipeline).restore(str(text))
     next(steps)
     file, report, message, slider, faces, strip = next(steps)
     assert (file, report, slider, faces, strip) == (None, None, None, "", [])
@@ -111,7 +111,7 @@ def test_an_error_empties_the_page_and_is_said(pipeline, text):
 def test_messages_are_text_not_markup(pipeline, tmp_path):
     path = tmp_path / "<b>x.png"
     path.write_text("no")
-    steps = Runner(lambda: pipeline).run(str(path))
+    steps = Runner(lambda: pipeline).restore(str(path))
     next(steps)
     assert "<b>" not in next(steps)[2]
     with pytest.raises(gr.Error) as error:
@@ -120,7 +120,7 @@ def test_messages_are_text_not_markup(pipeline, tmp_path):
 
 
 def test_files_of_a_run_are_gone_after_it(pipeline, photo):
-    steps = Runner(lambda: pipeline).run(str(photo))
+    steps = Runner(lambda: pipeline).restore(str(photo))
     next(steps)
     before, _ = next(steps)[3]
     assert before.is_file()
@@ -150,7 +150,7 @@ def test_cancel_reaches_the_run_of_the_same_visitor(photo):
         return ToyRestore(tiny.tiny_net())
 
     runner.pipeline = Lazy(load)
-    *_, last = runner.run(str(photo), request=visitor)
+    *_, last = runner.restore(str(photo), request=visitor)
     assert "Stopped" in last[2]
     assert last[3] is None
     assert runner.lane.stops == {}
@@ -176,7 +176,7 @@ def test_unreadable_uploads_are_deleted_and_nothing_else(text, photo, tmp_path, 
         path.write_bytes(source.read_bytes())
     for upload in (bad, good, text):
         with contextlib.suppress(gr.Error):
-            list(Runner(lambda: pipeline).run(str(upload), fidelity=3))
+            list(Runner(lambda: pipeline).restore(str(upload), fidelity=3))
     assert not bad.parent.exists()
     assert good.exists() and text.exists()
 
