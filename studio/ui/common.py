@@ -178,6 +178,27 @@ def rows(title: str, head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
 # ---- pictures and files
 
 
+class Upload(gr.File):
+    """A `gr.File` for photos: what gradio refuses for its name is deleted at once, as what our loader refuses is."""
+
+    is_template = True  # the page shows its base class
+
+    def preprocess(self, payload: Any) -> Any:
+        """The path, or the list of paths."""
+        try:
+            return super().preprocess(payload)
+        except gr.Error:
+            for one in getattr(payload, "root", [payload]):
+                forget_unreadable(one.path)
+            raise
+
+
+def upload(label: str, *, many: bool = False, height: int = 150) -> Upload:
+    """A place for photos."""
+    kinds = ["image", *images.SUFFIXES]
+    return Upload(label=label, file_count="multiple" if many else "single", file_types=kinds, height=height)
+
+
 def read(source: str | Path | None, scale: int = 1) -> Photo:
     """A photo whose result, `scale` times as large, is not too large for the app.
 
@@ -214,8 +235,8 @@ def show(photo: Photo, height: int, width: int, path: Path) -> Path:
     return images.save(replace(small, bits=8, exif=None), path)
 
 
-def shelf(upload: gr.File) -> None:
-    """Example pictures that one click puts into `upload`; nothing where the folder has none."""
+def shelf(target: gr.File) -> None:
+    """Example pictures that one click puts into `target`; nothing where the folder has none."""
     files = sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg"))
     if files:
         shown = gr.Dataset(
@@ -224,4 +245,4 @@ def shelf(upload: gr.File) -> None:
             label="Examples (generated people, damaged on purpose)",
             type="index",
         )
-        shown.click(lambda index: str(files[index]), shown, upload, api_visibility="private", show_progress="hidden")
+        shown.click(lambda index: str(files[index]), shown, target, api_visibility="private", show_progress="hidden")

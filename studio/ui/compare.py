@@ -11,7 +11,7 @@ import gradio as gr
 
 from studio import images
 from studio.images import Photo
-from studio.ui.common import LANE, Lane, line, read
+from studio.ui.common import LANE, Lane, line, read, upload
 
 if TYPE_CHECKING:
     from studio.identity.compare import Comparer
@@ -33,11 +33,10 @@ def tab(comparer: Callable[[], Comparer]) -> None:
     Args:
         comparer: gives the comparer, loading it if need be.
     """
-    kinds = ["image", *images.SUFFIXES]
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            first = gr.File(label="One photo", file_types=kinds, height=150)
-            second = gr.File(label="The other photo", file_types=kinds, height=150)
+            first = upload("One photo")
+            second = upload("The other photo")
             start = gr.Button("Compare", variant="primary")
         with gr.Column(scale=3, min_width=320):
             message = gr.HTML(line(WAITING))

@@ -36,6 +36,7 @@ from studio.ui.common import (
     rows,
     shelf,
     show,
+    upload,
     warn,
     watched,
     zero_gpu,
@@ -109,7 +110,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             # Not gr.Image: it takes neither HEIC nor damaged files to our loader, and would cut 16 bits to 8.
-            upload = gr.File(label="Photo", file_types=["image", *images.SUFFIXES], height=150)
+            photo = upload("Photo")
             chosen = gr.Image(
                 label="Your photo: click a face to choose it, or to leave it out",
                 alt_text="Your photo, with a numbered frame around every face",
@@ -126,7 +127,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
                 info="all, largest, or numbers such as 0,2 (0 is the largest face)",
                 allow_custom_value=True,
             )
-            shelf(upload)
+            shelf(photo)
             with gr.Row():
                 start = gr.Button("Restore", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
@@ -136,14 +137,14 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
             shown = outputs()
     runner = Runner(pipeline)
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    upload.change(preview, upload, [upload, chosen, faces, found], concurrency_limit=2, **private).then(
-        runner.look, [upload, found], [chosen, faces, found], concurrency_limit=1, **private
+    photo.change(preview, photo, [photo, chosen, faces, found], concurrency_limit=2, **private).then(
+        runner.look, [photo, found], [chosen, faces, found], concurrency_limit=1, **private
     )
     chosen.select(toggle, [faces, found], faces, queue=False, **private)
     faces.change(mark, [faces, found], chosen, concurrency_limit=2, **private)
     running = start.click(
         runner.restore,  # its name is that of the MCP tool
-        [upload, faces, *settings],
+        [photo, faces, *settings],
         shown,
         api_name="restore",
         api_description="Restore the faces of a photo. Returns the restored file (or null), the JSON report, and what "

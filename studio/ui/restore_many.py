@@ -13,9 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from studio import batch, images
+from studio import batch
 from studio.errors import InputError
-from studio.ui.common import LANE, PROGRESS, Lane, forget_unreadable, line, on_gpu, read, rows, watched, zero_gpu
+from studio.ui.common import (
+    LANE,
+    PROGRESS,
+    Lane,
+    forget_unreadable,
+    line,
+    on_gpu,
+    read,
+    rows,
+    upload,
+    watched,
+    zero_gpu,
+)
 
 if TYPE_CHECKING:
     from pipelines.restore import RestorePipeline
@@ -34,7 +46,7 @@ def section(pipeline: Callable[[], RestorePipeline]) -> None:
     """
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            upload = gr.File(label="Photos", file_count="multiple", file_types=["image", *images.SUFFIXES], height=220)
+            photos = upload("Photos", many=True, height=220)
             settings = [
                 gr.Slider(
                     0,
@@ -64,7 +76,7 @@ def section(pipeline: Callable[[], RestorePipeline]) -> None:
     runner = Runner(pipeline)
     running = start.click(
         runner.restore_many,  # its name is that of the MCP tool
-        [upload, *settings],
+        [photos, *settings],
         [file, report, message, table],
         api_name="restore_many",
         api_description="Restore many photos. Returns a zip of the restored files with their report (or null), the "
@@ -134,9 +146,9 @@ class Runner:
             pipeline = self.pipeline()
             with nullcontext() if zero_gpu() else watched(pipeline, stop, progress):
                 archive, reports = self._call(photos, folder, fidelity, scale, file_format, credentials)
-            for upload, report in zip(photos or [], reports, strict=True):
+            for source, report in zip(photos or [], reports, strict=True):
                 if report.status == batch.FAILED:
-                    forget_unreadable(upload)
+                    forget_unreadable(source)
             return values(archive, reports), ""
 
         empty = lambda message: [None, None, line(message), ""]  # noqa: E731 - a name for one line

@@ -20,6 +20,8 @@ from typing import Any
 from studio.ui.app import QUEUE, build, options
 from studio.ui.common import EXAMPLES
 
+PATIENCE = 1800  # seconds for any one answer: the twentieth in the queue waits for nineteen photos
+
 
 def rush(url: str, photo: Path, visitors: int) -> dict[str, Any]:
     """Send one photo from as many visitors at the same time.
@@ -29,14 +31,17 @@ def rush(url: str, photo: Path, visitors: int) -> dict[str, Any]:
     """
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
+    from gradio_client.utils import QueueError
 
     def visit(_: int) -> str:
-        client = Client(url, verbose=False, analytics_enabled=False)
+        client = Client(url, verbose=False, analytics_enabled=False, httpx_kwargs={"timeout": PATIENCE})
         try:
             report = client.predict(photo=handle_file(photo), api_name="/restore")[1]
             return "finished" if report["status"] == "restored" else report["status"]
+        except QueueError:
+            return "refused"
         except AppError as error:
-            return "refused" if "full" in str(error).lower() else str(error)
+            return str(error)
         finally:
             client.close()
 

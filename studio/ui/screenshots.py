@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import InputError
-from studio.ui.app import TABS, build, options
+from studio.ui.app import build, options
 from studio.ui.common import EXAMPLES
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def restore(page: Page, photo: Path) -> None:
     """Upload a photo in the Restore tab, wait for its faces, and restore it."""
     page.locator("input[type=file]").first.set_input_files(str(photo))
     page.get_by_role("button", name="Restore", exact=True).click()
-    page.get_by_text("restored. ").or_(page.get_by_text("restored.")).first.wait_for(timeout=MINUTES)
+    page.get_by_text("restored.").first.wait_for(timeout=MINUTES)
 
 
 def shoot(page: Page, path: Path, *, whole: bool = True) -> None:
@@ -90,6 +90,7 @@ def wide(browser: Browser, url: str, to: Any) -> None:
     shoot(page, to("restore"))
     files = [EXAMPLES / "old-print.jpg", EXAMPLES / "portrait.jpg"]
     page.get_by_role("tab", name="Compare").click()
+    page.get_by_text("Choose two photos").wait_for()
     for one, field in zip(files, page.locator("input[type=file]").all()[-2:], strict=True):
         field.set_input_files(str(one))
     page.get_by_role("button", name="Compare", exact=True).click()
@@ -110,6 +111,5 @@ def other(browser: Browser, url: str, to: Any) -> None:
 
 
 if __name__ == "__main__":
-    assert TABS
     for picture in run(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/img")):
         sys.stderr.write(f"{picture}\n")
