@@ -36,9 +36,9 @@ CSS = """
 .gradio-container .main { width: 100%; }
 .dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
 .message { font-size: var(--text-lg); }
-/* Two crops side by side: wide cells, one below the other on phones, captions in full. */
+/* Two crops side by side: wide cells, one below the other on phones. Captions in full. */
 .pairs .thumbnail-lg { aspect-ratio: 2 / 1.3 !important; }
-.pairs .caption-label { max-width: 100% !important; white-space: normal !important; }
+.gradio-container .caption-label { max-width: 100% !important; white-space: normal !important; }
 .faces { overflow-x: auto; contain: inline-size; }  /* scrolls by itself: the page stays as wide as the screen */
 .faces table { width: 100%; border-collapse: collapse; }
 .faces caption { text-align: left; font-weight: 600; padding: 4px 8px; }

@@ -172,14 +172,6 @@ class Upload(gr.File):
 
     is_template = True  # the page shows its base class
 
-    def __init__(self, label: str, *, many: bool = False, height: int = 150) -> None:
-        super().__init__(
-            label=label,
-            file_count="multiple" if many else "single",
-            file_types=["image", *images.SUFFIXES],
-            height=height,
-        )
-
     def preprocess(self, payload: Any) -> Any:
         """The path, or the list of paths."""
         try:
@@ -196,6 +188,11 @@ class Upload(gr.File):
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
+
+def upload(label: str, *, many: bool = False, height: int = 150) -> Upload:
+    """A place for photos."""
+    kinds = ["image", *images.SUFFIXES]
+    return Upload(label=label, file_count="multiple" if many else "single", file_types=kinds, height=height)
 
 def read(source: str | Path | None, scale: int = 1) -> Photo:
     """A photo whose result, `scale` times as large, is not too large for the app.
@@ -229,8 +226,8 @@ def show(photo: Photo, height: int, width: int, path: Path) -> Path:
     small = photo.with_pixels(images.resize(photo.pixels, height, width))
     return images.save(replace(small, bits=8, exif=None), path)
 
-def shelf(upload: gr.File) -> None:
-    """Example pictures that one click puts into `upload`; nothing where the folder has none."""
+def shelf(target: gr.File) -> None:
+    """Example pictures that one click puts into `target`; nothing where the folder has none."""
     files = sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg"))
     if files:
         shown = gr.Dataset(
@@ -239,4 +236,4 @@ def shelf(upload: gr.File) -> None:
             label="Examples (generated people, damaged on purpose)",
             type="index",
         )
-        shown.click(lambda index: str(files[index]), shown, upload, api_visibility="private", show_progress="hidden")
+        shown.click(lambda index: str(files[index]), shown, target, api_visibility="private", show_progress="hidden")

@@ -109,7 +109,6 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
     found = gr.State()
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            # Not gr.Image: it takes neither HEIC nor damaged files to our loader, and would cut 16 bits to 8.
             photo = upload("Photo")
             chosen = gr.Image(
                 label="Your photo: click a face to choose it, or to leave it out",

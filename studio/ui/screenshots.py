@@ -88,11 +88,11 @@ def wide(browser: Browser, url: str, to: Any) -> None:
     page.goto(url)
     restore(page, EXAMPLES / "three-friends.jpg")
     shoot(page, to("restore"))
-    files = [EXAMPLES / "old-print.jpg", EXAMPLES / "portrait.jpg"]
     page.get_by_role("tab", name="Compare").click()
     page.get_by_text("Choose two photos").wait_for()
-    for one, field in zip(files, page.locator("input[type=file]").all()[-2:], strict=True):
-        field.set_input_files(str(one))
+    for name in ("old-print.jpg", "portrait.jpg"):
+        page.locator("input[type=file]").first.set_input_files(str(EXAMPLES / name))  # gone where a file is in
+        page.get_by_text(name).or_(page.get_by_text(name.split(".")[0])).first.wait_for()
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_text("no evidence").or_(page.get_by_text("Too poor")).first.wait_for(timeout=MINUTES)
     shoot(page, to("compare"))
