@@ -79,6 +79,7 @@ def build(models: Mapping[str, Any] | None = None) -> gr.Blocks:
             one, loaded at the first use.
     """
     models = models or {}
+    gr.processing_utils.async_ssrf_protected_download = refused  # gradio has no setting for this
     with gr.Blocks(title="Face Studio", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Tabs():
@@ -87,6 +88,11 @@ def build(models: Mapping[str, Any] | None = None) -> gr.Blocks:
                     one.tab(as_lazy(models[one.TITLE]) if one.TITLE in models else Lazy(one.load))
     app.queue(max_size=QUEUE, api_open=False)
     return app
+
+
+async def refused(url: str, cache_dir: str) -> str:
+    """In place of gradio's download: a script that names an address instead of a file is told to upload it."""
+    raise gr.Error("a photo must be uploaded, got an address: this machine fetches nothing", print_exception=False)
 
 
 def as_lazy(model: Any) -> Lazy:

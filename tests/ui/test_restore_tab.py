@@ -366,6 +366,16 @@ def test_endpoint_reads_only_uploads(url, repository):
     assert "face-studio" not in answer
 
 
+def test_endpoint_fetches_nothing(url):
+    """An address in place of an upload would make the server ask another one."""
+    photo = {"path": "http://example.com/aunt.jpg", "meta": {"_type": "gradio.FileData"}}
+    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False]
+    event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
+    answer = httpx.get(f"{url}gradio_api/call/restore/{event}", timeout=60).text
+    assert "event: error" in answer
+    assert "this machine fetches nothing" in answer
+
+
 def test_uploads_have_a_limit(url):
     answer = httpx.post(f"{url}gradio_api/upload", files={"files": ("big.jpg", bytes(41 * 2**20))})
     assert answer.status_code == 413
