@@ -17,7 +17,7 @@ from PIL import Image
 from studio import images
 from studio.ui.app import QUEUE, build, options
 from studio.ui.common import EXAMPLES, MAX_PIXELS
-from studio.ui.rush import run, rush
+from studio.ui.rush import peak, run, rush
 from tests import tiny
 from tests.ui.toy import MARKS, ToyRestore
 
