@@ -21,6 +21,7 @@ from studio.errors import ImageError, InputError, StudioError
 from studio.images import Photo
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+HOUR = 3600
 MAX_PIXELS = 50_000_000  # of a result: several float32 copies of it must fit into a small machine
 SHOWN_SIDE = 1600  # px, longer side of what the page shows; the download has every pixel
 STOPPED = "Stopped. Nothing was kept."

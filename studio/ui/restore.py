@@ -25,6 +25,7 @@ from studio.images import Photo
 from studio.ui import restore_many
 from studio.ui.common import (
     DISTANCE,
+    HOUR,
     LANE,
     PROGRESS,
     Lane,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 TITLE = "Restore"
 CROP_SIDE = 256  # px, in the strip of faces
-CHOICE_SIDE = 900  # px, of the photo on which faces are chosen
+CHOICE_SIDE = 800  # px, of the photo on which faces are chosen
 STRIP = 40  # faces in the strip, largest first
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 COLUMNS = ["Face", "Restored", "Identity distance", "Yaw °", "Crop px", "Reason"]
@@ -75,7 +76,12 @@ class Result:
 
 @dataclass
 class Found:
-    """The faces of an upload, to choose from: the photo as shown (3,H,W), and their boxes (N,4) in its pixels."""
+    """The faces of an upload, to choose from.
+
+    Attributes:
+        pixels: the photo as shown, (3,H,W) uint8 RGB: it is kept for every visitor, so it is small.
+        boxes: (N,4), x0, y0, x1, y1 in those pixels.
+    """
 
     pixels: torch.Tensor
     boxes: np.ndarray
@@ -106,7 +112,7 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
 
 def one(pipeline: Callable[[], RestorePipeline]) -> None:
     """The part for one photo: choose faces, compare, look at every face."""
-    found = gr.State()
+    found = gr.State(time_to_live=HOUR)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             photo = upload("Photo")
@@ -342,7 +348,8 @@ def preview(path: str | None) -> list[Any]:
         warn(error)
         forget_unreadable(path)
         return [None, gr.Image(value=None, visible=False), plain, None]
-    found = Found(images.resize(photo.pixels, *fit(photo, CHOICE_SIDE)), np.zeros((0, 4)))
+    small = images.resize(photo.pixels, *fit(photo, CHOICE_SIDE)).mul(255).round().to(torch.uint8)
+    found = Found(small, np.zeros((0, 4)))
     return [gr.skip(), mark("all", found), plain, found]
 
 
@@ -350,7 +357,7 @@ def mark(faces: str | None, found: Found | None) -> Any:
     """The photo with a frame around every face; those that will be restored stand out."""
     if found is None:
         return gr.skip()
-    picture = draw_choice(found.pixels, found.boxes, indices(faces, len(found.boxes)))
+    picture = draw_choice(found.pixels / 255, found.boxes, indices(faces, len(found.boxes)))
     return gr.Image(value=picture, visible=True)
 
 
