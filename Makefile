@@ -1,6 +1,7 @@
 # make restore   set up, fetch the weights, restore the examples, print a table
 # make test      set up, run the tests
 # make app       set up, open the web app
+# make space     build the folder that one pushes to a Hugging Face Space (build/space)
 # make lint      check style
 # make weights   fetch, convert and check every weight file
 # make clean     remove the environment and the caches (never photographs, results or fetched weights)
@@ -29,7 +30,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4000000000
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev restore test app lint weights clean
+.PHONY: help setup setup-dev restore test app space lint weights clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -46,6 +47,9 @@ test: setup-dev
 
 app: setup weights
 	$(BIN)/python app.py $(ARGS)
+
+space: setup
+	$(BIN)/python -m studio.ui.space build/space
 
 lint: setup-dev
 	$(BIN)/ruff check .
@@ -67,9 +71,9 @@ $(TORCH_STAMP): constraints.txt
 	touch $@
 
 $(APP_STAMP): $(TORCH_STAMP) pyproject.toml
-	$(PIP) -e '.[app,heic]'
+	$(PIP) -e '.[app,heic,provenance]'
 	touch $@
 
 $(DEV_STAMP): $(APP_STAMP)
-	$(PIP) -e '.[app,heic,video,dev]'
+	$(PIP) -e '.[app,heic,video,provenance,mcp,dev]'
 	touch $@

@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 # name -> the module that defines it
 _PUBLIC = {
+    "CredentialsError": "studio.errors",
     "FaceDetector": "studio.networks.detector",
     "FaceFinder": "studio.find",
     "FaceMesh": "studio.networks.mesh",

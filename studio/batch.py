@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio import images
+from studio import images, provenance
 from studio.errors import InputError, StudioError
 from studio.sheets import sheet
 
@@ -30,6 +30,7 @@ class FileReport:
         status: "restored", "no face", "unchanged" (faces, but none restored), "failed" or "already done".
         reason: why there is no output, one line.
         seconds: wall time.
+        credentials: "written", or why the output has no Content Credentials; empty without an output.
         faces: `FaceReport.to_dict` of each face.
     """
 
@@ -38,6 +39,7 @@ class FileReport:
     status: str = ""
     reason: str = ""
     seconds: float = 0.0
+    credentials: str = ""
     faces: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -88,6 +90,7 @@ def restore_files(
     sheets: bool = False,
     quality: int = 95,
     keep_gps: bool = False,
+    credentials: bool = True,
     on_file: Callable[[FileReport], None] = lambda _: None,
 ) -> list[FileReport]:
     """Restore files one after another; a bad one is reported and the rest goes on.
@@ -103,6 +106,7 @@ def restore_files(
         sheets: also write before/after sheets to `folder/sheets`.
         quality: of JPEG, WebP and AVIF.
         keep_gps: keep the place in the EXIF data.
+        credentials: sign the outputs, where that can be done; the reports say where it was not.
         on_file: called after each file.
 
     Returns:
@@ -120,7 +124,16 @@ def restore_files(
             elif target.exists() and not overwrite:
                 raise InputError(f"{target} must not exist yet: pass --resume to skip it or --overwrite to replace it")
             else:
-                restore_file(pipeline, source, target, found, settings, quality=quality, keep_gps=keep_gps)
+                restore_file(
+                    pipeline,
+                    source,
+                    target,
+                    found,
+                    settings,
+                    quality=quality,
+                    keep_gps=keep_gps,
+                    credentials=credentials,
+                )
                 if sheets and found.status == RESTORED:
                     write_sheet(source, target, found, page)
         except StudioError as error:
@@ -140,6 +153,7 @@ def restore_file(
     *,
     quality: int,
     keep_gps: bool,
+    credentials: bool,
 ) -> None:
     """Restore one file and fill in its report; nothing is written when no face was restored."""
     output = pipeline(source, **settings)
@@ -150,8 +164,36 @@ def restore_file(
         found.status = UNCHANGED
         found.reason = "; ".join(f"face {face['index']}: {face['reason']}" for face in found.faces)
     else:
-        images.save(output.photos[0], target, quality=quality, keep_gps=keep_gps)
+        data = images.encode(output.photos[0], target.suffix, quality=quality, keep_gps=keep_gps)
+        if credentials:
+            data, found.credentials = with_credentials(data, target.suffix, source.read_bytes(), settings, found.faces)
+        else:
+            found.credentials = "not wanted"
+        images.write(data, target)
         found.output, found.status = str(target), RESTORED
+
+
+def with_credentials(
+    data: bytes, suffix: str, source: bytes, settings: dict[str, Any], faces: list[dict[str, Any]]
+) -> tuple[bytes, str]:
+    """A restored file and the credentials that say so, or the file as it is and the reason why not.
+
+    Args:
+        data: the restored file.
+        suffix: of its format.
+        source: the file that was restored.
+        settings: of the pipeline's call.
+        faces: `FaceReport.to_dict` of each face.
+
+    Raises:
+        CredentialsError: a certificate that cannot be used, or a file that cannot be signed.
+    """
+    if reason := provenance.reason_not(suffix):
+        return data, reason
+    count = sum(face["restored"] for face in faces)
+    said = f"{count} of {len(faces)} faces restored with a generative model"
+    operation = provenance.Operation("restore", said, settings)
+    return provenance.sign(data, suffix, [operation], source=source), "written"
 
 
 def write_sheet(source: Path, target: Path, found: FileReport, page: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,16 +51,6 @@ def show(data: Any, out: Path | None = None) -> None:
         out.write_text(text + "\n")
 
 
-def choice_of_faces(text: str) -> str | list[int]:
-    """Turn "all", "largest" or "0,2" into what `select` takes."""
-    if text in ("all", "largest"):
-        return text
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f'--faces must be "all", "largest" or numbers like 0,2, got {text!r}: use one') from None
-
-
 @app.command()
 def restore(
     paths: PathsArgument,
@@ -79,6 +70,9 @@ def restore(
     resume: Annotated[bool, typer.Option(help="Skip files whose result is there.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     keep_gps: Annotated[bool, typer.Option(help="Keep the place in the EXIF data.")] = False,
+    credentials: Annotated[
+        bool, typer.Option("--credentials/--no-credentials", help="Sign the results: what was done, and by what.")
+    ] = True,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -93,13 +87,15 @@ def restore(
     from studio import batch, images
     from studio.benchmarks.provenance import provenance
     from studio.device import pick_device
+    from studio.faces.select import parse
+    from studio.provenance import own_certificate
 
     inputs = images.find_images(paths)
     if not inputs:
         raise InputError("PATHS must name at least one image, and they name none: check the folder")
     suffix = f".{format.lstrip('.').lower()}" if format else None
     settings = {
-        "faces": choice_of_faces(faces),
+        "faces": parse(faces),
         "fidelity": fidelity,
         "strength": strength,
         "scale": scale,
@@ -109,6 +105,8 @@ def restore(
     # Refuse before the weights are loaded, and once instead of for every file.
     check_arguments(fidelity, strength, scale, settings["identity_guard"], "pil")
     batch.plan_outputs(inputs, output, suffix)
+    if credentials:
+        own_certificate()
     earlier = batch.read_report(report) if report and resume else {}
     pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
     about = {"settings": settings, **provenance()}
@@ -135,10 +133,14 @@ def restore(
             sheets=sheets,
             quality=quality,
             keep_gps=keep_gps,
+            credentials=credentials,
             on_file=on_file,
         )
     counts = {status: sum(found.status == status for found in done) for status in dict.fromkeys(f.status for f in done)}
     say(", ".join(f"{count} {status}" for status, count in counts.items()) + f"; results in {output}")
+    for reason, count in Counter(found.credentials for found in done if found.status == batch.RESTORED).items():
+        if credentials and reason != "written":
+            say(f"{count} without Content Credentials: {reason}")
     if counts.get(batch.FAILED):
         raise typer.Exit(1)
 
@@ -180,6 +182,51 @@ def faces(
             f"{i:3}  x {x0:.0f}-{x1:.0f}  y {y0:.0f}-{y1:.0f}  score {face.scores[0]:.2f}  "
             f"yaw {yaw:+.0f}  pitch {pitch:+.0f}  roll {roll:+.0f}"
         )
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A photograph; its largest face counts.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Write both faces side by side (PNG, JPEG …) here.")] = None,
+) -> None:
+    """Tell whether two photographs show the same person, as far as that can be told, and how often that is wrong."""
+    from studio.identity.compare import Comparer
+    from studio.sheets import sheet as contact_sheet
+
+    found = Comparer.from_pretrained()(first, second)
+    if sheet:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet([list(found.crops)], [f"distance {found.distance:.2f}"]).save(sheet)
+    if as_json:
+        show({"first": str(first), "second": str(second), **found.to_dict()})
+    else:
+        typer.echo(found.sentence)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A picture or video.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Tell what was done to a file by the studio, and whether it is intact.
+
+    Exit code 0: its credentials are intact, or it carries the mark of a synthetic picture. 1: changed after signing,
+    or nothing found. 2: no such file.
+    """
+    from dataclasses import asdict
+
+    from studio import provenance
+
+    verdict = provenance.verify(file)
+    if as_json:
+        show({"file": str(file), **asdict(verdict)})
+    else:
+        for line in provenance.lines(verdict):
+            typer.echo(line)
+    if not verdict.ok:
+        raise typer.Exit(1)
 
 
 # ---- weights

@@ -6,6 +6,7 @@
     |  |- NoFaceError           a step needs a face and the photo shows none
     |- WeightsError             a weight file is missing, damaged or of another shape
     |  |- MissingWeightsError   not here, and it could not be fetched
+    |- CredentialsError         Content Credentials cannot be written here, or with this certificate
 
 Messages have one form: what must hold, what was given, what to do. They are one line, so that the command
 line can print them as they are.
@@ -34,3 +35,7 @@ class WeightsError(StudioError):
 
 class MissingWeightsError(WeightsError):
     """A weight file is not on this machine and could not be fetched."""
+
+
+class CredentialsError(StudioError):
+    """Content Credentials cannot be written: no package, no usable certificate, or a file that takes none."""

@@ -154,7 +154,16 @@ def save(photo: Photo | Source, path: str | Path, *, keep_gps: bool = False, qua
         InputError: A quality outside 1 to 100.
     """
     path = Path(path)
-    data = encode(photo, path.suffix, keep_gps=keep_gps, quality=quality)
+    return write(encode(photo, path.suffix, keep_gps=keep_gps, quality=quality), path)
+
+
+def write(data: bytes, path: str | Path) -> Path:
+    """Write the bytes of a photo, as `encode` makes them: all of them or nothing; a missing folder is made.
+
+    Raises:
+        ImageError: The file cannot be written there.
+    """
+    path = Path(path)
     part = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,19 @@ def test_bad_auth_is_refused_and_not_repeated(auth):
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("value", ["yes", "2"])
+def test_bad_mcp(value):
+    with pytest.raises(InputError, match="STUDIO_MCP must be 0 or 1"):
+        options({"STUDIO_MCP": value})
+
+
+def test_mcp_is_off_unless_asked_for(monkeypatch):
+    assert options({})["mcp_server"] is options({"STUDIO_MCP": "0"})["mcp_server"] is False
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="extra `mcp`"):
+        options({"STUDIO_MCP": "1"})
+
+
 def test_fonts_are_the_systems():
     assert options({})["theme"]._stylesheets == []
 
@@ -48,7 +61,7 @@ def test_build_loads_nothing():
         raise AssertionError("loaded before it was asked for")
 
     with closed_loops():
-        app = build(Lazy(load))
+        app = build({"Restore": Lazy(load), "Compare": Lazy(load)})
     assert app.analytics_enabled is False
     assert app.delete_cache == (3600, 3600)
     assert app.api_open is False

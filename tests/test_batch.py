@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pipelines import restore
-from studio import batch, images
+from studio import batch, images, provenance
 from studio.batch import FileReport, plan_outputs, restore_files
 from studio.errors import InputError
 from tests import tiny
@@ -172,6 +172,30 @@ def test_depth_and_alpha_go_through(pipeline, album):
     torch.testing.assert_close(found.alpha, alpha, atol=1e-4, rtol=0)
 
 
+def test_results_carry_credentials_and_the_same_pixels(pipeline, album, monkeypatch):
+    pytest.importorskip("c2pa", reason="the extra `provenance` is not installed")
+    signed, *_ = run(pipeline, album)
+    found = provenance.verify(signed.output)
+    assert (signed.credentials, found.credentials) == ("written", "intact")
+    assert found.operations[1]["description"] == "2 of 2 faces restored with a generative model"
+    assert found.operations[1]["settings"] == {"pipeline": "restore", **SETTINGS}
+    assert not found.mark.found  # restored photographs are not synthetic
+    pixels = images.load(signed.output).pixels
+    plain, *_ = run(pipeline, album, credentials=False, overwrite=True)
+    assert plain.credentials == "not wanted"
+    assert provenance.verify(plain.output).credentials == "none"
+    assert torch.equal(images.load(plain.output).pixels, pixels)
+
+
+def test_missing_credentials_are_reported(pipeline, album, monkeypatch):
+    bitmap, *_ = run(pipeline, album, suffix=".bmp")
+    assert (bitmap.status, bitmap.credentials) == (batch.RESTORED, "a .bmp file holds none")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    plain, *_ = run(pipeline, album, overwrite=True)
+    assert plain.status == batch.RESTORED
+    assert "not installed" in plain.credentials
+
+
 def test_sheets_of_restored_photos(pipeline, album):
     for name in ("1 good.webp", "sub/1 good.png"):  # the same name, but for the folder or the kind
         images.save(images.load(tiny.photo(seed=3)), album / name)
@@ -194,7 +218,7 @@ def test_report_round_trip(pipeline, album, tmp_path):
     document = json.loads(path.read_text())
     assert document["settings"] == SETTINGS
     assert [entry["status"] for entry in document["files"]] == [batch.RESTORED, batch.FAILED, batch.NO_FACE]
-    assert set(document["files"][0]) == {"input", "output", "status", "reason", "seconds", "faces"}
+    assert set(document["files"][0]) == {"input", "output", "status", "reason", "seconds", "credentials", "faces"}
     assert set(document["files"][0]["faces"][0]) >= {"box", "pose", "restored", "strength", "identity_distance"}
     earlier = batch.read_report(path)
     assert earlier[reports[0].input]["faces"] == document["files"][0]["faces"]

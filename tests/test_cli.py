@@ -18,20 +18,24 @@ from studio.benchmarks import identity, speed
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
+from studio.identity.compare import Comparer
 from studio.training import run as training
 from tests import tiny
+from tests.ui.toy import ToyComparer
 
 # Others call these from their scripts: a change belongs into the changelog.
 COMMANDS = {
-    "": ["restore", "faces", "weights", "bench", "train"],
+    "": ["restore", "faces", "compare", "verify", "weights", "bench", "train"],
     "weights": ["list", "pull", "verify", "path"],
     "bench": ["restore", "old", "speed", "identity"],
     "train": ["list", "faces", "run", "heads", "export"],
 }
 OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
-    "keep-gps model device",
+    "keep-gps credentials model device",
     "faces": "json draw",
+    "compare": "json sheet",
+    "verify": "json",
     "weights list": "",
     "weights pull": "",
     "weights verify": "",
@@ -212,7 +216,7 @@ def test_options_reach_the_pipeline(call, album, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--faces", "first"), "--faces must be"),
+        (("--faces", "first"), "faces must be"),
         (("--fidelity", "1.5"), "fidelity must be from 0 to 1"),
         (("--strength", "-1"), "strength must be from 0 to 1"),
         (("--scale", "3"), "scale must be 1, 2 or 4"),
@@ -269,6 +273,41 @@ def test_faces_as_json(call, album):
     assert len(found["faces"]) == 2
     assert set(found["faces"][0]) == {"box", "score", "mesh_score", "pose"}
     assert json.loads(call("faces", album / "nobody.png", "--json")[1])["faces"] == []
+
+
+def test_compare(call, album, tmp_path, monkeypatch):
+    monkeypatch.setattr(Comparer, "from_pretrained", classmethod(lambda cls: ToyComparer()))
+    other = images.save(images.load(tiny.photo(seed=1)), tmp_path / "other.png")
+    code, out, _ = call("compare", album / "good.png", other, "--sheet", tmp_path / "sheets" / "both.png")
+    assert code == 0
+    assert "pairs of two people" in out
+    assert (tmp_path / "sheets" / "both.png").exists()
+    found = json.loads(call("compare", album / "good.png", album / "good.png", "--json")[1])
+    assert (found["verdict"], found["distance"]) == ("same", 0.0)
+    assert "shows none" in error_line(call("compare", album / "good.png", album / "nobody.png"))
+
+
+def test_verify(call, album, tmp_path):
+    pytest.importorskip("c2pa", reason="the extra `provenance` is not installed")
+    call("restore", album / "good.png", "-o", tmp_path / "signed")
+    code, out, _ = call("verify", tmp_path / "signed" / "good.png")
+    assert code == 0
+    assert out.startswith("credentials  intact") and "2 of 2 faces restored" in out and "fidelity=0.5" in out
+    code, _, err = call("restore", album / "good.png", "-o", tmp_path / "plain", "--no-credentials")
+    assert "Credentials" not in err
+    code, out, _ = call("verify", tmp_path / "plain" / "good.png", "--json")
+    assert code == 1
+    assert json.loads(out)["credentials"] == "none"
+    assert "check its name" in error_line(call("verify", tmp_path / "gone.png"))
+
+
+def test_what_has_no_credentials_is_said(call, album, tmp_path, monkeypatch):
+    code, _, err = call("restore", album / "good.png", "-o", tmp_path / "out", "--format", "bmp")
+    assert code == 0
+    assert err.splitlines()[-1] == "1 without Content Credentials: a .bmp file holds none"
+    monkeypatch.setenv("STUDIO_CERTIFICATE", "only half")
+    assert "set both" in error_line(call("restore", album, "-o", tmp_path / "never"))
+    assert not (tmp_path / "never").exists()
 
 
 def test_faces_refuses(call, album, tmp_path):
@@ -341,8 +380,3 @@ def test_training(call, monkeypatch, tmp_path):
         (tmp_path, 40, None, 1.0, False, "auto", cli.say),
         (tmp_path, tmp_path / "out"),
     ]
-
-
-@pytest.mark.parametrize(("text", "choice"), [("all", "all"), ("largest", "largest"), ("0,2", [0, 2]), ("1", [1])])
-def test_choice_of_faces(text, choice):
-    assert cli.choice_of_faces(text) == choice

@@ -29,11 +29,12 @@ ARROWS = {
     "convert": {"errors", "networks"},
     "weights": {"errors", "networks", "convert"},
     "find": {"errors", "images", "faces", "networks", "weights"},
-    "identity": {"errors", "images", "faces", "networks", "weights"},
+    "identity": {"errors", "images", "faces", "networks", "weights", "find"},
     "latents": {"errors", "images", "faces", "networks", "weights", "identity"},
     "evidence": {"errors", "images", "faces"},
     "base": {"errors", "weights"},
-    "provenance": {"errors", "images"},
+    "watermark": {"errors", "images"},
+    "provenance": {"errors", "images", "watermark", "weights"},
     "sheets": {"errors", "images"},
     "photosets": {"errors"},
     "degradations": {"errors", "images"},
@@ -43,7 +44,7 @@ ENGINE = set(ARROWS)
 # Nobody below imports these back: batch runs a pipeline over many files, training and benchmarks hang off the side,
 # ui and cli are the outermost.
 ARROWS["pipelines"] = ENGINE - {"convert", "degradations", "metrics"}
-ARROWS["batch"] = {"errors", "images", "sheets", "pipelines"}
+ARROWS["batch"] = {"errors", "images", "sheets", "provenance", "pipelines"}
 ARROWS["training"] = ENGINE - {"base"}
 ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch"}
 ARROWS["ui"] = (ENGINE - {"convert"}) | {"pipelines", "batch"}

@@ -8,6 +8,7 @@ impostors.
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import SAME_PERSON
 
+CURVE = np.linspace(0.2, 1.1, 37)
+SIZES = (0, 5, 10, 15, 20, 40, 10_000)  # px between the eyes
+SHRUNK = (16, 12, 9, 7, 5)  # px between the eyes
+EVERY = 4  # pair is shrunk
 WEIGHTS = ("identity", "detector_full_range", "detector_back", "mesh")
 
 
@@ -33,8 +38,8 @@ def run(photos_dir: str | Path, progress: Callable[[int, int], None] | None = No
         progress: called with (photographs done, photographs in all).
 
     Returns:
-        `scores` of `separation`, `missing` (photographs in which no face was found), `pairs_left_out` and
-        `provenance`.
+        `scores` of `separation`, `by_eye_distance` of `by_size`, `shrunk` of `shrunk_pairs`, `missing` (photographs
+        in which no face was found), `pairs_left_out` and `provenance`.
 
     Raises:
         InputError: no `pairs.csv` there, or fewer than one usable pair of each kind.
@@ -43,16 +48,19 @@ def run(photos_dir: str | Path, progress: Callable[[int, int], None] | None = No
     pairs = read_pairs(folder / "pairs.csv")
     names = sorted({name for a, b, _ in pairs for name in (a, b)})
     finder, encoder = FaceFinder.from_pretrained(), IdentityEncoder.from_pretrained()
-    vectors = {}
+    vectors, eyes = {}, {}
     for done, name in enumerate(names):
-        vectors[name] = embed_largest(folder / name, finder, encoder)
+        vectors[name], eyes[name] = embed_largest(folder / name, finder, encoder)
         if progress:
             progress(done + 1, len(names))
     usable = [(a, b, same) for a, b, same in pairs if vectors[a] is not None and vectors[b] is not None]
     distances = np.array([np.linalg.norm(vectors[a] - vectors[b]) for a, b, _ in usable])
+    genuine = np.array([same for *_, same in usable], dtype=bool)
     return {
         "benchmark": "identity",
-        "scores": separation(distances, np.array([same for *_, same in usable], dtype=bool)),
+        "scores": separation(distances, genuine),
+        "by_eye_distance": by_size(distances, genuine, np.array([min(eyes[a], eyes[b]) for a, b, _ in usable])),
+        "shrunk": shrunk_pairs(folder, usable[::EVERY], vectors, finder, encoder),
         "missing": [name for name in names if vectors[name] is None],
         "pairs_left_out": len(pairs) - len(usable),
         "provenance": provenance(WEIGHTS),
@@ -67,14 +75,49 @@ def read_pairs(file: Path) -> list[tuple[str, str, bool]]:
         return [(row["a"], row["b"], row["same"] == "1") for row in csv.DictReader(stream)]
 
 
-def embed_largest(file: Path, finder: FaceFinder, encoder: IdentityEncoder) -> np.ndarray | None:
-    """Identity vector (128,) of the largest face in a photograph, None when there is no face."""
-    pixels = images.load(file).pixels
+def shrunk_pairs(
+    folder: Path,
+    pairs: list[tuple[str, str, bool]],
+    vectors: dict[str, np.ndarray],
+    finder: FaceFinder,
+    encoder: IdentityEncoder,
+) -> list[dict[str, Any]]:
+    """The same on some of the pairs, with one side of each made small: where do distances stop to mean anything?
+
+    Returns:
+        For each of `SHRUNK`, largest first: `eyes` (px between the eyes of the shrunk face), `found` (share of the
+        shrunk photographs in which the face is found) and `scores` of `separation` on those, without their curve.
+    """
+    done = []
+    for eyes in SHRUNK:
+        found = []
+        for a, b, same in pairs:
+            pixels = images.load(folder / a).pixels
+            before = embed_largest(pixels, finder, encoder)[1]
+            share = min(1.0, eyes / before)
+            small = images.resize(pixels, *(max(4, round(side * share)) for side in pixels.shape[1:]))
+            vector = embed_largest(small, finder, encoder)[0]
+            if vector is not None:
+                found.append((np.linalg.norm(vector - vectors[b]), same))
+        row: dict[str, Any] = {"eyes": eyes, "found": len(found) / len(pairs)}
+        kinds = {same for _, same in found}
+        if len(kinds) == 2:
+            row["scores"] = separation(np.array([one for one, _ in found]), np.array([same for _, same in found]))
+            row["scores"].pop("curve")
+        done.append(row)
+    return done
+
+
+def embed_largest(
+    photo: Path | torch.Tensor, finder: FaceFinder, encoder: IdentityEncoder
+) -> tuple[np.ndarray | None, float]:
+    """Identity vector (128,) of the largest face in a photograph, None when there is none; and px between its eyes."""
+    pixels = photo if isinstance(photo, torch.Tensor) else images.load(photo).pixels
     faces = finder(pixels)
     if not len(faces):
-        return None
+        return None, 0.0
     with torch.inference_mode():
-        return encoder.embed(pixels, faces.mesh[:1])[0].cpu().numpy()
+        return encoder.embed(pixels, faces.mesh[:1])[0].cpu().numpy(), float(faces.eye_distances[0])
 
 
 def separation(distances: np.ndarray, same: np.ndarray) -> dict[str, Any]:
@@ -86,8 +129,9 @@ def separation(distances: np.ndarray, same: np.ndarray) -> dict[str, Any]:
 
     Returns:
         `auc` (chance that a genuine pair is nearer than an impostor pair), `best_accuracy` with its `best_threshold`
-        (chosen on the same pairs, so a little flattering), and for `genuine` and `impostor` their count, mean, std
-        and `below_0_6`, the share below the usual threshold.
+        (chosen on the same pairs, so a little flattering), for `genuine` and `impostor` their count, mean, std and
+        `below_0_6`, the share below the usual threshold, and `curve`: rows of a distance, the share of genuine pairs
+        and the share of impostor pairs at most that far apart.
 
     Raises:
         InputError: pairs of one kind only.
@@ -104,7 +148,33 @@ def separation(distances: np.ndarray, same: np.ndarray) -> dict[str, Any]:
         "best_threshold": float(thresholds[np.argmax(accuracies)]),
         "genuine": summary(genuine),
         "impostor": summary(impostor),
+        "curve": [
+            [round(float(at), 3), *(round(float((kind <= at).mean()), 4) for kind in (genuine, impostor))]
+            for at in CURVE
+        ],
     }
+
+
+def by_size(distances: np.ndarray, same: np.ndarray, eyes: np.ndarray) -> list[dict[str, Any]]:
+    """The same, apart for pairs whose smaller face has few or many pixels between its eyes.
+
+    Args:
+        distances: (N,) float.
+        same: (N,) bool.
+        eyes: (N,) px between the eyes of the smaller face.
+
+    Returns:
+        For each range of `SIZES` that holds pairs of both kinds: `from`, `to`, and `scores` of `separation` without
+        their curve.
+    """
+    found = []
+    for low, high in itertools.pairwise(SIZES):
+        inside = (eyes >= low) & (eyes < high)
+        if same[inside].any() and (~same[inside]).any():
+            scores = separation(distances[inside], same[inside])
+            scores.pop("curve")
+            found.append({"from": low, "to": high, "scores": scores})
+    return found
 
 
 def summary(distances: np.ndarray) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -45,3 +47,25 @@ def _draw_face(canvas: ImageDraw.ImageDraw, index: int, face: Faces, stroke: int
     canvas.text((x0 + 2 * stroke, y0 + stroke), f"{index}  {face.scores[0]:.2f}", **style)
     yaw, pitch, roll = face.pose[0]
     canvas.text((x0, y1 + stroke), f"yaw {yaw:+.0f}  pitch {pitch:+.0f}  roll {roll:+.0f}", **style)
+
+
+def draw_choice(pixels: Tensor, boxes: np.ndarray, chosen: Sequence[int]) -> Image.Image:
+    """The photo with a numbered frame around every face: thick and labelled where chosen, thin where not.
+
+    Args:
+        pixels: (3,H,W) float RGB in [0,1].
+        boxes: (N,4), x0, y0, x1, y1 in pixels of the photo.
+        chosen: indices of the chosen faces.
+    """
+    picture = to_pil(pixels).convert("RGB")
+    canvas = ImageDraw.Draw(picture)
+    stroke = max(2, round(max(picture.size) / 250))
+    font = ImageFont.load_default(size=7.0 * stroke)
+    for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        frame = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+        canvas.rectangle(frame, outline=SHADOW, width=stroke + 2 if i in chosen else 3)
+        canvas.rectangle(frame, outline=BOX if i in chosen else LINE, width=stroke if i in chosen else 1)
+        label = f"{i}" if i in chosen else f"{i}, left out"
+        place = (max(frame[0], 0) + stroke + 1, max(frame[1], 0) + stroke)
+        canvas.text(place, label, font=font, fill=BOX if i in chosen else LINE, stroke_width=2, stroke_fill=SHADOW)
+    return picture

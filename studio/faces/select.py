@@ -40,6 +40,21 @@ def select(faces: Faces, choice: str | int | Sequence[int] | np.ndarray) -> list
     return indices
 
 
+def parse(text: str) -> str | list[int]:
+    """Turn what people write, "all", "largest" or "0,2", into what `select` takes.
+
+    Raises:
+        InputError: something else.
+    """
+    text = str(text).strip().lower()
+    if text in ("all", "largest"):
+        return text
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"faces must be all, largest or numbers such as 0,2, got {text[:50]!r}: use one") from None
+
+
 def _index(value: object, count: int) -> int:
     try:
         if isinstance(value, bool):

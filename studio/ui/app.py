@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from studio.device import pick_device
 from studio.errors import InputError, StudioError
-from studio.ui import restore
+from studio.provenance import own_certificate
+from studio.ui import about, compare, restore
+from studio.ui.common import EXAMPLES, HOUR
 
-if TYPE_CHECKING:
-    from pipelines.restore import RestorePipeline
+# A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out; model() gives the model.
+TABS = (restore, compare, about)
 
-HOUR = 3600
 QUEUE = 20  # waiting visitors; the next one is told that the queue is full
 MAX_UPLOAD = "40mb"
 
@@ -25,7 +26,7 @@ INTRODUCTION = """
 # Face Studio
 
 Restores the faces of old, small or damaged photographs. Photos stay on the machine that runs this page, and are
-deleted from it one to two hours later.
+deleted from it one to two hours later; nobody else is asked, counted or told.
 """
 
 CSS = """
@@ -34,9 +35,9 @@ CSS = """
 .gradio-container .main { width: 100%; }
 .dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
 .message { font-size: var(--text-lg); }
-/* Two crops side by side: wide cells, one below the other on phones, captions in full. */
+/* Two crops side by side: wide cells, one below the other on phones. Captions in full. */
 .pairs .thumbnail-lg { aspect-ratio: 2 / 1.3 !important; }
-.pairs .caption-label { max-width: 100% !important; white-space: normal !important; }
+.gradio-container .caption-label { max-width: 100% !important; white-space: normal !important; }
 .faces { overflow-x: auto; contain: inline-size; }  /* scrolls by itself: the page stays as wide as the screen */
 .faces table { width: 100%; border-collapse: collapse; }
 .faces caption { text-align: left; font-weight: 600; padding: 4px 8px; }
@@ -69,39 +70,46 @@ class Lazy:
             return self._pipeline
 
 
-def load_restore() -> RestorePipeline:
-    """The committed restore pipeline, on the GPU where there is one."""
-    from studio import RestorePipeline  # seconds of imports, which the page need not wait for
-
-    return RestorePipeline.from_pretrained("restore", device=pick_device("auto"))
-
-
-def build(pipeline: RestorePipeline | Lazy | None = None) -> gr.Blocks:
+def build(models: Mapping[str, Any] | None = None) -> gr.Blocks:
     """The app, not yet launched.
 
     Args:
-        pipeline: what the Restore tab runs; None loads the committed one at the first use.
+        models: what the tabs run, by their title: a pipeline, or a `Lazy` of one. What is not named is the committed
+            one, loaded at the first use.
     """
-    if not isinstance(pipeline, Lazy):
-        given = pipeline
-        pipeline = Lazy(load_restore if given is None else lambda: given)
+    models = models or {}
+    gr.processing_utils.async_ssrf_protected_download = refused  # gradio has no setting for this
     with gr.Blocks(title="Face Studio", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as app:
         gr.Markdown(INTRODUCTION)
-        with gr.Tabs(), gr.Tab("Restore"):
-            restore.tab(pipeline)
+        with gr.Tabs():
+            for one in TABS:
+                with gr.Tab(one.TITLE, id=one.TITLE.lower()):
+                    one.tab(as_lazy(models[one.TITLE]) if one.TITLE in models else Lazy(one.load))
     app.queue(max_size=QUEUE, api_open=False)
     return app
+
+
+async def refused(url: str, cache_dir: str) -> str:
+    """In place of gradio's download: a script that names an address instead of a file is told to upload it."""
+    raise gr.Error("a photo must be uploaded, got an address: this machine fetches nothing", print_exception=False)
+
+
+def as_lazy(model: Any) -> Lazy:
+    """A model that is there already, asked for as one that is not."""
+    return model if isinstance(model, Lazy) else Lazy(lambda: model)
 
 
 def options(environment: Mapping[str, str]) -> dict[str, Any]:
     """What `launch` is given.
 
     Args:
-        environment: STUDIO_HOST and STUDIO_PORT (default: this machine only, the first free port from 7860 on) and
-            STUDIO_AUTH ("user:password", asked of every visitor) are read from it.
+        environment: STUDIO_HOST and STUDIO_PORT (default: this machine only, the first free port from 7860 on),
+            STUDIO_AUTH ("user:password", asked of every visitor) and STUDIO_MCP (1 offers the tabs as MCP tools) are
+            read from it.
 
     Raises:
-        InputError: a port that is none, or an STUDIO_AUTH of another form. The password is not repeated.
+        InputError: a port that is none, an STUDIO_AUTH or STUDIO_MCP of another form, or MCP without its package. The
+            password is not repeated.
     """
     port = environment.get("STUDIO_PORT") or None
     if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
@@ -115,12 +123,27 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
         "auth": (user, password) if user else None,
         "theme": theme(),
         "css": CSS,
-        "allowed_paths": [str(restore.EXAMPLES)],
+        "allowed_paths": [str(EXAMPLES)],
         "max_file_size": MAX_UPLOAD,
         "enable_monitoring": False,
         "run_history": False,
         "footer_links": ["api", "settings"],
+        "mcp_server": wants_mcp(environment),
     }
+
+
+def wants_mcp(environment: Mapping[str, str]) -> bool:
+    """Whether STUDIO_MCP is 1, and the package for it is there.
+
+    Raises:
+        InputError: another value, or no package.
+    """
+    wanted = environment.get("STUDIO_MCP") or "0"
+    if wanted not in ("0", "1"):
+        raise InputError(f"STUDIO_MCP must be 0 or 1, got {wanted!r}: 1 offers the tabs as MCP tools")
+    if wanted == "1" and importlib.util.find_spec("mcp") is None:
+        raise InputError("STUDIO_MCP=1 needs the extra `mcp`, which is not installed: pip install 'mcp>=1.21,<2'")
+    return wanted == "1"
 
 
 def theme() -> gr.themes.Base:
@@ -154,14 +177,17 @@ def theme() -> gr.themes.Base:
 
 
 def serve() -> None:
-    """Launch the app, load the pipeline while the page can be looked at already, and stay until stopped.
+    """Launch the app, load the models while the page can be looked at already, and stay until stopped.
 
     Raises:
         InputError: see `options`.
+        CredentialsError: a certificate is set that cannot be read.
     """
-    pipeline = Lazy(load_restore)
-    app = build(pipeline)
+    own_certificate()
+    models = {one.TITLE: Lazy(one.load) for one in TABS}
+    app = build(models)
     app.launch(prevent_thread_lock=True, **options(os.environ))
-    with suppress(StudioError):  # said on the page at the first use, where somebody reads it
-        pipeline()
+    for model in models.values():
+        with suppress(StudioError):  # said on the page at the first use, where somebody reads it
+            model()
     app.block_thread()

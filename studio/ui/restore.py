@@ -1,45 +1,58 @@
-"""The Restore tab: a photograph in, the restored one and a report of every face out."""
+"""The Restore tab: a photograph in, the restored one and a report of every face out; or many, and a zip."""
 
 from __future__ import annotations
 
-import html
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+import numpy as np
 import torch
 
 from studio import images
-from studio.batch import NO_FACE, RESTORED, UNCHANGED, FileReport, cut
+from studio.batch import NO_FACE, RESTORED, UNCHANGED, FileReport, cut, with_credentials
+from studio.device import pick_device
 from studio.errors import ImageError, InputError, StudioError
+from studio.faces.draw import draw_choice
+from studio.faces.select import parse
 from studio.images import Photo
+from studio.ui import restore_many
+from studio.ui.common import (
+    DISTANCE,
+    HOUR,
+    LANE,
+    PROGRESS,
+    Lane,
+    fit,
+    forget_unreadable,
+    line,
+    on_gpu,
+    read,
+    rows,
+    shelf,
+    show,
+    upload,
+    warn,
+    watched,
+    zero_gpu,
+)
 
 if TYPE_CHECKING:
     from pipelines.restore import FaceReport, RestorePipeline
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-MAX_PIXELS = 50_000_000  # of the result: several float32 copies of it must fit into a small machine
-SHOWN_SIDE = 1600  # px, longer side of what the page shows; the download has every pixel
+TITLE = "Restore"
 CROP_SIDE = 256  # px, in the strip of faces
+CHOICE_SIDE = 800  # px, of the photo on which faces are chosen
 STRIP = 40  # faces in the strip, largest first
+FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 COLUMNS = ["Face", "Restored", "Identity distance", "Yaw °", "Crop px", "Reason"]
 WAITING = "Choose a photo, then press Restore."
-STOPPED = "Stopped. Nothing was restored."
-PROGRESS = gr.Progress()
-
-# One sentence, wherever the number is shown.
-DISTANCE = "before against after; below 0.6 counts as the same person; the encoder took part in training"
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: the visitor pressed Cancel
-    """Ends a pipeline call from inside."""
 
 
 @dataclass
@@ -61,6 +74,26 @@ class Result:
     strip: list[tuple[Path, str]] = field(default_factory=list)
 
 
+@dataclass
+class Found:
+    """The faces of an upload, to choose from.
+
+    Attributes:
+        pixels: the photo as shown, (3,H,W) uint8 RGB: it is kept for every visitor, so it is small.
+        boxes: (N,4), x0, y0, x1, y1 in those pixels.
+    """
+
+    pixels: torch.Tensor
+    boxes: np.ndarray
+
+
+def load() -> RestorePipeline:
+    """The committed restore pipeline, on the GPU where there is one."""
+    from studio import RestorePipeline  # seconds of imports, which the page need not wait for
+
+    return RestorePipeline.from_pretrained("restore", device=pick_device("auto"))
+
+
 # ---- widgets
 
 
@@ -70,14 +103,36 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
     Args:
         pipeline: gives the pipeline, loading it if need be.
     """
+    with gr.Tabs():
+        with gr.Tab("One photo"):
+            one(pipeline)
+        with gr.Tab("Many photos"):
+            restore_many.section(pipeline)
+
+
+def one(pipeline: Callable[[], RestorePipeline]) -> None:
+    """The part for one photo: choose faces, compare, look at every face."""
+    found = gr.State(time_to_live=HOUR)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            # Not gr.Image: it takes neither HEIC nor damaged files to our loader, and would cut 16 bits to 8.
-            upload = gr.File(label="Photo", file_types=["image", *images.SUFFIXES], height=150)
+            photo = upload("Photo")
             chosen = gr.Image(
-                label="Your photo", alt_text="Your photo", interactive=False, visible=False, buttons=[], height=220
+                label="Your photo: click a face to choose it, or to leave it out",
+                alt_text="Your photo, with a numbered frame around every face",
+                format="png",
+                interactive=False,
+                visible=False,
+                buttons=[],
+                height=320,
             )
-            examples(upload)
+            faces = gr.Dropdown(
+                ["all", "largest"],
+                value="all",
+                label="Faces to restore",
+                info="all, largest, or numbers such as 0,2 (0 is the largest face)",
+                allow_custom_value=True,
+            )
+            shelf(photo)
             with gr.Row():
                 start = gr.Button("Restore", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
@@ -86,18 +141,22 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
         with gr.Column(scale=3, min_width=320):
             shown = outputs()
     runner = Runner(pipeline)
-    upload.change(preview, upload, chosen, api_visibility="private", show_progress="hidden", concurrency_limit=2)
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    photo.change(preview, photo, [photo, chosen, faces, found], concurrency_limit=2, **private).then(
+        runner.look, [photo, found], [chosen, faces, found], concurrency_limit=1, **private
+    )
+    chosen.select(toggle, [faces, found], faces, queue=False, **private)
+    faces.change(mark, [faces, found], chosen, concurrency_limit=2, **private)
     running = start.click(
-        runner.run,
-        [upload, *settings],
+        runner.restore,  # its name is that of the MCP tool
+        [photo, faces, *settings],
         shown,
         api_name="restore",
-        api_description="Restore the faces of a photo. Returns the restored PNG (or null), the JSON report, and what "
+        api_description="Restore the faces of a photo. Returns the restored file (or null), the JSON report, and what "
         "the page shows: a message, the slider's PNG pair, the faces as an HTML table and as before-and-after pictures",
-        concurrency_limit=1,
-        concurrency_id="pipelines",
         scroll_to_output=True,
         show_progress_on=shown[3],
+        **LANE,
     )
     file, report, message, *_ = shown
     # Not among the outputs of `run`, where a script would get this change of the button instead of a path.
@@ -105,25 +164,15 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
         lambda found: gr.DownloadButton(interactive=bool(found and found["output"])),
         report,
         file,
-        api_visibility="private",
-        show_progress="hidden",
         queue=False,
+        **private,
     )
-    stop.click(
-        runner.stop, None, message, cancels=[running], queue=False, api_visibility="private", show_progress="hidden"
-    )
+    stop.click(runner.lane.stop, None, message, cancels=[running], queue=False, **private)
 
 
 def options() -> list[gr.components.Component]:
-    """The arguments of the pipeline, in the order of `Runner.run`."""
+    """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `restore`."""
     return [
-        gr.Dropdown(
-            ["all", "largest"],
-            value="all",
-            label="Faces to restore",
-            info="all, largest, or numbers such as 0,2 (0 is the largest face)",
-            allow_custom_value=True,
-        ),
         gr.Slider(
             0, 1, 0.5, step=0.05, label="Fidelity", info="0: the model's idea of the face. 1: only what the photo shows"
         ),
@@ -138,6 +187,18 @@ def options() -> list[gr.components.Component]:
             info="Largest identity distance allowed; a face above it is blended back. 0 switches the guard off",
         ),
         gr.Checkbox(False, label="Colorize", info="Give a black-and-white photo the model's colours in the faces"),
+        gr.Radio(
+            [("PNG", "png"), ("TIFF", "tiff"), ("JPEG", "jpg")],
+            value="png",
+            label="File",
+            info="PNG and TIFF keep everything, 16 bits and transparency included. JPEG is smaller and keeps neither",
+        ),
+        gr.Checkbox(
+            True,
+            label="Content Credentials",
+            info="Sign the file: which faces were restored, by what, with which settings. Not your name, nor the "
+            "photo's",
+        ),
     ]
 
 
@@ -147,7 +208,7 @@ def outputs() -> list[gr.components.Component]:
     slider = gr.ImageSlider(
         label="Before and after", format="png", max_height=640, interactive=False, buttons=["fullscreen"]
     )
-    file = gr.DownloadButton("Download PNG in full quality", interactive=False)
+    file = gr.DownloadButton("Download in full quality", interactive=False)
     strip = gr.Gallery(
         label="Faces, before and after",
         format="png",
@@ -164,24 +225,6 @@ def outputs() -> list[gr.components.Component]:
     return [file, report, message, slider, faces, strip]
 
 
-def examples(upload: gr.File) -> None:
-    """Pictures that one click puts into `upload`; nothing where the folder has none."""
-    files = sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg"))
-    if files:
-        shelf = gr.Dataset(
-            components=[gr.Image(label="Example", render=False)],
-            samples=[[str(path)] for path in files],
-            label="Examples (generated people, damaged on purpose)",
-            type="index",
-        )
-        shelf.click(lambda index: str(files[index]), shelf, upload, api_visibility="private", show_progress="hidden")
-
-
-def line(text: str) -> str:
-    """A message that screen readers say when it changes."""
-    return f'<p role="status" class="message">{html.escape(text)}</p>'
-
-
 def values(result: Result | None = None, message: str = "") -> list[Any]:
     """A result for the widgets of `outputs`; without one they are emptied, and only the message is shown."""
     if result is None:
@@ -191,24 +234,9 @@ def values(result: Result | None = None, message: str = "") -> list[Any]:
         asdict(result.report),
         line(result.message),
         result.shown,
-        table(result.report.faces),
+        rows("Faces", COLUMNS, [row(face) for face in result.report.faces]),
         result.strip,
     ]
-
-
-def table(faces: Sequence[dict[str, Any]]) -> str:
-    """`FaceReport.to_dict` of each face as a line of an HTML table; nothing without faces.
-
-    Not a gr.Dataframe, whose columns become unreadable on a phone.
-    """
-    if not faces:
-        return ""
-    head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row(face))}</tr>" for face in faces)
-    return (
-        f'<div class="faces" tabindex="0"><table><caption>Faces</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
 
 
 def row(face: dict[str, Any]) -> list[Any]:
@@ -227,18 +255,18 @@ def row(face: dict[str, Any]) -> list[Any]:
 
 
 class Runner:
-    """Runs the pipeline for the visitors, one at a time, and stops it for them.
+    """Runs the pipeline for the visitors.
 
     Args:
         pipeline: gives the pipeline, loading it if need be.
     """
 
     def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
-        self._pipeline = pipeline
-        self._busy = threading.Lock()  # the queue lets one in, but a cancelled one may still be on its way out
-        self._stops: dict[str | None, threading.Event] = {}
+        self.pipeline = pipeline
+        self.lane = Lane()
+        self._call = on_gpu(self.call)
 
-    def run(
+    def restore(
         self,
         photo: str | None,
         faces: str = "all",
@@ -247,17 +275,29 @@ class Runner:
         scale: int = 1,
         identity_guard: float = 0.6,
         colorize: bool = False,
+        file_format: str = "png",
+        credentials: bool = True,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
-        """Restore an uploaded file: first empties the page, so that no earlier result stays, then fills it.
+        """Restore the faces of an uploaded photograph.
+
+        Args:
+            photo: JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC or GIF file.
+            faces: "all", "largest", or numbers such as "0,2"; 0 is the largest face.
+            fidelity: 0 to 1. 0 shows the model's idea of the face, 1 only what the photo shows.
+            strength: 0 to 1, share of the restored face in the result.
+            scale: 1, 2 or 4 times the photo's size.
+            identity_guard: largest identity distance between a face before and after; 0 switches the guard off.
+            colorize: give a black-and-white photo the model's colours in the faces.
+            file_format: "png", "tiff" or "jpg".
+            credentials: sign the file with Content Credentials.
+            request: filled in by gradio.
+            progress: filled in by gradio.
 
         Raises:
             gr.Error: with the line of a `StudioError`.
         """
-        yield values(message="Working …")
-        visitor = request and request.session_hash
-        stop = self._stops[visitor] = threading.Event()
         settings = {
             "faces": faces,
             "fidelity": fidelity,
@@ -265,76 +305,89 @@ class Runner:
             "scale": scale,
             "identity_guard": identity_guard,
             "colorize": colorize,
+            "file_format": file_format,
+            "credentials": credentials,
         }
+
+        def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
+            progress(0, desc="Loading the model")
+            pipeline = self.pipeline()
+            with nullcontext() if zero_gpu() else watched(pipeline, stop, progress):
+                result = self._call(photo, folder, settings)
+            return values(result), "" if result.report.status == RESTORED else result.message
+
+        yield from self.lane.steps(work, lambda message: values(message=message), [photo], request)
+
+    def call(self, photo: str | None, folder: Path, settings: dict[str, Any]) -> Result:
+        """`restore_photo` with this runner's pipeline."""
+        return restore_photo(self.pipeline(), photo, folder, **settings)
+
+    def look(self, path: str | None, found: Found | None) -> list[Any]:
+        """Find the faces of the uploaded photo, so that they can be chosen by a click or from the list."""
+        if path is None or found is None:
+            return [gr.skip(), gr.skip(), None]
         try:
-            with TemporaryDirectory() as folder:  # gradio copies the files it is given, then comes back here
-                with self._busy:
-                    progress(0, desc="Loading the model")
-                    pipeline = self._pipeline()
-                    with watched(pipeline, stop, progress):
-                        result = restore_photo(pipeline, photo, Path(folder), **settings)
-                if result.report.status != RESTORED:
-                    gr.Warning(html.escape(result.message, quote=False))
-                yield values(result)
-        except Stopped:
-            yield values(message=STOPPED)
+            photo = read(path)
+            faces = self.pipeline().find(photo)
         except StudioError as error:
-            yield values(message=str(error))
-            raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
-        finally:
-            if self._stops.get(visitor) is stop:  # and not already the next run's
-                del self._stops[visitor]
-
-    def stop(self, request: gr.Request) -> Any:
-        """End what this visitor has running, before the next network of the pipeline; the message says so.
-
-        gradio throws away what a cancelled run yields, so that the message has to come from here.
-        """
-        stop = self._stops.get(request.session_hash)
-        if stop is None:
-            return gr.skip()
-        stop.set()
-        return line(STOPPED)
+            warn(error)
+            return [gr.skip(), gr.skip(), found]
+        found = Found(found.pixels, faces.boxes * (found.pixels.shape[2] / photo.width))
+        choices = ["all", "largest", *(str(i) for i in range(len(faces)))]
+        return [mark("all", found), gr.Dropdown(choices=choices, value="all"), found]
 
 
-@contextmanager
-def watched(pipeline: RestorePipeline, stop: threading.Event, progress: Callable[..., Any]) -> Iterator[None]:
-    """Follow a pipeline call from its networks: say how far it is, and end it with `Stopped` when `stop` is set."""
-    begun = 0
-
-    def before(name: str, inputs: tuple[Any, ...]) -> None:
-        nonlocal begun
-        if stop.is_set():
-            raise Stopped
-        if name == "restorer":
-            begun += len(inputs[0])
-            progress((begun, None), desc="Restoring", unit="faces")
-
-    progress(0, desc="Looking for faces")
-    networks = [(name, part) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)]
-    hooks = [
-        network.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs))
-        for name, network in networks
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def preview(path: str | None) -> Iterator[Any]:
-    """The uploaded photo, as our loader reads it; hidden where there is none."""
+def preview(path: str | None) -> list[Any]:
+    """The uploaded photo, as our loader reads it; an upload that is no usable photo is taken off and deleted."""
+    plain = gr.Dropdown(choices=["all", "largest"], value="all")
     if path is None:
-        yield gr.Image(value=None, visible=False)
-        return
+        return [gr.skip(), gr.Image(value=None, visible=False), plain, None]
     try:
-        with TemporaryDirectory() as folder:
-            photo = images.load(path, max_pixels=MAX_PIXELS)
-            yield gr.Image(value=show(photo, *fit(photo), Path(folder) / "photo.png"), visible=True)
+        photo = read(path)
     except ImageError as error:
-        gr.Warning(html.escape(str(error), quote=False))
-        yield gr.Image(value=None, visible=False)
+        warn(error)
+        forget_unreadable(path)
+        return [None, gr.Image(value=None, visible=False), plain, None]
+    small = images.resize(photo.pixels, *fit(photo, CHOICE_SIDE)).mul(255).round().to(torch.uint8)
+    found = Found(small, np.zeros((0, 4)))
+    return [gr.skip(), mark("all", found), plain, found]
+
+
+def mark(faces: str | None, found: Found | None) -> Any:
+    """The photo with a frame around every face; those that will be restored stand out."""
+    if found is None:
+        return gr.skip()
+    picture = draw_choice(found.pixels / 255, found.boxes, indices(faces, len(found.boxes)))
+    return gr.Image(value=picture, visible=True)
+
+
+def toggle(faces: str | None, found: Found | None, event: gr.SelectData) -> Any:
+    """The choice after a click into the photo: the smallest face under it is added, or taken out."""
+    if found is None:
+        return gr.skip()
+    x, y = event.index
+    inside = (found.boxes[:, :2] <= (x, y)).all(1) & (found.boxes[:, 2:] >= (x, y)).all(1)
+    if not inside.any():
+        return gr.skip()
+    area = np.where(inside, (found.boxes[:, 2:] - found.boxes[:, :2]).prod(1), np.inf)
+    return toggled(faces, int(area.argmin()), len(found.boxes))
+
+
+def toggled(faces: str | None, index: int, count: int) -> str:
+    """A choice of faces with one more, or one less; the last one cannot be taken out."""
+    chosen = sorted(set(indices(faces, count)) ^ {index})
+    return "all" if len(chosen) in (0, count) else ",".join(map(str, chosen))
+
+
+def indices(faces: str | None, count: int) -> list[int]:
+    """The faces that a choice means, as far as it can be understood."""
+    try:
+        choice = parse(faces or "all")
+    except InputError:
+        return []
+    if choice == "all":
+        return list(range(count))
+    return [0] if choice == "largest" else [i for i in choice if 0 <= i < count]
 
 
 # ---- the pipeline call
@@ -351,6 +404,8 @@ def restore_photo(
     scale: int = 1,
     identity_guard: float = 0.6,
     colorize: bool = False,
+    file_format: str = "png",
+    credentials: bool = True,
 ) -> Result:
     """Restore one file and write what the page shows.
 
@@ -364,29 +419,39 @@ def restore_photo(
         scale: 1, 2 or 4.
         identity_guard: as in the pipeline's call, but 0 switches it off.
         colorize: as in the pipeline's call.
+        file_format: a key of `FORMATS`.
+        credentials: sign the result, where that can be done; the report says where it was not.
 
     Raises:
         InputError: no photo, or an argument outside its range.
         ImageError: a file that is no usable photo, or one whose result would be too large.
+        CredentialsError: the result cannot be signed with the certificate that is set.
     """
     start = time.perf_counter()
-    if source is None:
-        raise InputError("a photo is needed, got none: choose a file first")
-    photo = images.load(source, max_pixels=MAX_PIXELS // max(1, scale) ** 2)
-    output = pipeline(
-        photo,
-        faces=choice_of_faces(faces),
-        fidelity=fidelity,
-        strength=strength,
-        scale=scale,
-        identity_guard=identity_guard or None,
-        colorize=colorize,
-    )
+    if file_format not in FORMATS:
+        raise InputError(f"file_format must be one of {', '.join(FORMATS)}, got {file_format!r}: choose one of them")
+    photo = read(source, scale)
+    settings = {
+        "faces": parse(faces),
+        "fidelity": fidelity,
+        "strength": strength,
+        "scale": scale,
+        "identity_guard": identity_guard or None,
+        "colorize": colorize,
+    }
+    output = pipeline(photo, **settings)
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
     result = Result(report, verdict(report, output.reports[0]))
     after = output.photos[0]
     if report.status == RESTORED:
-        result.file = images.save(after, folder / f"{Path(photo.name).stem}_restored.png")
+        suffix = FORMATS[file_format]
+        data = images.encode(after, suffix)
+        report.credentials = "not wanted"
+        if credentials:
+            data, report.credentials = with_credentials(data, suffix, Path(source).read_bytes(), settings, report.faces)
+        if report.credentials not in ("written", "not wanted"):
+            result.message += f" No Content Credentials: {report.credentials}."
+        result.file = images.write(data, folder / f"{Path(photo.name).stem}_restored{suffix}")
         report.output = result.file.name
         result.shown = (
             show(photo, *fit(after), folder / "before.png"),
@@ -395,17 +460,6 @@ def restore_photo(
         result.strip = [pair(photo, after, face, scale, folder) for face in output.reports[0][:STRIP]]
     report.seconds = round(time.perf_counter() - start, 3)
     return result
-
-
-def choice_of_faces(text: str) -> str | list[int]:
-    """Turn "all", "largest" or "0,2" into what the pipeline takes."""
-    text = str(text).strip().lower()
-    if text in ("all", "largest"):
-        return text
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"faces must be all, largest or numbers such as 0,2, got {text[:50]!r}: use one") from None
 
 
 def verdict(report: FileReport, faces: Sequence[FaceReport]) -> str:
@@ -427,21 +481,6 @@ def verdict(report: FileReport, faces: Sequence[FaceReport]) -> str:
     distances = sorted(face.identity_distance for face in restored)
     span = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (distances[0], distances[-1])))
     return f"{found}, {len(restored)} restored.{skipped}{guarded} Identity distance {span} ({DISTANCE})."
-
-
-# ---- pictures of the page
-
-
-def fit(photo: Photo) -> tuple[int, int]:
-    """Height and width of a photo as the page shows it."""
-    share = min(1.0, SHOWN_SIDE / max(photo.height, photo.width))
-    return max(1, round(photo.height * share)), max(1, round(photo.width * share))
-
-
-def show(photo: Photo, height: int, width: int, path: Path) -> Path:
-    """Write a photo for the page: 8 bits, with alpha and colour profile."""
-    small = photo.with_pixels(images.resize(photo.pixels, height, width))
-    return images.save(replace(small, bits=8, exif=None), path)
 
 
 def pair(before: Photo, after: Photo, face: FaceReport, scale: int, folder: Path) -> tuple[Path, str]:

@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from studio import images
 from studio.benchmarks import identity
 from studio.benchmarks.provenance import ROOT, provenance
 from studio.errors import InputError
+from tests import tiny
+from tests.ui.toy import ToyComparer
 
 
 def test_separation():
@@ -19,6 +22,31 @@ def test_separation():
     assert scores["best_accuracy"] == pytest.approx(5 / 6)
     assert scores["genuine"]["below_0_6"] == pytest.approx(2 / 3)
     assert scores["impostor"] == pytest.approx({"count": 3, "mean": 0.81666666, "std": 0.19293061, "below_0_6": 1 / 3})
+
+
+def test_the_curve_counts_what_is_below():
+    scores = identity.separation(np.array([0.25, 0.5, 0.7, 0.55]), np.array([1, 1, 0, 0], dtype=bool))
+    rows = {row[0]: row[1:] for row in scores["curve"]}
+    assert rows[0.2] == [0, 0] and rows[0.25] == [0.5, 0] and rows[0.5] == [1, 0] and rows[0.55] == [1, 0.5]
+
+
+def test_sizes_with_pairs_of_one_kind_are_left_out():
+    distances, same = np.array([0.2, 0.9, 0.3]), np.array([True, False, True])
+    found = identity.by_size(distances, same, np.array([12.0, 14.0, 30.0]))
+    assert [(row["from"], row["to"]) for row in found] == [(10, 15)]
+    assert found[0]["scores"]["auc"] == 1
+
+
+def test_shrunk_pairs(tmp_path):
+    """One side of every pair at a fixed eye distance."""
+    comparer, names = ToyComparer(), ["a.png", "b.png"]
+    for seed, name in enumerate(names):
+        images.save(images.load(tiny.photo(seed=seed)), tmp_path / name)
+    pairs = [("a.png", "b.png", False), ("b.png", "b.png", True)]
+    vectors = {name: identity.embed_largest(tmp_path / name, comparer.finder, comparer.encoder)[0] for name in names}
+    rows = identity.shrunk_pairs(tmp_path, pairs, vectors, comparer.finder, comparer.encoder)
+    assert [row["eyes"] for row in rows] == list(identity.SHRUNK)
+    assert all(row["found"] == 1 and row["scores"]["genuine"]["count"] == 1 for row in rows)
 
 
 def test_ties_count_half():

@@ -5,7 +5,7 @@ import pytest
 
 from studio.errors import InputError
 from studio.faces.faces import Faces
-from studio.faces.select import select
+from studio.faces.select import parse, select
 from tests.faces.synthetic import faces_of, head
 
 
@@ -59,3 +59,16 @@ def test_refusals(three, choice, message):
 def test_an_index_on_no_faces_says_so():
     with pytest.raises(InputError, match="no face was found"):
         select(Faces.empty(), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"), [("all", "all"), (" All ", "all"), ("largest", "largest"), ("0, 2", [0, 2]), (1, [1])]
+)
+def test_what_people_write(text, choice):
+    assert parse(text) == choice
+
+
+@pytest.mark.parametrize("text", ["everybody", "", "1;2", "0.5"])
+def test_what_people_must_not_write(text):
+    with pytest.raises(InputError, match="numbers such as 0,2"):
+        parse(text)

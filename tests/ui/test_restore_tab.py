@@ -1,72 +1,29 @@
+import contextlib
 import inspect
 import json
 import threading
 
 import gradio as gr
 import httpx
+import numpy as np
 import pytest
 import torch
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 from pipelines.restore import RestorePipeline
-from studio import images
+from studio import images, provenance
 from studio.errors import ImageError, InputError
+from studio.faces.draw import draw_choice
 from studio.images import Photo
-from studio.ui.app import build, options
-from studio.ui.restore import (
-    COLUMNS,
-    Runner,
-    Stopped,
-    choice_of_faces,
-    preview,
-    restore_photo,
-    row,
-    tab,
-    table,
-    watched,
-)
+from studio.ui.app import Lazy, build
+from studio.ui.common import Stopped, rows, watched
+from studio.ui.restore import COLUMNS, Found, Runner, indices, preview, restore_photo, row, tab, toggle, toggled
 from tests import tiny
-from tests.ui.toy import ToyRestore, closed_loops
+from tests.ui.toy import MARKS, ToyRestore
 
-# gradio asks pandas for an option that pandas is about to drop
-pytestmark = [
-    pytest.mark.usefixtures("_loops"),
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
-]
-
-
-@pytest.fixture(scope="module")
-def _loops():
-    with closed_loops():
-        yield
-
-
-@pytest.fixture
-def pipeline():
-    return ToyRestore(tiny.tiny_net())
-
-
-@pytest.fixture
-def photo(tmp_path):
-    """16 bits, alpha: what a viewer's format would lose."""
-    pixels, alpha = tiny.image(40, 60), tiny.image(40, 60, seed=1)[:1]
-    return images.save(Photo(pixels, alpha, bits=16), tmp_path / "aunt.png")
-
-
-@pytest.fixture
-def black(tmp_path):
-    path = tmp_path / "black.png"
-    Image.new("RGB", (32, 32)).save(path)
-    return path
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "notes.jpg"
-    path.write_text("not a photo")
-    return path
+pytestmark = MARKS
 
 
 def size(path):
@@ -95,7 +52,7 @@ def test_restores(pipeline, photo, tmp_path):
     first, second = result.report.faces
     assert row(first) == [0, "yes", "0.31", 12, 80, ""]
     assert row(second)[:3] == [1, "no", "–"]
-    assert table(result.report.faces).count("<td>") == 2 * len(COLUMNS)
+    assert rows("Faces", COLUMNS, map(row, result.report.faces)).count("<td>") == 2 * len(COLUMNS)
     assert json.dumps(result.report.faces)
 
 
@@ -135,19 +92,14 @@ def test_bad_input(pipeline, text, photo, tmp_path):
 
 
 def test_a_result_too_large_for_memory_is_refused(pipeline, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr("studio.ui.restore.MAX_PIXELS", 40 * 60 * 4)
+    monkeypatch.setattr("studio.ui.common.MAX_PIXELS", 40 * 60 * 4)
     restore_photo(pipeline, photo, tmp_path, scale=2)
     with pytest.raises(ImageError, match="pixels"):
         restore_photo(pipeline, photo, tmp_path, scale=4)
 
 
-@pytest.mark.parametrize(("text", "choice"), [(" All ", "all"), ("largest", "largest"), ("0, 2", [0, 2]), (1, [1])])
-def test_choice_of_faces(text, choice):
-    assert choice_of_faces(text) == choice
-
-
 def test_an_error_empties_the_page_and_is_said(pipeline, text):
-    steps = Runner(lambda: pipeline).run(str(text))
+    steps = Runner(lambda: pipeline).restore(str(text))
     next(steps)
     file, report, message, slider, faces, strip = next(steps)
     assert (file, report, slider, faces, strip) == (None, None, None, "", [])
@@ -159,7 +111,7 @@ def test_an_error_empties_the_page_and_is_said(pipeline, text):
 def test_messages_are_text_not_markup(pipeline, tmp_path):
     path = tmp_path / "<b>x.png"
     path.write_text("no")
-    steps = Runner(lambda: pipeline).run(str(path))
+    steps = Runner(lambda: pipeline).restore(str(path))
     next(steps)
     assert "<b>" not in next(steps)[2]
     with pytest.raises(gr.Error) as error:
@@ -168,7 +120,7 @@ def test_messages_are_text_not_markup(pipeline, tmp_path):
 
 
 def test_files_of_a_run_are_gone_after_it(pipeline, photo):
-    steps = Runner(lambda: pipeline).run(str(photo))
+    steps = Runner(lambda: pipeline).restore(str(photo))
     next(steps)
     before, _ = next(steps)[3]
     assert before.is_file()
@@ -192,55 +144,147 @@ def test_cancel_reaches_the_run_of_the_same_visitor(photo):
     runner = Runner(None)
 
     def load():  # called in the middle of a run
-        runner.stop(other)
-        assert not runner._stops["me"].is_set()
-        assert "Stopped" in runner.stop(visitor)
+        runner.lane.stop(other)
+        assert not runner.lane.stops["me"].is_set()
+        assert "Stopped" in runner.lane.stop(visitor)
         return ToyRestore(tiny.tiny_net())
 
-    runner._pipeline = load
-    *_, last = runner.run(str(photo), request=visitor)
+    runner.pipeline = Lazy(load)
+    *_, last = runner.restore(str(photo), request=visitor)
     assert "Stopped" in last[2]
     assert last[3] is None
-    assert runner._stops == {}
-    runner.stop(visitor)  # nothing runs: nothing happens
+    assert runner.lane.stops == {}
+    runner.lane.stop(visitor)  # nothing runs: nothing happens
 
 
 def test_preview(photo, text):
-    assert next(preview(str(photo))).visible
-    assert not next(preview(None)).visible
+    _, shown, faces, found = preview(str(photo))
+    assert shown.visible and faces.value == "all"
+    assert found.pixels.shape == (3, 40, 60)
+    assert not preview(None)[1].visible
     with pytest.warns(UserWarning, match=r"notes\.jpg"):  # outside of a server, gr.Warning is a Python one
-        assert not next(preview(str(text))).visible
+        taken_off, shown, _, found = preview(str(text))
+    assert (taken_off, shown.visible, found) == (None, False, None)
+    assert text.exists()  # not an upload: not ours to delete
+
+
+def test_unreadable_uploads_are_deleted_and_nothing_else(text, photo, tmp_path, monkeypatch, pipeline):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    bad, good = tmp_path / "uploads" / "a" / "bad.jpg", tmp_path / "uploads" / "b" / "good.png"
+    for path, source in ((bad, text), (good, photo)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(source.read_bytes())
+    for upload in (bad, good, text):
+        with contextlib.suppress(gr.Error):
+            list(Runner(lambda: pipeline).restore(str(upload), fidelity=3))
+    assert not bad.parent.exists()
+    assert good.exists() and text.exists()
+
+
+# ---- choosing faces
+
+
+@pytest.fixture
+def found(pipeline, photo):
+    return Runner(lambda: pipeline).look(str(photo), preview(str(photo))[3])[2]
+
+
+def test_faces_of_an_upload_are_found(pipeline, photo):
+    shown, faces, found = Runner(lambda: pipeline).look(str(photo), preview(str(photo))[3])
+    assert found.boxes.shape == (2, 4)
+    assert [choice for choice, _ in faces.choices] == ["all", "largest", "0", "1"]
+    assert shown.value is not None
+    assert Runner(lambda: pipeline).look(None, found)[2] is None
+
+
+def click(x, y):
+    return gr.SelectData(None, {"index": [x, y], "value": None})
+
+
+def test_a_click_takes_a_face_out_and_in(found):
+    boxes = found.boxes
+    assert boxes[0].tolist() == [0, 0, 30, 40]
+    assert toggle("all", found, click(10, 10)) == "1"
+    assert toggle("1", found, click(10, 10)) == "all"
+    assert toggle("all", found, click(45, 20)) == "0"
+    assert isinstance(toggle("all", found, click(200, 10)), dict)  # beside every face: nothing changes
+    assert isinstance(toggle("all", None, click(1, 1)), dict)
+
+
+def test_the_smaller_face_is_meant(found):
+    nested = Found(found.pixels, np.array([[0, 0, 60, 40], [20, 10, 30, 20.0]]))
+    assert toggle("all", nested, click(25, 15)) == "0"
+    assert toggle("all", nested, click(5, 15)) == "1"
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [("all", [0, 1, 2]), ("largest", [0]), ("2,0", [2, 0]), ("7", []), ("nobody", []), (None, [0, 1, 2])],
+)
+def test_what_a_choice_means(choice, expected):
+    assert indices(choice, 3) == expected
+
+
+def test_the_last_face_stays():
+    assert toggled("1", 1, 3) == "all"
+    assert toggled("0", 2, 3) == "0,2"
+
+
+def test_chosen_faces_stand_out():
+    """Frames of the same boxes: yellow and thick where chosen."""
+    boxes = np.array([[20, 30, 120, 160], [200, 30, 290, 160.0]])
+    yellow = np.array([255, 210, 30])
+    for chosen, expected in ([0, 1], (True, True)), ([1], (False, True)), ([], (False, False)):
+        picture = np.asarray(draw_choice(torch.full((3, 200, 320), 0.5), boxes, chosen))
+        found = (picture == yellow).all(2)
+        assert picture.shape == (200, 320, 3)
+        assert (found[:, :160].any(), found[:, 160:].any()) == expected
+        assert (picture[30:160, [20, 200]] != 127).any()  # every face has a frame
+
+
+# ---- files
+
+
+@pytest.mark.parametrize(
+    ("file_format", "suffix", "bits"), [("png", ".png", 16), ("tiff", ".tif", 16), ("jpg", ".jpg", 8)]
+)
+def test_formats(pipeline, photo, tmp_path, file_format, suffix, bits):
+    result = restore_photo(pipeline, photo, tmp_path / "out", file_format=file_format)
+    assert result.file.suffix == suffix
+    whole = images.load(result.file)
+    assert (whole.bits, whole.alpha is None) == (bits, file_format == "jpg")
+    with pytest.raises(InputError, match="file_format"):
+        restore_photo(pipeline, photo, tmp_path / "out", file_format="gif")
+
+
+def test_credentials(pipeline, photo, tmp_path, monkeypatch):
+    pytest.importorskip("c2pa", reason="the extra `provenance` is not installed")
+    signed = restore_photo(pipeline, photo, tmp_path / "signed", faces="0")
+    found = provenance.verify(signed.file)
+    assert (signed.report.credentials, found.credentials) == ("written", "intact")
+    assert found.operations[-1]["settings"]["faces"] == "[0]"
+    plain = restore_photo(pipeline, photo, tmp_path / "plain", faces="0", credentials=False)
+    assert (plain.report.credentials, provenance.verify(plain.file).credentials) == ("not wanted", "none")
+    assert torch.equal(images.load(plain.file).pixels, images.load(signed.file).pixels)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    unsigned = restore_photo(pipeline, photo, tmp_path / "unsigned")
+    assert "No Content Credentials: the extra `provenance` is not installed" in unsigned.message
 
 
 def test_works_without_examples(pipeline, monkeypatch, tmp_path):
-    monkeypatch.setattr("studio.ui.restore.EXAMPLES", tmp_path / "none")
+    monkeypatch.setattr("studio.ui.common.EXAMPLES", tmp_path / "none")
     with gr.Blocks(analytics_enabled=False) as blocks:
         tab(lambda: pipeline)
     assert not [block for block in blocks.blocks.values() if isinstance(block, gr.Dataset)]
 
 
 def test_every_widget_has_a_label(pipeline):
-    for block in build(pipeline).blocks.values():
+    for block in build({"Restore": pipeline}).blocks.values():
         if isinstance(block, gr.components.FormComponent):
             assert block.label, block
 
 
 # ---- over HTTP
-
-
-@pytest.fixture(scope="module")
-def url(_loops):
-    app = build(ToyRestore(tiny.tiny_net()))
-    _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, **options({}))
-    yield address
-    app.close()
-
-
-@pytest.fixture(scope="module")
-def client(url):
-    client = Client(url, verbose=False, analytics_enabled=False)
-    yield client
-    client.close()
 
 
 def test_the_page_asks_no_other_server(url):
@@ -251,14 +295,14 @@ def test_the_page_asks_no_other_server(url):
 
 def test_endpoint(client, photo):
     file, report, message, slider, faces, strip = client.predict(
-        handle_file(photo), "all", 0.5, 1.0, 2, 0.6, False, api_name="/restore"
+        handle_file(photo), "all", 0.5, 1.0, 2, 0.6, False, "tiff", False, api_name="/restore"
     )
     whole = images.load(file)
-    assert file.endswith("aunt_restored.png")
+    assert file.endswith("aunt_restored.tif")
     assert (whole.width, whole.bits, whole.alpha is None) == (120, 16, False)
     assert report["status"] == "restored"
     assert [face["restored"] for face in report["faces"]] == [True, False]
-    assert report["output"] == "aunt_restored.png"
+    assert report["output"] == "aunt_restored.tif"
     assert "2 faces found" in message
     assert [size(path) for path in slider] == [(120, 80)] * 2
     assert all(path.endswith(".png") for path in slider)
@@ -266,17 +310,28 @@ def test_endpoint(client, photo):
     assert len(strip) == 2
 
 
-def test_endpoint_has_defaults_and_names(client, photo):
+def test_endpoint_has_defaults(client, photo):
     assert client.predict(photo=handle_file(photo), api_name="/restore")[1]["status"] == "restored"
-    names = [
-        one["parameter_name"]
-        for one in client.view_api(return_format="dict")["named_endpoints"]["/restore"]["parameters"]
-    ]
-    assert names == ["photo", "faces", "fidelity", "strength", "scale", "identity_guard", "colorize"]
 
 
-def test_only_one_endpoint_is_public(client):
-    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/restore"]
+def test_endpoints_and_their_arguments(client):
+    """Others call these from their scripts: a change belongs into the changelog."""
+    known = client.view_api(return_format="dict")["named_endpoints"]
+    assert {name: [one["parameter_name"] for one in known[name]["parameters"]] for name in known} == {
+        "/restore": [
+            "photo",
+            "faces",
+            "fidelity",
+            "strength",
+            "scale",
+            "identity_guard",
+            "colorize",
+            "file_format",
+            "credentials",
+        ],
+        "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials"],
+        "/compare": ["first", "second"],
+    }
 
 
 def test_endpoint_without_a_face(client, black):
@@ -302,11 +357,23 @@ def test_endpoint_reads_only_uploads(url, repository):
         1,
         0.6,
         False,
+        "png",
+        False,
     ]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}").text
     assert "event: error" in answer
     assert "face-studio" not in answer
+
+
+def test_endpoint_fetches_nothing(url):
+    """An address in place of an upload would make the server ask another one."""
+    photo = {"path": "http://example.com/aunt.jpg", "meta": {"_type": "gradio.FileData"}}
+    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False]
+    event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
+    answer = httpx.get(f"{url}gradio_api/call/restore/{event}", timeout=60).text
+    assert "event: error" in answer
+    assert "this machine fetches nothing" in answer
 
 
 def test_uploads_have_a_limit(url):

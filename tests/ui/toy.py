@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,16 @@ from studio import images
 from studio.base import StudioPipeline
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.identity.compare import Comparer
+from studio.identity.encoder import IdentityEncoder
 from tests import tiny
+
+# For every test that serves the app. gradio asks pandas for two options that pandas is about to drop.
+MARKS = [
+    pytest.mark.usefixtures("_loops"),
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 
 
 @contextmanager
@@ -65,8 +75,17 @@ class ToyRestore(StudioPipeline):
         tinted = photo.with_pixels(
             images.resize(self.restorer(photo.pixels[None])[0], photo.height * scale, photo.width * scale)
         )
-        reports = [self.report(photo, i, faces in ("all", "largest", [i])) for i in (0, 1)]
+        reports = [self.report(photo, i, faces in ("all", "largest") or i in faces) for i in (0, 1)]
         return RestoreOutput([images.to_pil(tinted.pixels)], [Faces.empty()], [reports], [tinted])
+
+    def find(self, photo):
+        """Boxes as in the reports."""
+        half, height = photo.width / 2, photo.height
+        if photo.pixels.max() == 0:
+            return Faces.empty()
+        boxes = np.array([[0, 0, half, height], [half, 0, 2 * half, height]], np.float32)
+        zeros = np.zeros(2, np.float32)
+        return Faces(boxes, zeros, np.zeros((2, 468, 3), np.float32), zeros, np.zeros((2, 3), np.float32))
 
     def report(self, photo, i, chosen):
         restored = i == 0 and chosen
@@ -84,3 +103,12 @@ class ToyRestore(StudioPipeline):
             reference_after=None,
             crop_pixels=80.0,
         )
+
+
+class ToyComparer(Comparer):
+    """The real one over toy networks: two faces in any photo that is not of one colour."""
+
+    def __init__(self):
+        pipeline = tiny.restore_pipeline()
+        finder = tiny.TwoFaces(pipeline.full_range, pipeline.back, pipeline.mesh)
+        super().__init__(finder, IdentityEncoder(pipeline.identity))

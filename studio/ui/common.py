@@ -1,0 +1,237 @@
+"""What the tabs share: the one lane for heavy work, how it is followed and stopped, messages, and pictures."""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+import torch
+
+from studio import images
+from studio.errors import ImageError, InputError, StudioError
+from studio.images import Photo
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+HOUR = 3600
+MAX_PIXELS = 50_000_000  # of a result: several float32 copies of it must fit into a small machine
+SHOWN_SIDE = 1600  # px, longer side of what the page shows; the download has every pixel
+STOPPED = "Stopped. Nothing was kept."
+PROGRESS = gr.Progress()
+LANE = {"concurrency_limit": 1, "concurrency_id": "pipelines"}
+"""For every event that runs a network for long: one at a time in the whole app, the others wait in the queue."""
+
+# One sentence, wherever an identity distance is shown.
+DISTANCE = "before against after; below 0.6 counts as the same person; the encoder took part in training"
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the visitor pressed Cancel
+    """Ends a pipeline call from inside."""
+
+
+class Lane:
+    """Does the heavy work of one tab for its visitors, one at a time, and stops it for them."""
+
+    _busy = threading.Lock()  # of all tabs: the queue lets one in, but a cancelled one may still be on its way out
+
+    def __init__(self) -> None:
+        self.stops: dict[str | None, threading.Event] = {}
+
+    def steps(
+        self,
+        work: Callable[[Path, threading.Event], tuple[list[Any], str]],
+        empty: Callable[[str], list[Any]],
+        uploads: Sequence[str | None],
+        request: gr.Request | None,
+    ) -> Iterator[list[Any]]:
+        """What an event yields: first an emptied page, so that no earlier result stays, then the result.
+
+        Args:
+            work: makes the widgets' values, and a warning to show beside them (or ""). It gets a folder that is
+                there until gradio has copied what it returned, and an event that is set when the visitor cancels.
+            empty: the widgets' values without a result, with a message.
+            uploads: files that `work` reads; those that are no usable photo are deleted at once.
+            request: tells the visitors apart; None outside of a server.
+
+        Raises:
+            gr.Error: with the line of a `StudioError`.
+        """
+        yield empty("Working …")
+        visitor = request and request.session_hash
+        stop = self.stops[visitor] = threading.Event()
+        try:
+            with TemporaryDirectory() as folder:
+                with self._busy:
+                    values, warning = work(Path(folder), stop)
+                if warning:
+                    gr.Warning(html.escape(warning, quote=False))
+                yield values
+        except Stopped:
+            yield empty(STOPPED)
+        except StudioError as error:
+            for upload in uploads:
+                forget_unreadable(upload)
+            yield empty(str(error))
+            raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
+        finally:
+            if self.stops.get(visitor) is stop:  # and not already the next run's
+                del self.stops[visitor]
+
+    def stop(self, request: gr.Request) -> Any:
+        """End what this visitor has running, before the next network of the pipeline; the message says so.
+
+        gradio throws away what a cancelled run yields, so that the message has to come from here.
+        """
+        stop = self.stops.get(request.session_hash)
+        if stop is None:
+            return gr.skip()
+        stop.set()
+        return line(STOPPED)
+
+
+@contextmanager
+def watched(pipeline: Any, stop: threading.Event, progress: Callable[..., Any]) -> Iterator[None]:
+    """Follow a pipeline call from its networks: say how far it is, and end it with `Stopped` when `stop` is set.
+
+    Only the call of this thread: another visitor's photo may be looked through for faces at the same time.
+    """
+    begun, thread = 0, threading.get_ident()
+
+    def before(name: str, inputs: tuple[Any, ...]) -> None:
+        nonlocal begun
+        if threading.get_ident() != thread:
+            return
+        if stop.is_set():
+            raise Stopped
+        if name == "restorer":
+            begun += len(inputs[0])
+            progress((begun, None), desc="Restoring", unit="faces")
+
+    progress(0, desc="Looking for faces")
+    networks = [(name, part) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)]
+    hooks = [
+        network.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs))
+        for name, network in networks
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, which on a ZeroGPU Space (where the package `spaces` is) runs while a GPU is lent; else itself.
+
+    There it runs in a forked process: its arguments must be picklable, and a cancelled one is ended from outside.
+    """
+    if importlib.util.find_spec("spaces") is None:
+        return function
+    import spaces
+
+    return spaces.GPU(function)
+
+
+def zero_gpu() -> bool:
+    """Whether `on_gpu` really goes to another process, where progress and Cancel do not reach the networks."""
+    return (
+        os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
+        and importlib.util.find_spec("spaces") is not None
+    )
+
+
+# ---- words
+
+
+def line(text: str) -> str:
+    """A message that screen readers say when it changes."""
+    return f'<p role="status" class="message">{html.escape(text)}</p>'
+
+
+def warn(error: StudioError) -> None:
+    """Show an error as a note that goes away."""
+    gr.Warning(html.escape(str(error), quote=False))
+
+
+def rows(title: str, head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
+    """An HTML table with a caption; nothing without lines.
+
+    Not a gr.Dataframe, whose columns become unreadable on a phone.
+    """
+    if not body:
+        return ""
+    top = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
+    cells = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in body)
+    return (
+        f'<div class="faces" tabindex="0"><table><caption>{html.escape(title)}</caption>'
+        f"<thead><tr>{top}</tr></thead><tbody>{cells}</tbody></table></div>"
+    )
+
+
+# ---- pictures and files
+
+
+def upload(label: str, *, many: bool = False, height: int = 150) -> gr.File:
+    """A place for photos. It takes any file: our loader says what is wrong with one, and then it is deleted.
+
+    What gradio refuses, by its name say, would lie around for an hour. Not gr.Image, which takes neither HEIC nor
+    damaged files to our loader, and would cut 16 bits to 8.
+    """
+    return gr.File(label=label, file_count="multiple" if many else "single", height=height)
+
+
+def read(source: str | Path | None, scale: int = 1) -> Photo:
+    """A photo whose result, `scale` times as large, is not too large for the app.
+
+    Raises:
+        InputError: no photo.
+        ImageError: a file that is no usable photo, or one whose result would be too large.
+    """
+    if source is None:
+        raise InputError("a photo is needed, got none: choose a file first")
+    return images.load(source, max_pixels=MAX_PIXELS // max(1, scale) ** 2)
+
+
+def forget_unreadable(path: str | None) -> None:
+    """Delete an upload that is no usable photo; no other file is touched."""
+    if path is None or not Path(path).resolve().is_relative_to(Path(gr.utils.get_upload_folder()).resolve()):
+        return
+    try:
+        read(path)
+    except ImageError:
+        Path(path).unlink(missing_ok=True)
+        with suppress(OSError):  # its folder, unless something else is in it
+            Path(path).parent.rmdir()
+
+
+def fit(photo: Photo, side: int = SHOWN_SIDE) -> tuple[int, int]:
+    """Height and width of a photo as the page shows it."""
+    share = min(1.0, side / max(photo.height, photo.width))
+    return max(1, round(photo.height * share)), max(1, round(photo.width * share))
+
+
+def show(photo: Photo, height: int, width: int, path: Path) -> Path:
+    """Write a photo for the page: 8 bits, with alpha and colour profile."""
+    small = photo.with_pixels(images.resize(photo.pixels, height, width))
+    return images.save(replace(small, bits=8, exif=None), path)
+
+
+def shelf(target: gr.File) -> None:
+    """Example pictures that one click puts into `target`; nothing where the folder has none."""
+    files = sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg"))
+    if files:
+        shown = gr.Dataset(
+            components=[gr.Image(label="Example", render=False)],
+            samples=[[str(path)] for path in files],
+            label="Examples (generated people, damaged on purpose)",
+            type="index",
+        )
+        shown.click(lambda index: str(files[index]), shown, target, api_visibility="private", show_progress="hidden")

@@ -1,0 +1,247 @@
+"""Many photos in the Restore tab: files in, one zip with the restored ones and a report out."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from studio import batch
+from studio.errors import InputError
+from studio.ui.common import (
+    LANE,
+    PROGRESS,
+    Lane,
+    forget_unreadable,
+    line,
+    on_gpu,
+    read,
+    rows,
+    upload,
+    watched,
+    zero_gpu,
+)
+
+if TYPE_CHECKING:
+    from pipelines.restore import RestorePipeline
+
+MOST = 50  # photos at a time
+FORMATS = {"same": None, "png": ".png", "tiff": ".tif", "jpg": ".jpg"}
+COLUMNS = ["Photo", "What happened", "Faces", "Identity distance", "Reason"]
+WAITING = f"Choose up to {MOST} photos, then press Restore all."
+
+
+def section(pipeline: Callable[[], RestorePipeline]) -> None:
+    """Lay the section out and connect it.
+
+    Args:
+        pipeline: gives the pipeline, loading it if need be.
+    """
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            photos = upload("Photos", many=True, height=220)
+            settings = [
+                gr.Slider(
+                    0,
+                    1,
+                    0.5,
+                    step=0.05,
+                    label="Fidelity",
+                    info="0: the model's idea of the face. 1: only what the photo shows",
+                ),
+                gr.Radio([("1×", 1), ("2×", 2), ("4×", 4)], value=1, label="Size of the results"),
+                gr.Radio(
+                    [("As the photo", "same"), ("PNG", "png"), ("TIFF", "tiff"), ("JPEG", "jpg")],
+                    value="same",
+                    label="Files",
+                ),
+                gr.Checkbox(True, label="Content Credentials", info="Sign the files: what was restored, and by what"),
+            ]
+            with gr.Row():
+                start = gr.Button("Restore all", variant="primary", min_width=120)
+                stop = gr.Button("Cancel", min_width=120)
+        with gr.Column(scale=3, min_width=320):
+            message = gr.HTML(line(WAITING))
+            file = gr.DownloadButton("Download all as a zip", interactive=False)
+            table = gr.HTML()
+            with gr.Accordion("Report (JSON)", open=False):
+                report = gr.JSON(label="Report")
+    runner = Runner(pipeline)
+    running = start.click(
+        runner.restore_many,  # its name is that of the MCP tool
+        [photos, *settings],
+        [file, report, message, table],
+        api_name="restore_many",
+        api_description="Restore many photos. Returns a zip of the restored files with their report (or null), the "
+        "JSON report, and what the page shows: a message and an HTML table",
+        scroll_to_output=True,
+        show_progress_on=table,
+        **LANE,
+    )
+    report.change(
+        lambda found: gr.DownloadButton(interactive=any(one["output"] for one in found or [])),
+        report,
+        file,
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    stop.click(
+        runner.lane.stop,
+        None,
+        message,
+        cancels=[running],
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+class Runner:
+    """Runs the pipeline over the files of the visitors.
+
+    Args:
+        pipeline: gives the pipeline, loading it if need be.
+    """
+
+    def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
+        self.pipeline = pipeline
+        self.lane = Lane()
+        self._call = on_gpu(self.call)
+
+    def restore_many(
+        self,
+        photos: list[str] | None,
+        fidelity: float = 0.5,
+        scale: int = 1,
+        file_format: str = "same",
+        credentials: bool = True,
+        request: gr.Request | None = None,
+        progress: gr.Progress = PROGRESS,
+    ) -> Iterator[list[Any]]:
+        """Restore the faces of many uploaded photographs; a bad file is reported and the rest goes on.
+
+        Args:
+            photos: up to 50 files.
+            fidelity: 0 to 1. 0 shows the model's idea of the faces, 1 only what the photos show.
+            scale: 1, 2 or 4 times the photos' size.
+            file_format: "same", "png", "tiff" or "jpg".
+            credentials: sign the files with Content Credentials.
+            request: filled in by gradio.
+            progress: filled in by gradio.
+
+        Raises:
+            gr.Error: with the line of a `StudioError`.
+        """
+
+        def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
+            progress(0, desc="Loading the model")
+            pipeline = self.pipeline()
+            with nullcontext() if zero_gpu() else watched(pipeline, stop, progress):
+                archive, reports = self._call(photos, folder, fidelity, scale, file_format, credentials)
+            for source, report in zip(photos or [], reports, strict=True):
+                if report.status == batch.FAILED:
+                    forget_unreadable(source)
+            return values(archive, reports), ""
+
+        empty = lambda message: [None, None, line(message), ""]  # noqa: E731 - a name for one line
+        yield from self.lane.steps(work, empty, photos or [], request)
+
+    def call(self, photos: list[str] | None, folder: Path, *settings: Any) -> tuple[Path | None, list[Any]]:
+        """`restore_photos` with this runner's pipeline."""
+        return restore_photos(self.pipeline(), photos or [], folder, *settings)
+
+
+def values(archive: Path | None, reports: Sequence[batch.FileReport]) -> list[Any]:
+    """The widgets' values."""
+    counts = {
+        status: sum(one.status == status for one in reports) for status in dict.fromkeys(r.status for r in reports)
+    }
+    message = ", ".join(f"{count} {status}" for status, count in counts.items()) + "."
+    unsigned = {one.credentials for one in reports if one.credentials not in ("", "written", "not wanted")}
+    if unsigned:
+        message += f" Without Content Credentials: {'; '.join(sorted(unsigned))}."
+    table = rows("Photos", COLUMNS, [row(one) for one in reports])
+    return [archive, [asdict(one) for one in reports], line(message), table]
+
+
+def row(report: batch.FileReport) -> list[Any]:
+    """One photo as `COLUMNS`."""
+    restored = [face["identity_distance"] for face in report.faces if face["restored"]]
+    span = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (min(restored), max(restored)))) if restored else "–"
+    return [report.input, report.status, f"{len(restored)} of {len(report.faces)}", span, report.reason]
+
+
+def restore_photos(
+    pipeline: RestorePipeline,
+    sources: Sequence[str | Path],
+    folder: Path,
+    fidelity: float = 0.5,
+    scale: int = 1,
+    file_format: str = "same",
+    credentials: bool = True,
+) -> tuple[Path | None, list[batch.FileReport]]:
+    """Restore files and zip the results.
+
+    Args:
+        pipeline: what restores.
+        sources: the photos; two may have the same name.
+        folder: of everything written.
+        fidelity: as in the pipeline's call.
+        scale: 1, 2 or 4.
+        file_format: a key of `FORMATS`; "same" keeps each photo's own, where that can be written.
+        credentials: sign the results, where that can be done; the reports say where it was not.
+
+    Returns:
+        The zip with the restored files and `report.json`, None where nothing was restored; and a report of each file,
+        with names in place of paths.
+
+    Raises:
+        InputError: no photo, too many, or an argument outside its range.
+    """
+    if not sources:
+        raise InputError("at least one photo is needed, got none: choose files first")
+    if len(sources) > MOST:
+        raise InputError(f"at most {MOST} photos can be restored at a time, got {len(sources)}: choose fewer")
+    if file_format not in FORMATS:
+        raise InputError(f"file_format must be one of {', '.join(FORMATS)}, got {file_format!r}: choose one of them")
+    settings = {"fidelity": fidelity, "scale": scale}
+    inputs = gathered(sources, folder / "photos")
+
+    def restore(path: Path, **settings: Any) -> Any:
+        return pipeline(read(path, scale), **settings)
+
+    reports = batch.restore_files(
+        restore, inputs, folder / "restored", settings=settings, suffix=FORMATS[file_format], credentials=credentials
+    )
+    for report in reports:
+        report.input = Path(report.input).name
+        report.output = report.output and Path(report.output).name
+    shutil.rmtree(folder / "photos")
+    if not any(report.output for report in reports):
+        return None, reports
+    batch.write_report(folder / "restored" / "report.json", reports, {"settings": settings})
+    archive = folder / "restored.zip"
+    with zipfile.ZipFile(archive, "w") as stream:  # stored: the files are compressed already
+        for path in sorted((folder / "restored").iterdir()):
+            stream.write(path, path.name)
+    return archive, reports
+
+
+def gathered(sources: Sequence[str | Path], folder: Path) -> list[Path]:
+    """Copies of files side by side in one folder; a name that is there already gets a number."""
+    folder.mkdir(parents=True)
+    copies: list[Path] = []
+    for source in map(Path, sources):
+        target, number = folder / source.name, 2
+        while target in copies:
+            target, number = folder / f"{source.stem}-{number}{source.suffix}", number + 1
+        copies.append(shutil.copyfile(source, target))
+    return copies

@@ -1,0 +1,58 @@
+"""Fixtures of the web app's tests: photos of several kinds, and a served app with toy models."""
+
+import pytest
+from gradio_client import Client
+from PIL import Image
+
+from studio import images
+from studio.images import Photo
+from studio.ui.app import build, options
+from tests import tiny
+from tests.ui.toy import ToyComparer, ToyRestore, closed_loops
+
+
+@pytest.fixture(scope="module")
+def _loops():
+    with closed_loops():
+        yield
+
+
+@pytest.fixture
+def pipeline():
+    return ToyRestore(tiny.tiny_net())
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """16 bits, alpha: what a viewer's format would lose."""
+    pixels, alpha = tiny.image(40, 60), tiny.image(40, 60, seed=1)[:1]
+    return images.save(Photo(pixels, alpha, bits=16), tmp_path / "aunt.png")
+
+
+@pytest.fixture
+def black(tmp_path):
+    path = tmp_path / "black.png"
+    Image.new("RGB", (32, 32)).save(path)
+    return path
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "notes.jpg"
+    path.write_text("not a photo")
+    return path
+
+
+@pytest.fixture(scope="module")
+def url(_loops):
+    app = build({"Restore": ToyRestore(tiny.tiny_net()), "Compare": ToyComparer()})
+    _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, **options({}))
+    yield address
+    app.close()
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    client = Client(url, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
