@@ -1,0 +1,208 @@
+"""Searching the prior for faces that look a certain way: PULSE (Menon et al., arXiv 2003.03808) and what it lacks.
+
+PULSE looks for latents whose picture, shrunk, is the given small one. Each slot of W+ stays on a sphere, because that
+is where a Gaussian of many dimensions lies, and the slots of one face should lie close together (the geodesic cross
+term). The published search starts anywhere; here it starts at the nearest of a bank of samples, and returns the best
+step and not the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from studio import images
+from studio.networks.generator import Generator
+from studio.networks.latent_space import THUMB, LatentSpace
+
+EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts a face as found
+AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
+
+
+def render(generator: Generator, w: Tensor, size: int) -> Tensor:
+    """Latents to small pictures, with gradients.
+
+    Args:
+        generator: the prior.
+        w: W or W+ latents (N,16,512), any float type.
+        size: side of the pictures.
+
+    Returns:
+        (N,3,size,size) float32 RGB, about [0,1], not clamped.
+    """
+    picture = generator(w.to(generator.dtype)).float()  # an image head of fewer pixels fits in here
+    return F.interpolate(picture / 2 + 0.5, (size, size), mode="area")
+
+
+def downscale_error(pictures: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error between shrunk pictures and a small one (PULSE's downscaling loss).
+
+    Args:
+        pictures: (N,3,S,S) RGB in [0,1].
+        target: (3,h,h) or (N,3,h,h) RGB in [0,1].
+
+    Returns:
+        (N,) mean of squared differences over pixels and channels, after bicubic antialiased shrinking.
+    """
+    shrunk = images.resize(pictures, *target.shape[-2:])
+    return (shrunk - target).square().flatten(1).mean(1)
+
+
+def geodesic_cross(v: Tensor) -> Tensor:
+    """Sum of squared angles between all pairs of slots (PULSE, GEOCROSS).
+
+    Args:
+        v: (N,K,D) latents on a sphere.
+
+    Returns:
+        (N,) rad², 0 when all slots of a face are one latent.
+    """
+    v = F.normalize(v, dim=-1)
+    apart = (v[:, :, None] - v[:, None]).square().sum(-1)  # (N, K, K)
+    along = (v[:, :, None] + v[:, None]).square().sum(-1)
+    # atan2 of the two is exact for small angles, where acos of the dot product is not; 1e-9 keeps the root's slope.
+    angle = 2 * torch.atan2((apart + 1e-9).sqrt(), (along + 1e-9).sqrt())
+    return angle.square().sum((1, 2)) / 2
+
+
+def to_sphere(v: Tensor, radius: Tensor | float) -> Tensor:
+    """The nearest points of the sphere of that radius, (…,D)."""
+    return F.normalize(v, dim=-1) * radius
+
+
+def nearest(
+    space: LatentSpace,
+    target: Tensor,
+    count: int,
+    rng: torch.Generator | None = None,
+    embedding: Tensor | None = None,
+    choice: int = 4,
+) -> Tensor:
+    """Bank samples whose shrunk pictures are nearest to a small one.
+
+    Args:
+        space: has the bank.
+        target: (3,h,w) RGB in [0,1].
+        count: how many.
+        rng: draws them from the `choice` · `count` nearest; None takes the nearest.
+        embedding: (E,) identity vector of the person, which then counts too.
+        choice: see `rng`.
+
+    Returns:
+        (count,D) latents w, nearest first.
+    """
+    side = min(THUMB, *target.shape[-2:])
+    thumbs = F.interpolate(space.bank_thumbs.float() / 255, (side, side), mode="area")
+    small = F.interpolate(target[None].to(thumbs), (side, side), mode="area")
+    cost = (thumbs - small).square().flatten(1).mean(1)  # (K,)
+    if embedding is not None:
+        cost = cost + IDENTITY_COST * (space.bank_embeddings.float() - embedding.to(thumbs)).square().sum(1)
+    order = cost.argsort()
+    if rng is not None:
+        pool = order[: choice * count]
+        order = pool[torch.randperm(len(pool), generator=rng)[:count].sort().values.to(pool.device)]
+    return space.bank_latents[order[:count]].float()
+
+
+IDENTITY_COST = 0.02  # squared identity distance of strangers, about 0.6, then counts as much as a face's pixels
+
+
+@dataclass
+class Found:
+    """The best step of each sample.
+
+    Attributes:
+        v: (N,slots,D) Gaussian coordinates.
+        cost: (N,) its objective.
+        error: (N,) its downscale error while searching.
+        step: (N,) which it was.
+    """
+
+    v: Tensor
+    cost: Tensor
+    error: Tensor
+    step: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: `pixels` · max(error, aim) + `cross` · GEOCROSS + whatever `extra` adds.
+
+    PULSE's published weights are 100 and 0.05 per mean squared angle times 64; over the 256 ordered pairs of 16 slots
+    the latter is 0.025 per squared angle of a pair.
+
+    Attributes:
+        pixels, cross: weights.
+        threshold: downscale error that is good enough.
+        extra: pictures (N,3,S,S) to a further cost (N,), or None.
+    """
+
+    pixels: float = 100.0
+    cross: float = 0.025
+    threshold: float = EPSILON
+    extra: Callable[[Tensor, int], Tensor] | None = None
+
+
+def search(
+    draw: Callable[[Tensor], Tensor],
+    start: Tensor,
+    target: Tensor,
+    objective: Objective,
+    *,
+    steps: int,
+    tied: int,
+    rate: float,
+    on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
+) -> Found:
+    """Spherical gradient descent (Adam, projected after each step) on all samples at once.
+
+    Args:
+        draw: Gaussian coordinates (N,slots,D) to pictures (N,3,S,S) RGB in [0,1], with gradients.
+        start: (N,slots,D) Gaussian coordinates; every slot stays at its distance from the middle.
+        target: (3,h,h) or (N,3,h,h) the small picture, RGB in [0,1].
+        objective: see there.
+        steps: how many.
+        tied: during the first of them, all slots of a sample move as one.
+        rate: of Adam, in units of the Gaussian's standard deviation; it falls to a tenth by the last step.
+        on_step: called with (step, v, error) after each; what it returns, if anything, replaces v.
+
+    Returns:
+        The best step of each sample, by the objective.
+    """
+    radius = start.norm(dim=-1, keepdim=True)
+    v = start.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([v], lr=rate, betas=(0.9, 0.99))
+    infinite = start.new_full((len(start),), torch.inf)
+    best = Found(start.clone(), infinite, infinite.clone(), torch.zeros(len(start), dtype=torch.long))
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 4) * (1 - 0.9 * step / steps)
+        pictures = draw(v)
+        error = downscale_error(pictures, target)
+        cost = objective.pixels * error.clamp_min(AIM * objective.threshold) + objective.cross * geodesic_cross(v)
+        if objective.extra is not None:
+            cost = cost + objective.extra(pictures, step)
+        keep_best(best, v, cost, error, step)
+        optimizer.zero_grad()
+        cost.sum().backward()
+        if step < tied:
+            v.grad.copy_(v.grad.mean(1, keepdim=True).expand_as(v.grad))
+        optimizer.step()
+        with torch.no_grad():
+            v.copy_(to_sphere(v, radius))
+            replaced = on_step(step, v.detach(), error.detach()) if on_step is not None else None
+            if replaced is not None:
+                v.copy_(replaced)
+    return best
+
+
+def keep_best(best: Found, v: Tensor, cost: Tensor, error: Tensor, step: int) -> None:
+    """Take over the samples whose cost has fallen."""
+    better = cost.detach() < best.cost
+    best.v[better] = v.detach()[better]
+    best.cost[better] = cost.detach()[better]
+    best.error[better] = error.detach()[better]
+    best.step[better.cpu()] = step
