@@ -34,7 +34,7 @@ from studio.networks.mesh import FaceMesh
 SMALLEST, LARGEST = 8, 128  # px, side of the small face
 SEARCHED = 256  # px, side of the pictures that are compared while searching
 TIED = 0.25  # of the steps: all slots of a face move as one
-RATE = 0.1
+RATE = 0.3
 REFERENCE_WEIGHT = 0.5  # of the squared identity distance, beside 100 of the downscale error
 NOTE = "guesses: many people look like this when shrunk; none of these pictures says who it was"
 

@@ -22,6 +22,7 @@ NAMES = [
     "ImageError",
     "InputError",
     "IrisNet",
+    "LatentSpace",
     "MissingWeightsError",
     "NoFaceError",
     "Photo",
@@ -29,6 +30,8 @@ NAMES = [
     "RestorePipeline",
     "Restorer",
     "StudioError",
+    "UpsampleOutput",
+    "UpsamplePipeline",
     "WeightsError",
     "__version__",
 ]

@@ -21,12 +21,14 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from pipelines.restore import RestorePipeline
+from pipelines.upsample import UpsamplePipeline
 from studio.base import StudioPipeline
 from studio.errors import InputError
 from studio.faces.faces import Faces
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
+from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import StrictModel
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
@@ -150,6 +152,19 @@ def identity_net() -> IdentityNet:
         return IdentityNet(channels=(4, 8, 8), depths=(1, 1, 1)).eval()
 
 
+def latent_space(*, bank: int = 12, dim: int = 8) -> LatentSpace:
+    """Fits `generator()`: statistics of its own latents, random directions and thumbs."""
+    space = LatentSpace(dim=dim, bank=bank).eval()
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        space.fit(generator().mapping(torch.randn(500, dim, generator=rng)))
+        space.directions.copy_(0.1 * torch.randn(space.directions.shape, generator=rng))
+        space.bank_latents.copy_(generator().mapping(torch.randn(bank, dim, generator=rng)))
+        space.bank_thumbs.copy_((255 * torch.rand(space.bank_thumbs.shape, generator=rng)).byte())
+        space.bank_embeddings.copy_(torch.randn(space.bank_embeddings.shape, generator=rng) / 8)
+    return space
+
+
 # --- studio.faces -----------------------------------------------------------------------------------------------------
 
 
@@ -186,3 +201,17 @@ def restore_pipeline() -> RestorePipeline:
         mesh = FaceMesh(channels=(8,) * 6, head_channels=8).eval()
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     return RestorePipeline(generator(channels=(8,) * 6), restorer(), *detectors, mesh, identity_net())
+
+
+def upsample_pipeline() -> UpsamplePipeline:
+    """The real classes; a prior of 64 px."""
+    with seeded():
+        mesh = FaceMesh(channels=(8,) * 6, head_channels=8).eval()
+        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
+    prior = generator(channels=(8,) * 4)
+    for name, parameter in prior.named_parameters():
+        if "modulation.linear.weight" in name or "up.linear.weight" in name:
+            parameter.data *= 8  # so that its faces differ clearly
+    built = UpsamplePipeline(prior, latent_space(), *detectors, mesh, identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built

@@ -77,17 +77,17 @@ class Editor:
         self.space, self.finder, self.encoder = space, finder, encoder
 
     @classmethod
-    def from_pretrained(cls) -> Self:
-        """The editor with the weights of the weight store.
+    def from_pretrained(cls, device: str = "cpu") -> Self:
+        """The editor with the weights of the weight store, on a device.
 
         Raises:
             MissingWeightsError: they are not on this machine and could not be fetched.
         """
         return cls(
-            Generator.from_pretrained(weights.path("generator")),
-            LatentSpace.from_pretrained(weights.path("directions")),
-            FaceFinder.from_pretrained(),
-            IdentityEncoder.from_pretrained(),
+            Generator.from_pretrained(weights.path("generator")).to(device),
+            LatentSpace.from_pretrained(weights.path("directions")).to(device),
+            FaceFinder.from_pretrained().to(device),
+            IdentityEncoder.from_pretrained().to(device),
         )
 
     @torch.no_grad()

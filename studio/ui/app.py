@@ -12,10 +12,11 @@ import gradio as gr
 
 from studio.device import pick_device
 from studio.errors import InputError, StudioError
-from studio.ui import restore
+from studio.ui import restore, upsample
 
 if TYPE_CHECKING:
     from pipelines.restore import RestorePipeline
+    from pipelines.upsample import UpsamplePipeline
 
 HOUR = 3600
 QUEUE = 20  # waiting visitors; the next one is told that the queue is full
@@ -76,6 +77,13 @@ def load_restore() -> RestorePipeline:
     return RestorePipeline.from_pretrained("restore", device=pick_device("auto"))
 
 
+def load_upsample() -> UpsamplePipeline:
+    """The upsample pipeline, on the GPU where there is one."""
+    from studio import UpsamplePipeline
+
+    return UpsamplePipeline.from_pretrained("upsample", device=pick_device("auto"))
+
+
 def build(pipeline: RestorePipeline | Lazy | None = None) -> gr.Blocks:
     """The app, not yet launched.
 
@@ -87,8 +95,11 @@ def build(pipeline: RestorePipeline | Lazy | None = None) -> gr.Blocks:
         pipeline = Lazy(load_restore if given is None else lambda: given)
     with gr.Blocks(title="Face Studio", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as app:
         gr.Markdown(INTRODUCTION)
-        with gr.Tabs(), gr.Tab("Restore"):
-            restore.tab(pipeline)
+        with gr.Tabs():
+            with gr.Tab("Restore"):
+                restore.tab(pipeline)
+            with gr.Tab("Upsample"):
+                upsample.tab(Lazy(load_upsample))
     app.queue(max_size=QUEUE, api_open=False)
     return app
 
