@@ -70,9 +70,7 @@ class Editor:
         encoder: says who they are.
     """
 
-    def __init__(
-        self, generator: Generator, space: LatentSpace, finder: FaceFinder, encoder: IdentityEncoder
-    ) -> None:
+    def __init__(self, generator: Generator, space: LatentSpace, finder: FaceFinder, encoder: IdentityEncoder) -> None:
         self.generator = generator.requires_grad_(False).to(memory_format=torch.channels_last)
         self.space, self.finder, self.encoder = space, finder, encoder
 
@@ -162,9 +160,7 @@ class Editor:
         return values, embed(self.encoder, picture, found.mesh)[0].cpu(), picture
 
     @torch.no_grad()
-    def edit(
-        self, w: Tensor, changes: Mapping[str, float], person: Tensor | None = None
-    ) -> tuple[Tensor, EditReport]:
+    def edit(self, w: Tensor, changes: Mapping[str, float], person: Tensor | None = None) -> tuple[Tensor, EditReport]:
         """Move one face, measure, and correct what was missed.
 
         Args:
