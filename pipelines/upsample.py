@@ -34,7 +34,7 @@ from studio.networks.mesh import FaceMesh
 SMALLEST, LARGEST = 8, 128  # px, side of the small face
 SEARCHED = 256  # px, side of the pictures that are compared while searching
 TIED = 0.25  # of the steps: all slots of a face move as one
-RATE = 0.3
+RATE = 0.5
 REFERENCE_WEIGHT = 0.5  # of the squared identity distance, beside 100 of the downscale error
 NOTE = "guesses: many people look like this when shrunk; none of these pictures says who it was"
 
@@ -167,7 +167,7 @@ class UpsamplePipeline(StudioPipeline):
             scale: 1 or more: the output is exactly this many times the small face's size, 1024 px at the most. None
                 gives 1024 px.
             num_samples: 1 or more.
-            steps: of the search, 1 or more.
+            steps: of the search at the most, 1 or more; it ends earlier where all samples are found.
             threshold: downscale error below which a sample counts as found (PULSE: 2e-3).
             aligned: the input is a square picture of a face placed as in FFHQ (eyes a little above the middle). False:
                 the input is a whole photo in which one face is found and cut out first.

@@ -1,4 +1,4 @@
-"""How well small faces are searched: do the samples shrink to them, do they differ, how far are they from the person."""
+"""How well small faces are searched: do samples shrink to them, do they differ, how far are they from the person."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from studio.networks.latent_space import THUMB, LatentSpace
 
 EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts a face as found
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
+SETTLE = 15  # steps after all samples are there, in which only the cross term is left to fall
 
 
 def render(generator: Generator, w: Tensor, size: int) -> Tensor:
@@ -172,7 +173,7 @@ def search(
         start: (N,slots,D) Gaussian coordinates; every slot stays at its distance from the middle.
         target: (3,h,h) or (N,3,h,h) the small picture, RGB in [0,1].
         objective: see there.
-        steps: how many.
+        steps: how many at the most; it ends `SETTLE` steps after all samples have been at the aim.
         tied: during the first of them, all slots of a sample move as one.
         rate: of Adam, in units of the Gaussian's standard deviation; it falls to a tenth by the last step.
         on_step: called with (step, v, error) after each; what it returns, if anything, replaces v.
@@ -185,6 +186,7 @@ def search(
     optimizer = torch.optim.Adam([v], lr=rate, betas=(0.9, 0.99))
     infinite = start.new_full((len(start),), torch.inf)
     best = Found(start.clone(), infinite, infinite.clone(), torch.zeros(len(start), dtype=torch.long))
+    settling = 0
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 4) * (1 - 0.9 * step / steps)
         pictures = draw(v)
@@ -193,6 +195,9 @@ def search(
         if objective.extra is not None:
             cost = cost + objective.extra(pictures, step)
         keep_best(best, v, cost, error, step)
+        settling += bool((best.error <= AIM * objective.threshold).all())
+        if settling > SETTLE:
+            break
         optimizer.zero_grad()
         cost.sum().backward()
         if step < tied:

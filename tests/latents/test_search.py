@@ -166,3 +166,14 @@ def test_render_is_the_generator_averaged():
     assert torch.allclose(pictures, expected, atol=1e-5)
     pictures.sum().backward()
     assert w.grad.abs().sum() > 0
+
+
+def test_it_ends_when_all_are_found(target):
+    seen = []
+
+    def record(step, v, error):
+        seen.append(bool((error <= search.AIM * search.EPSILON).all()))
+
+    find(target, steps=400, tied=0, on_step=record)
+    assert len(seen) < 400
+    assert seen.index(True) + search.SETTLE >= len(seen) - 1
