@@ -33,7 +33,6 @@ from studio.networks.mesh import FaceMesh
 
 SMALLEST, LARGEST = 8, 128  # px, side of the small face
 SEARCHED = 256  # px, side of the pictures that are compared while searching
-TIED = 0.25  # of the steps: all slots of a face move as one
 RATE = 0.5
 REFERENCE_WEIGHT = 0.5  # of the squared identity distance, beside 100 of the downscale error
 NOTE = "guesses: many people look like this when shrunk; none of these pictures says who it was"
@@ -296,9 +295,7 @@ class UpsamplePipeline(StudioPipeline):
                 given = callback(self, step, step, {"latents": moved, "downscale_error": error})
                 return given.get("latents") if given else None
 
-            return search.search(
-                draw, v, target, objective, steps=steps, tied=round(TIED * steps), rate=RATE, on_step=on_step
-            )
+            return search.search(draw, v, target, objective, steps=steps, rate=RATE, on_step=on_step)
 
     def draw(self, w: Tensor, size: int | None = None, tone: Tensor | None = None) -> Tensor:
         """W+ latents (K,16,512) to pictures (K,3,size,size) float32 RGB in [0,1], in the tone of the input."""

@@ -23,15 +23,17 @@ from tests import tiny
 
 # Others call these from their scripts: a change belongs into the changelog.
 COMMANDS = {
-    "": ["restore", "faces", "weights", "bench", "train"],
+    "": ["restore", "faces", "upsample", "edit", "weights", "bench", "train"],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity"],
-    "train": ["list", "faces", "run", "export"],
+    "bench": ["restore", "old", "speed", "identity", "upsample"],
+    "train": ["list", "faces", "run", "directions", "export"],
 }
 OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
     "keep-gps model device",
     "faces": "json draw",
+    "upsample": "output scale samples steps find reference seed report overwrite model device",
+    "edit": "output seed yaw pitch smile mouth eyes brow light steps before device",
     "weights list": "",
     "weights pull": "",
     "weights verify": "",
@@ -40,9 +42,11 @@ OPTIONS = {
     "bench old": "photos fidelity limit model out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
+    "bench upsample": "photos size samples steps limit threads model sheet out",
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",
+    "train directions": "folder cache count seed",
     "train export": "",
 }
 

@@ -25,6 +25,9 @@ from pipelines.upsample import UpsamplePipeline
 from studio.base import StudioPipeline
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.find import FaceFinder
+from studio.identity.encoder import IdentityEncoder
+from studio.latents.editor import Editor
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
@@ -140,6 +143,15 @@ def generator(*, channels: tuple[int, ...] = (8,) * 8, style_dim: int = 8, mappi
     return net
 
 
+def varied_generator() -> Generator:
+    """A prior of 64 px whose faces differ clearly."""
+    prior = generator(channels=(8,) * 4)
+    for name, parameter in prior.named_parameters():
+        if "modulation.linear.weight" in name or "up.linear.weight" in name:
+            parameter.data *= 8
+    return prior
+
+
 def restorer(*, size: int = 256, feature_channels: int = 8, latent_dim: int = 8) -> Restorer:
     """Fits `generator()`."""
     with seeded():
@@ -186,6 +198,31 @@ class TinyFace(TwoFaces):
     meshes = (*TwoFaces.meshes, head((240, 150), height=9))
 
 
+# --- studio.latents ---------------------------------------------------------------------------------------------------
+
+
+class SureFinder(FaceFinder):
+    """Random networks see no face. Here one is in every photo, two in a wide one, none in black; the mesh is sure."""
+
+    def __call__(self, image: Tensor) -> Faces:
+        faces = faces_of(head((40, 36), 44.0), head((120, 36), 40.0))
+        return faces[[]] if image.max() == 0 else faces if image.shape[2] > 100 else faces[[0]]
+
+    def place(self, image: Tensor, boxes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        mesh, presence = super().place(image, boxes, points)
+        return mesh, torch.ones_like(presence)
+
+
+def finder() -> SureFinder:
+    with seeded():
+        mesh = FaceMesh(channels=(8,) * 6, head_channels=8)
+        return SureFinder(FaceDetector("full_range"), FaceDetector("back"), mesh)
+
+
+def editor() -> Editor:
+    return Editor(varied_generator(), latent_space(), finder(), IdentityEncoder(identity_net().requires_grad_(False)))
+
+
 # --- pipelines --------------------------------------------------------------------------------------------------------
 
 
@@ -208,10 +245,6 @@ def upsample_pipeline() -> UpsamplePipeline:
     with seeded():
         mesh = FaceMesh(channels=(8,) * 6, head_channels=8).eval()
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
-    prior = generator(channels=(8,) * 4)
-    for name, parameter in prior.named_parameters():
-        if "modulation.linear.weight" in name or "up.linear.weight" in name:
-            parameter.data *= 8  # so that its faces differ clearly
-    built = UpsamplePipeline(prior, latent_space(), *detectors, mesh, identity_net())
+    built = UpsamplePipeline(varied_generator(), latent_space(), *detectors, mesh, identity_net())
     built.set_progress_bar_config(disable=True)
     return built

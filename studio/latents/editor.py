@@ -142,7 +142,7 @@ class Editor:
                 return search.render(self.generator, self.space.latents(coordinates), SIZE).float()
 
         with torch.enable_grad():
-            found = search.search(draw, v, target, objective, steps=steps, tied=0, rate=RATE, on_step=on_step)
+            found = search.search(draw, v, target, objective, steps=steps, rate=RATE, on_step=on_step)
         return self.space.latents(found.v)
 
     @torch.no_grad()

@@ -162,7 +162,6 @@ def search(
     objective: Objective,
     *,
     steps: int,
-    tied: int,
     rate: float,
     on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
 ) -> Found:
@@ -174,7 +173,6 @@ def search(
         target: (3,h,h) or (N,3,h,h) the small picture, RGB in [0,1].
         objective: see there.
         steps: how many at the most; it ends `SETTLE` steps after all samples have been at the aim.
-        tied: during the first of them, all slots of a sample move as one.
         rate: of Adam, in units of the Gaussian's standard deviation; it falls to a tenth by the last step.
         on_step: called with (step, v, error) after each; what it returns, if anything, replaces v.
 
@@ -200,8 +198,6 @@ def search(
             break
         optimizer.zero_grad()
         cost.sum().backward()
-        if step < tied:
-            v.grad.copy_(v.grad.mean(1, keepdim=True).expand_as(v.grad))
         optimizer.step()
         with torch.no_grad():
             v.copy_(to_sphere(v, radius))

@@ -4,20 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.measure import MESH_EVERY, Resemblance, attributes, embed, place_aligned
-from studio.networks.detector import FaceDetector
-from studio.networks.mesh import FaceMesh
 from tests import tiny
 from tests.faces.synthetic import head
 
 
 @pytest.fixture
 def finder():
-    with tiny.seeded():
-        mesh = FaceMesh(channels=(8,) * 6, head_channels=8)
-        return FaceFinder(FaceDetector("full_range"), FaceDetector("back"), mesh)
+    return tiny.finder()
 
 
 @pytest.fixture

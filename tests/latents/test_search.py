@@ -85,7 +85,7 @@ def draw(v):
 
 def find(target, objective=None, start=None, **changed):
     start = to_sphere(torch.randn(3, 12, generator=torch.Generator().manual_seed(1)), 3.0)[:, None].repeat(1, 2, 1)
-    settings = {"steps": 60, "tied": 20, "rate": 0.2, **changed}
+    settings = {"steps": 60, "rate": 0.2, **changed}
     return start, search.search(draw, start, target, objective or Objective(), **settings)
 
 
@@ -111,29 +111,11 @@ def test_the_best_step_is_kept_and_not_the_last(target):
         seen.append(error)
         return far if step == 10 else None
 
-    _, found = find(target, Objective(cross=0.0, threshold=1e-9), steps=12, tied=0, on_step=throw_back)
+    _, found = find(target, Objective(cross=0.0, threshold=1e-9), steps=12, on_step=throw_back)
     errors = torch.stack(seen)  # (steps, N)
     assert torch.equal(found.error, errors.min(0).values)
     assert found.step.tolist() == errors.argmin(0).tolist()
     assert found.step.tolist() == [10, 10, 10]
-
-
-def test_tied_slots_move_as_one_and_free_ones_do_not():
-    target = torch.full((3, 2, 2), 0.7)
-    weight = torch.tensor([1.0, -0.2])  # pulled apart
-
-    def uneven(v):
-        return ((v * weight[:, None]).sum(1) / 10 + 0.5).view(-1, 3, 2, 2)
-
-    start = to_sphere(torch.randn(1, 12), 3.0)[:, None].repeat(1, 2, 1)
-    for tied, together in ((6, True), (0, False)):
-        states = []
-
-        def record(step, v, error, states=states):
-            states.append(v.clone())
-
-        search.search(uneven, start, target, Objective(), steps=6, tied=tied, rate=0.3, on_step=record)
-        assert torch.allclose(states[-1][:, 0], states[-1][:, 1], atol=1e-6) is together
 
 
 def test_extra_cost_is_minimised_too(target):
@@ -174,6 +156,6 @@ def test_it_ends_when_all_are_found(target):
     def record(step, v, error):
         seen.append(bool((error <= search.AIM * search.EPSILON).all()))
 
-    find(target, steps=400, tied=0, on_step=record)
+    find(target, steps=400, on_step=record)
     assert len(seen) < 400
     assert seen.index(True) + search.SETTLE >= len(seen) - 1

@@ -9,26 +9,15 @@ from pipelines.upsample import NOTE, UpsamplePipeline
 from studio import images
 from studio.errors import ImageError, InputError, NoFaceError
 from studio.evidence import luma
-from studio.find import FaceFinder
 from studio.latents.search import downscale_error
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
 from tests.faces.synthetic import faces_of, head
 
 
-class Finder(FaceFinder):
-    """Detectors of random weights find nobody. Here two faces are in a wide photo, one in any other, none in black."""
-
-    def __call__(self, image):
-        if image.max() == 0:
-            return faces_of(head())[[]]
-        faces = faces_of(head((40, 36), 44.0), head((120, 36), 40.0))
-        return faces if image.shape[2] > 100 else faces[[0]]
-
-
 @pytest.fixture(autouse=True)
 def finder(monkeypatch):
-    monkeypatch.setattr(upsample, "FaceFinder", Finder)
+    monkeypatch.setattr(upsample, "FaceFinder", tiny.SureFinder)
 
 
 def small(side=12, seed=0):
@@ -204,7 +193,7 @@ def test_a_face_is_cut_out_of_a_photo_at_its_own_size():
 
 
 def test_a_large_face_is_refused(monkeypatch):
-    monkeypatch.setattr(Finder, "__call__", lambda self, image: faces_of(head((150, 150), 200.0)))
+    monkeypatch.setattr(tiny.SureFinder, "__call__", lambda self, image: faces_of(head((150, 150), 200.0)))
     with pytest.raises(InputError, match="RestorePipeline"):
         run(tiny.image(300, 300), aligned=False)
 
