@@ -275,8 +275,8 @@ def test_endpoint_has_defaults_and_names(client, photo):
     assert names == ["photo", "faces", "fidelity", "strength", "scale", "identity_guard", "colorize"]
 
 
-def test_only_one_endpoint_is_public(client):
-    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/restore"]
+def test_only_the_pipelines_are_public(client):
+    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/restore", "/upsample"]
 
 
 def test_endpoint_without_a_face(client, black):
