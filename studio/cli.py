@@ -193,6 +193,7 @@ def upsample(
     reference: Annotated[Path | None, typer.Option(help="A photo of the person who should be seen.")] = None,
     seed: Annotated[int | None, typer.Option(help="Starts elsewhere; default: the nearest faces.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: small face, samples.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -202,7 +203,7 @@ def upsample(
     Exit code 0: all were searched. 1: some file failed. 2: wrong arguments.
     """
     from pipelines.upsample import UpsamplePipeline, check_arguments
-    from studio import batch, images
+    from studio import batch, images, sheets
     from studio.device import pick_device
     from studio.latents.search import EPSILON
 
@@ -214,6 +215,7 @@ def upsample(
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
     settings = {"scale": scale, "num_samples": samples, "steps": steps, "aligned": not find, "reference": reference}
     found: list[dict[str, Any]] = []
+    rows, labels = [], []
     for source, target in zip(inputs, targets, strict=True):
         files = [target.with_name(f"{target.stem}-{k + 1}.png") for k in range(samples)]
         try:
@@ -229,9 +231,14 @@ def upsample(
             images.save(picture, file)
         found.append({"input": str(source), "outputs": [str(file) for file in files], **done.reports[0].to_dict()})
         say(f"{source.name}: {words(done.reports[0])}")
+        rows.append([done.small[0], *done.images[0]])
+        labels.append(f"{source.name}: {words(done.reports[0])}")
     if report:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(found, indent=1) + "\n")
+    if sheet and rows:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheets.sheet(rows, labels).save(sheet)
     if any("failed" in entry for entry in found):
         raise typer.Exit(1)
 

@@ -32,7 +32,7 @@ OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
     "keep-gps model device",
     "faces": "json draw",
-    "upsample": "output scale samples steps find reference seed report overwrite model device",
+    "upsample": "output scale samples steps find reference seed report sheet overwrite model device",
     "edit": "output seed yaw pitch smile mouth eyes brow light steps before device",
     "weights list": "",
     "weights pull": "",

@@ -44,14 +44,16 @@ def faces(tmp_path):
 
 
 def test_upsample_writes_every_sample_and_the_report(call, faces, tmp_path):
-    out, report = tmp_path / "out", tmp_path / "report.json"
-    code, _, err = call("upsample", faces, "-o", out, "--samples", 2, "--steps", 2, "--scale", 3, "--report", report)
+    out, report, sheet = tmp_path / "out", tmp_path / "report.json", tmp_path / "sheets" / "all.png"
+    options = ("--samples", 2, "--steps", 2, "--scale", 3, "--report", report, "--sheet", sheet)
+    code, _, err = call("upsample", faces, "-o", out, *options)
     assert code == 0, err
     assert sorted(path.name for path in out.iterdir()) == [f"face{i}-{k}.png" for i in (0, 1) for k in (1, 2)]
     assert images.load(out / "face0-1.png").pixels.shape == (3, 36, 36)
     found = json.loads(report.read_text())
     assert [len(entry["samples"]) for entry in found] == [2, 2]
     assert found[0]["scale"] == 3
+    assert images.load(sheet).width > 3 * 256
     assert "they are guesses" in err
 
 
