@@ -22,6 +22,7 @@ from studio.networks.latent_space import THUMB, LatentSpace
 
 EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts a face as found
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
+CHECK_EVERY = 10  # steps between two looks at what the exact picture is, where a quicker one is searched
 SETTLE = 15  # steps after all samples are there, in which only the cross term is left to fall
 
 
@@ -163,6 +164,7 @@ def search(
     *,
     steps: int,
     rate: float,
+    exact: Callable[[Tensor], Tensor] | None = None,
     on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
 ) -> Found:
     """Spherical gradient descent (Adam, projected after each step) on all samples at once.
@@ -173,6 +175,9 @@ def search(
         target: (3,h,h) or (N,3,h,h) the small picture, RGB in [0,1].
         objective: see there.
         steps: how many at the most; it ends `SETTLE` steps after all samples have been at the aim.
+        exact: like `draw`, but slower and right, where `draw` is an approximation (an image head): every `CHECK_EVERY`
+            steps, what the two differ by when shrunk is measured, and counted in until the next time; only those steps
+            can be the best. Without it, a search finds what the approximation shows wrongly.
         rate: of Adam, in units of the Gaussian's standard deviation; it falls to a tenth by the last step.
         on_step: called with (step, v, error) after each; what it returns, if anything, replaces v.
 
@@ -184,15 +189,21 @@ def search(
     optimizer = torch.optim.Adam([v], lr=rate, betas=(0.9, 0.99))
     infinite = start.new_full((len(start),), torch.inf)
     best = Found(start.clone(), infinite, infinite.clone(), torch.zeros(len(start), dtype=torch.long))
-    settling = 0
+    settling, offset = 0, torch.zeros_like(target)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 4) * (1 - 0.9 * step / steps)
         pictures = draw(v)
-        error = downscale_error(pictures, target)
+        shrunk = images.resize(pictures, *target.shape[-2:])
+        checked = exact is not None and (step % CHECK_EVERY == 0 or step == steps - 1)
+        if checked:
+            with torch.no_grad():
+                offset = images.resize(exact(v), *target.shape[-2:]) - shrunk
+        error = (shrunk + offset - target).square().flatten(1).mean(1)
         cost = objective.pixels * error.clamp_min(AIM * objective.threshold) + objective.cross * geodesic_cross(v)
         if objective.extra is not None:
             cost = cost + objective.extra(pictures, step)
-        keep_best(best, v, cost, error, step)
+        if checked or exact is None:
+            keep_best(best, v, cost, error, step)
         settling += bool((best.error <= AIM * objective.threshold).all())
         if settling > SETTLE:
             break
