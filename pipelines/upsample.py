@@ -15,7 +15,6 @@ from torch import Tensor
 
 from studio import images, weights
 from studio.base import StudioPipeline
-from studio.device import fast_bfloat16
 from studio.errors import InputError, NoFaceError
 from studio.evidence import apply_tone, luma, tone_curve
 from studio.faces import align
@@ -276,13 +275,10 @@ class UpsamplePipeline(StudioPipeline):
             threshold: see `__call__`.
             callback: see `__call__`.
         """
-        target = small.to(v.device)
+        target, quick = small.to(v.device), search.quick_copy(self.generator)
 
         def draw(coordinates: Tensor) -> Tensor:
-            device = coordinates.device.type
-            with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
-                pictures = search.render(self.generator, self.space.latents(coordinates), SEARCHED)
-            return with_tone(pictures.float(), tone)
+            return with_tone(search.render(quick, self.space.latents(coordinates), SEARCHED), tone)
 
         extra = None if wanted is None else Resemblance(self.finder(), self.encoder(), wanted, REFERENCE_WEIGHT)
         objective = search.Objective(threshold=threshold, extra=extra)

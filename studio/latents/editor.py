@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from studio import images, weights
-from studio.device import fast_bfloat16
 from studio.errors import InputError, NoFaceError, StudioError
 from studio.faces.align import ffhq_transform, warp
 from studio.faces.attributes import ATTRIBUTES
@@ -135,11 +134,10 @@ class Editor:
         objective = search.Objective(
             INVERSION.pixels, INVERSION.cross, INVERSION.threshold, lambda pictures, step: cost(pictures, step)
         )
-        device = v.device.type
+        quick = search.quick_copy(self.generator)
 
         def draw(coordinates: Tensor) -> Tensor:
-            with torch.autocast(device, torch.bfloat16, enabled=fast_bfloat16(device)):
-                return search.render(self.generator, self.space.latents(coordinates), SIZE).float()
+            return search.render(quick, self.space.latents(coordinates), SIZE)
 
         with torch.enable_grad():
             found = search.search(draw, v, target, objective, steps=steps, rate=RATE, on_step=on_step)

@@ -9,6 +9,7 @@ step and not the last.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio import images
+from studio.device import fast_bfloat16
 from studio.errors import InputError
 from studio.networks.generator import Generator
 from studio.networks.latent_space import THUMB, LatentSpace
@@ -24,6 +26,13 @@ EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts 
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
 CHECK_EVERY = 10  # steps between two looks at what the exact picture is, where a quicker one is searched
 SETTLE = 15  # steps after all samples are there, in which only the cross term is left to fall
+
+
+def quick_copy(generator: Generator) -> Generator:
+    """A copy in bfloat16 (20 MB) where that is faster, else the generator itself: to search with, not to finish with."""
+    if not fast_bfloat16(generator.device.type):
+        return generator
+    return torch.nn.Module.to(deepcopy(generator), dtype=torch.bfloat16)
 
 
 def render(generator: Generator, w: Tensor, size: int) -> Tensor:
