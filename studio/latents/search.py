@@ -29,7 +29,7 @@ SETTLE = 15  # steps after all samples are there, in which only the cross term i
 
 
 def quick_copy(generator: Generator) -> Generator:
-    """A copy in bfloat16 (20 MB) where that is faster, else the generator itself: to search with, not to finish with."""
+    """A copy in bfloat16 (20 MB) where that is faster, else the generator itself: for searching, not for the result."""
     if not fast_bfloat16(generator.device.type):
         return generator
     return torch.nn.Module.to(deepcopy(generator), dtype=torch.bfloat16)
