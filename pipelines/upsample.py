@@ -49,6 +49,8 @@ class SampleReport:
             returned picture, shrunk to its size (bicubic, antialiased). For a monochrome input both are compared in
             their tone.
         converged: the error is at most the threshold.
+        face_error: the same inside the ellipse in which aligned faces lie: a background that the prior cannot draw (a
+            flag, lettering) keeps the first error high when the face has long been found.
         best_step: the step that was kept, from 0.
         reference_distance: identity distance to the reference photo; None without one. The search minimises it, so
             that it flatters.
@@ -56,6 +58,7 @@ class SampleReport:
 
     downscale_error: float
     converged: bool
+    face_error: float
     best_step: int
     reference_distance: float | None
 
@@ -282,7 +285,8 @@ class UpsamplePipeline(StudioPipeline):
 
         extra = None if wanted is None else Resemblance(self.finder(), self.encoder(), wanted, REFERENCE_WEIGHT)
         objective = search.Objective(threshold=threshold, extra=extra)
-        with self.progress_bar(total=steps) as bar, torch.enable_grad():
+        # The caller may have switched gradients off, in one way or the other.
+        with self.progress_bar(total=steps) as bar, torch.inference_mode(False), torch.enable_grad():
 
             def on_step(step: int, moved: Tensor, error: Tensor) -> Tensor | None:
                 bar.update()
@@ -304,7 +308,7 @@ class UpsamplePipeline(StudioPipeline):
         self, pictures: Tensor, small: Tensor, found: search.Found, wanted: Tensor | None, threshold: float
     ) -> UpsampleReport:
         """Measure finished pictures (K,3,S,S) against the small face, each other and the person wanted."""
-        errors = search.downscale_error(pictures, small)
+        errors, of_face = search.downscale_error(pictures, small), search.face_error(pictures, small)
         seen = images.resize(pictures, SEARCHED, SEARCHED)
         vectors = embed(self.encoder(), seen, place_aligned(self.finder(), seen).mesh).cpu()
         apart = distances(vectors, vectors)
@@ -316,7 +320,13 @@ class UpsamplePipeline(StudioPipeline):
             scale=pictures.shape[-1] / small.shape[-1],
             threshold=threshold,
             samples=[
-                SampleReport(float(errors[i]), bool(errors[i] <= threshold), int(found.step[i]), to_wanted[i])
+                SampleReport(
+                    downscale_error=float(errors[i]),
+                    converged=bool(errors[i] <= threshold),
+                    face_error=float(of_face[i]),
+                    best_step=int(found.step[i]),
+                    reference_distance=to_wanted[i],
+                )
                 for i in range(count)
             ],
             identity_distances=[[round(float(value), 4) for value in row] for row in apart],

@@ -48,9 +48,10 @@ def run(
 
     Returns:
         `converged` (share of all samples whose error is at most the threshold), `faces_converged` (share of faces with
-        all samples so), `downscale_error` (mean and worst), `between_samples` (mean pairwise identity distance),
-        `to_original` (mean identity distance of samples to the original) and `nearest_to_original` (of the best sample
-        of each face), `seconds` per face (median), and counts.
+        all samples so), `any_converged` (with at least one), `face_converged` (share of samples whose error inside the
+        face is), `downscale_error` and `face_error` (mean and worst), `between_samples` (mean pairwise identity
+        distance), `to_original` (mean identity distance of samples to the original) and `nearest_to_original` (of the
+        best sample of each face), `seconds` per face (median), and counts.
 
     Raises:
         InputError: no face in the folder.
@@ -62,7 +63,7 @@ def run(
     originals = aligned_faces(pipeline, photos, limit)
     say(f"{len(originals)} faces from {photos.name}")
     persons = embed(pipeline.encoder(), originals, place_aligned(pipeline.finder(), originals).mesh).cpu()
-    errors, converged, between, to_original, seconds = [], [], [], [], []
+    errors, of_face, converged, between, to_original, seconds = [], [], [], [], [], []
     rows: list[list[Tensor]] = []
     for original, person in zip(originals, persons, strict=True):
         small = images.resize(original, size, size)
@@ -71,13 +72,15 @@ def run(
         seconds.append(time.perf_counter() - start)
         report = output.reports[0]
         errors.append([sample.downscale_error for sample in report.samples])
+        of_face.append([sample.face_error for sample in report.samples])
         converged.append([sample.converged for sample in report.samples])
         between.append(report.mean_identity_distance)
         seen = images.resize(torch.stack(output.images[0]), ALIGNED, ALIGNED)
         vectors = embed(pipeline.encoder(), seen, place_aligned(pipeline.finder(), seen).mesh).cpu()
         to_original.append((vectors - person).norm(dim=1).tolist())
         rows.append([original, images.resize(small, ALIGNED, ALIGNED), *seen])
-        say(f"face {len(errors)}: errors {np.round(errors[-1], 4).tolist()}, {seconds[-1]:.0f} s")
+        shown = [np.round(each[-1], 4).tolist() for each in (errors, of_face)]
+        say(f"face {len(errors)}: errors {shown[0]}, of the face {shown[1]}, {seconds[-1]:.0f} s")
     if sheet:
         sheet.parent.mkdir(parents=True, exist_ok=True)
         sheets.sheet(rows[:SHEET_ROWS]).save(sheet)
@@ -91,7 +94,10 @@ def run(
         "threshold": report.threshold,
         "converged": mean(converged),
         "faces_converged": mean([all(each) for each in converged]),
+        "any_converged": mean([any(each) for each in converged]),
+        "face_converged": mean([[error <= report.threshold for error in each] for each in of_face]),
         "downscale_error": {"mean": mean(errors, 6), "worst": round(float(np.max(errors)), 6)},
+        "face_error": {"mean": mean(of_face, 6), "worst": round(float(np.max(of_face)), 6)},
         "between_samples": mean(between) if samples > 1 else None,
         "to_original": mean(to_original),
         "nearest_to_original": mean([min(each) for each in to_original]),

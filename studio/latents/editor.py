@@ -139,7 +139,7 @@ class Editor:
         def draw(coordinates: Tensor) -> Tensor:
             return search.render(quick, self.space.latents(coordinates), SIZE)
 
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             found = search.search(draw, v, target, objective, steps=steps, rate=RATE, on_step=on_step)
         return self.space.latents(found.v)
 

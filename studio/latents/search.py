@@ -23,6 +23,7 @@ from studio.networks.generator import Generator
 from studio.networks.latent_space import THUMB, LatentSpace
 
 EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts a face as found
+FACE_CENTRE, FACE_RADII = (0.5, 0.56), (0.28, 0.38)  # (x, y), shares of the side of an aligned picture
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
 CHECK_EVERY = 10  # steps between two looks at what the exact picture is, where a quicker one is searched
 SETTLE = 15  # steps after all samples are there, in which only the cross term is left to fall
@@ -62,6 +63,24 @@ def downscale_error(pictures: Tensor, target: Tensor) -> Tensor:
     """
     shrunk = images.resize(pictures, *target.shape[-2:])
     return (shrunk - target).square().flatten(1).mean(1)
+
+
+def face_error(pictures: Tensor, target: Tensor) -> Tensor:
+    """`downscale_error` inside the ellipse in which aligned faces lie; the background is often not a face's to draw.
+
+    Args:
+        pictures: (N,3,S,S) RGB in [0,1], FFHQ-aligned.
+        target: (3,h,h) RGB in [0,1].
+
+    Returns:
+        (N,) mean of squared differences over the pixels of the ellipse, and channels.
+    """
+    side = target.shape[-1]
+    middle = (torch.arange(side, device=target.device) + 0.5) / side
+    (x, y), (a, b) = FACE_CENTRE, FACE_RADII
+    inside = ((middle - x) / a).square() + ((middle[:, None] - y) / b).square() <= 1  # (h, h)
+    difference = images.resize(pictures, side, side) - target
+    return difference.square()[..., inside].flatten(1).mean(1)
 
 
 def geodesic_cross(v: Tensor) -> Tensor:

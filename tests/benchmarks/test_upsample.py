@@ -39,6 +39,9 @@ def test_report(folder, tmp_path):
     report = run(folder, sheet=tmp_path / "new" / "sheet.png")
     assert (report["faces"], report["size"], report["samples"], report["steps"]) == (3, 12, 2, 2)
     assert 0 <= report["faces_converged"] <= report["converged"] <= 1
+    assert report["faces_converged"] <= report["any_converged"] <= 1
+    assert 0 <= report["face_converged"] <= 1
+    assert report["face_error"]["worst"] >= report["face_error"]["mean"] > 0
     assert report["downscale_error"]["worst"] >= report["downscale_error"]["mean"] > 0
     assert report["nearest_to_original"] <= report["to_original"]
     assert all(math.isfinite(report[name]) for name in ("between_samples", "to_original", "seconds"))

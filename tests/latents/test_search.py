@@ -20,6 +20,17 @@ def test_error_is_the_mean_square_after_shrinking():
     assert shifted == pytest.approx([0.01, 0.01], abs=1e-3)
 
 
+def test_face_error_looks_at_the_face_only():
+    small = torch.full((3, 32, 32), 0.5)
+    border, middle = small.clone(), small.clone()
+    border[:, :, :4] += 0.3
+    middle[:, 17:19, 15:17] += 0.3
+    pictures = torch.stack([small, border, middle])
+    nothing, outside, inside = search.face_error(pictures, small).tolist()
+    assert nothing == outside == 0
+    assert inside > float(downscale_error(pictures, small)[2]) > 0
+
+
 def test_cross_is_the_sum_of_squared_angles():
     angles = torch.tensor([[0.0, 0.3, 1.0], [0.5, 0.5, 0.5]])
     v = 3 * torch.stack([angles.cos(), angles.sin()], -1)

@@ -211,3 +211,15 @@ def test_networks_learn_nothing():
     built = tiny.upsample_pipeline()
     built(small(), steps=2, num_samples=1)
     assert all(parameter.grad is None for part in (built.generator, built.identity) for parameter in part.parameters())
+
+
+def test_runs_in_inference_mode_and_in_half_precision():
+    plain = run(small()).reports[0].samples
+    built = tiny.upsample_pipeline()
+    with torch.inference_mode():
+        inside = built(small(), steps=2, num_samples=2, reference=photo()).reports[0].samples
+    assert len(inside) == 2
+    built = tiny.upsample_pipeline().to(torch.bfloat16)
+    rough = built(small(), output_type="pt", steps=3, num_samples=2).reports[0].samples
+    for sample, other in zip(plain, rough, strict=True):
+        assert sample.downscale_error == pytest.approx(other.downscale_error, rel=0.2)
