@@ -32,7 +32,7 @@ from studio.networks.mesh import FaceMesh
 
 SMALLEST, LARGEST = 8, 128  # px, side of the small face
 SEARCHED = 256  # px, side of the pictures that are compared while searching
-RATE = 0.5
+RATE = 1.0
 REFERENCE_WEIGHT = 0.5  # of the squared identity distance, beside 100 of the downscale error
 NOTE = "guesses: many people look like this when shrunk; none of these pictures says who it was"
 
@@ -278,15 +278,13 @@ class UpsamplePipeline(StudioPipeline):
             threshold: see `__call__`.
             callback: see `__call__`.
         """
-        target, quick = small.to(v.device), search.quick_copy(self.generator)
-
-        def draw(coordinates: Tensor) -> Tensor:
-            return with_tone(search.render(quick, self.space.latents(coordinates), SEARCHED), tone)
-
-        extra = None if wanted is None else Resemblance(self.finder(), self.encoder(), wanted, REFERENCE_WEIGHT)
-        objective = search.Objective(threshold=threshold, extra=extra)
-        # The caller may have switched gradients off, in one way or the other.
+        # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
         with self.progress_bar(total=steps) as bar, torch.inference_mode(False), torch.enable_grad():
+            v, target, tone, wanted = (None if x is None else x.clone().to(v.device) for x in (v, small, tone, wanted))
+            quick = search.quick_copy(self.generator)
+
+            def draw(coordinates: Tensor) -> Tensor:
+                return with_tone(search.render(quick, self.space.latents(coordinates), SEARCHED), tone)
 
             def on_step(step: int, moved: Tensor, error: Tensor) -> Tensor | None:
                 bar.update()
@@ -295,6 +293,8 @@ class UpsamplePipeline(StudioPipeline):
                 given = callback(self, step, step, {"latents": moved, "downscale_error": error})
                 return given.get("latents") if given else None
 
+            extra = None if wanted is None else Resemblance(self.finder(), self.encoder(), wanted, REFERENCE_WEIGHT)
+            objective = search.Objective(threshold=threshold, extra=extra)
             return search.search(draw, v, target, objective, steps=steps, rate=RATE, on_step=on_step)
 
     def draw(self, w: Tensor, size: int | None = None, tone: Tensor | None = None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -127,20 +127,19 @@ class Editor:
         Returns:
             W+ latents (1,16,512).
         """
-        start = self.space(search.nearest(self.space, crop, 1, embedding=person))
-        v = start[:, None].repeat(1, self.generator.num_slots, 1)
-        cost = Resemblance(self.finder, self.encoder, person, IDENTITY_WEIGHT)
-        target = images.resize(crop, COMPARED, COMPARED)
-        objective = search.Objective(
-            INVERSION.pixels, INVERSION.cross, INVERSION.threshold, lambda pictures, step: cost(pictures, step)
-        )
-        quick = search.quick_copy(self.generator)
-
-        def draw(coordinates: Tensor) -> Tensor:
-            return search.render(quick, self.space.latents(coordinates), SIZE)
-
+        # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
         with torch.inference_mode(False), torch.enable_grad():
-            found = search.search(draw, v, target, objective, steps=steps, rate=RATE, on_step=on_step)
+            quick = search.quick_copy(self.generator)
+            start = self.space(search.nearest(self.space, crop.clone(), 1, embedding=person.clone()))
+            found = search.search(
+                lambda coordinates: search.render(quick, self.space.latents(coordinates), SIZE),
+                start[:, None].repeat(1, self.generator.num_slots, 1),
+                images.resize(crop.clone(), COMPARED, COMPARED).to(start.device),
+                replace(INVERSION, extra=Resemblance(self.finder, self.encoder, person.clone(), IDENTITY_WEIGHT)),
+                steps=steps,
+                rate=RATE,
+                on_step=on_step,
+            )
         return self.space.latents(found.v)
 
     @torch.no_grad()

@@ -47,9 +47,9 @@ def place_aligned(finder: FaceFinder, images: Tensor) -> Measured:
     """
     side = images.shape[-1]
     box, eyes = torch.tensor([BOX]) * side, torch.tensor([EYES]) * side
-    dtype, device = finder.mesh.dtype, finder.mesh.device
+    like = {"device": finder.mesh.device, "dtype": finder.mesh.dtype}
     with torch.no_grad():
-        placed = [finder.place(image.to(device, dtype), box.to(device), eyes.to(device)) for image in images]
+        placed = [finder.place(image.to(**like), box.to(**like), eyes.to(**like)) for image in images]
     if not placed:
         return Measured(np.zeros((0, 468, 3), np.float32), np.zeros(0, np.float32))
     mesh, presence = (torch.cat(parts).float().cpu().numpy() for parts in zip(*placed, strict=True))
