@@ -32,6 +32,7 @@ from studio.networks.mesh import FaceMesh
 
 SMALLEST, LARGEST = 8, 128  # px, side of the small face
 SEARCHED = 256  # px, side of the pictures that are compared while searching
+MOST_SAMPLES = 16
 RATE = 1.0
 REFERENCE_WEIGHT = 0.5  # of the squared identity distance, beside 100 of the downscale error
 NOTE = "guesses: many people look like this when shrunk; none of these pictures says who it was"
@@ -167,7 +168,7 @@ class UpsamplePipeline(StudioPipeline):
                 or `Photo`; or a list of these. Grey, sepia and duotone inputs give samples of the same tone.
             scale: 1 or more: the output is exactly this many times the small face's size, 1024 px at the most. None
                 gives 1024 px.
-            num_samples: 1 or more.
+            num_samples: 1 to 16.
             steps: of the search at the most, 1 or more; it ends earlier where all samples are found.
             threshold: downscale error below which a sample counts as found (PULSE: 2e-3).
             aligned: the input is a square picture of a face placed as in FFHQ (eyes a little above the middle). False:
@@ -362,6 +363,8 @@ def check_arguments(scale: int | None, num_samples: int, steps: int, threshold: 
     for name, value in (("scale", scale), ("num_samples", num_samples), ("steps", steps)):
         if not (name == "scale" and value is None) and not (type(value) is int and value >= 1):
             raise InputError(f"{name} must be a whole number of 1 or more, got {value!r}: pass one")
+    if num_samples > MOST_SAMPLES:
+        raise InputError(f"num_samples must be at most {MOST_SAMPLES}, got {num_samples}: they share the memory")
     if not threshold > 0:
         raise InputError(f"threshold must be above 0, got {threshold}: {search.EPSILON} is PULSE's")
     if output_type not in ("pil", "np", "pt"):

@@ -116,6 +116,16 @@ def test_edit_refuses(call, tmp_path, arguments, message):
     assert message in err
 
 
+def test_edit_of_a_photo_says_how_far_it_is_from_the_person(call, tmp_path):
+    photo = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
+    code, out, err = call("edit", photo, "--smile", 1, "-o", tmp_path / "out.png", "--steps", 2)
+    assert code == 0, err
+    report = json.loads(out)
+    assert 0 < report["inversion_distance"] < 0.6
+    assert report["total_distance"] > 0
+    assert "step 2 of 2" in err
+
+
 def test_edit_of_a_photo_without_a_likeness_is_refused(call, tmp_path, monkeypatch):
     monkeypatch.setattr("studio.latents.editor.SAME_PERSON", 1e-6)
     photo = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")

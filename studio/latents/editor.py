@@ -31,7 +31,7 @@ SIZE = 256
 COMPARED = 64  # px, at which a photo and its likeness are compared; finer detail is the identity's business
 INVERSION = search.Objective(pixels=60.0, cross=0.003, threshold=1e-4)
 IDENTITY_WEIGHT = 3.0
-RATE = 0.2
+RATE = 0.5
 
 
 @dataclass

@@ -75,6 +75,7 @@ class UpsampleConfig:
             ({"scale": 1.5}, InputError, "scale"),
             ({"scale": 6}, InputError, "64 px.*72"),
             ({"num_samples": 0}, InputError, "num_samples"),
+            ({"num_samples": 17}, InputError, "at most 16"),
             ({"num_samples": True}, InputError, "num_samples"),
             ({"steps": 0}, InputError, "steps"),
             ({"threshold": float("nan")}, InputError, "threshold"),
