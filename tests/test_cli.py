@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
-from studio.benchmarks import identity, speed
+from studio.benchmarks import identity, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -309,7 +309,8 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    for module, name in ((bench, "run"), (bench, "run_old"), (speed, "run"), (identity, "run")):
+    modules = ((bench, "run"), (bench, "run_old"), (speed, "run"), (identity, "run"), (upsample, "run"))
+    for module, name in modules:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"
     for name in COMMANDS["bench"]:
