@@ -213,6 +213,7 @@ def upsample(
     check_arguments(scale, samples, steps, EPSILON, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     settings = {"scale": scale, "num_samples": samples, "steps": steps, "aligned": not find, "reference": reference}
     found: list[dict[str, Any]] = []
     rows, labels = [], []
