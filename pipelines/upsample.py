@@ -198,7 +198,7 @@ class UpsamplePipeline(StudioPipeline):
         reports, latents = [], []
         for small in smalls:
             tone = tone_curve(small)
-            v = self.start(small, num_samples, seed, wanted)  # 2. start near
+            v = self.start(small, num_samples, seed, wanted, tone)  # 2. start near
             found = self.search(v, small, tone, wanted, steps, threshold, callback_on_step_end)  # 3. search
             w = self.space.latents(found.v)
             size = small.shape[-1] * scale if scale else self.generator.image_size
@@ -251,11 +251,16 @@ class UpsamplePipeline(StudioPipeline):
         return align.warp(photo.pixels, align.ffhq_transform(faces.mesh, side), side)[0].clamp(0, 1)
 
     def start(
-        self, small: Tensor, num_samples: int = 4, seed: int | None = None, wanted: Tensor | None = None
+        self,
+        small: Tensor,
+        num_samples: int = 4,
+        seed: int | None = None,
+        wanted: Tensor | None = None,
+        tone: Tensor | None = None,
     ) -> Tensor:
         """Gaussian coordinates (K,16,512) of bank samples that look like the small face, and like the person wanted."""
         rng = None if seed is None else torch.Generator().manual_seed(seed)
-        w = search.nearest(self.space, small, num_samples, rng, wanted)
+        w = search.nearest(self.space, small, num_samples, rng, wanted, grey=tone is not None)
         return self.space(w)[:, None].repeat(1, self.generator.num_slots, 1)
 
     def search(

@@ -111,6 +111,7 @@ def nearest(
     count: int,
     rng: torch.Generator | None = None,
     embedding: Tensor | None = None,
+    grey: bool = False,
     choice: int = 4,
 ) -> Tensor:
     """Bank samples whose shrunk pictures are nearest to a small one.
@@ -121,6 +122,7 @@ def nearest(
         count: how many.
         rng: draws them from the `choice` · `count` nearest; None takes the nearest.
         embedding: (E,) identity vector of the person, which then counts too.
+        grey: compare brightness only, because the small picture has no colours.
         choice: see `rng`.
 
     Returns:
@@ -134,7 +136,8 @@ def nearest(
     side = min(THUMB, *target.shape[-2:])
     thumbs = F.interpolate(space.bank_thumbs.float() / 255, (side, side), mode="area")
     small = F.interpolate(target[None].to(thumbs), (side, side), mode="area")
-    cost = (thumbs - small).square().flatten(1).mean(1)  # (K,)
+    difference = (thumbs - small).mean(1) if grey else thumbs - small
+    cost = difference.square().flatten(1).mean(1)  # (K,)
     if embedding is not None:
         cost = cost + IDENTITY_COST * (space.bank_embeddings.float() - embedding.to(thumbs)).square().sum(1)
     order = cost.argsort()

@@ -78,6 +78,15 @@ def test_nearest_person(space):
     assert set(numbers(odd)) == {9, 11}
 
 
+def test_nearest_by_brightness_alone(space):
+    """Sample 5 is a bright red; by its colours it is far from every grey."""
+    space.bank_thumbs[5] = torch.tensor([255, 45, 0], dtype=torch.uint8).view(3, 1, 1)
+    grey = torch.full((3, 32, 32), 100 / 255)
+    space.bank_thumbs[10] += 20
+    assert numbers(nearest(space, grey, 1, grey=True)) == [5]
+    assert numbers(nearest(space, grey, 1)) != [5]
+
+
 def test_nearest_drawn(space):
     grey = torch.full((3, 32, 32), 100 / 255)
     draws = [numbers(nearest(space, grey, 2, torch.Generator().manual_seed(seed))) for seed in (0, 0, 1, 2, 3)]
