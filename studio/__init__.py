@@ -27,6 +27,7 @@ _PUBLIC = {
     "ImageError": "studio.errors",
     "InputError": "studio.errors",
     "IrisNet": "studio.networks.iris",
+    "LatentSpace": "studio.networks.latent_space",
     "MissingWeightsError": "studio.errors",
     "NoFaceError": "studio.errors",
     "Photo": "studio.images",
@@ -34,6 +35,8 @@ _PUBLIC = {
     "RestorePipeline": "pipelines.restore",
     "Restorer": "studio.networks.restorer",
     "StudioError": "studio.errors",
+    "UpsampleOutput": "pipelines.upsample",
+    "UpsamplePipeline": "pipelines.upsample",
     "WeightsError": "studio.errors",
 }
 

@@ -229,6 +229,156 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def upsample(
+    paths: PathsArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
+    scale: Annotated[int | None, typer.Option(help="Exact size of the result in inputs; default: 1024 px.")] = None,
+    samples: Annotated[int, typer.Option(help="Faces to look for; each is another guess.")] = 4,
+    steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
+    find: Annotated[bool, typer.Option(help="The input is a photo; find the one face in it.")] = False,
+    reference: Annotated[Path | None, typer.Option(help="A photo of the person who should be seen.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Starts elsewhere; default: the nearest faces.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: small face, samples.")] = None,
+    credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Search for large faces that shrink to a small one (8 to 128 px, aligned as in FFHQ). They are guesses.
+
+    Exit code 0: all were searched. 1: some file failed. 2: wrong arguments.
+    """
+    from pipelines.upsample import UpsamplePipeline, check_arguments
+    from studio import batch, images, provenance, sheets
+    from studio.device import pick_device
+    from studio.latents.search import EPSILON
+
+    inputs = images.find_images(paths)
+    if not inputs:
+        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    check_arguments(scale, samples, steps, EPSILON, "pt")
+    targets = batch.plan_outputs(inputs, output, ".png")
+    pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    settings = {
+        "scale": scale,
+        "num_images_per_prompt": samples,
+        "num_inference_steps": steps,
+        "aligned": not find,
+        "reference": reference,
+    }
+    made = provenance.Operation(
+        "upsample",
+        "a guess: one of the faces that shrink to the source",
+        {**settings, "seed": seed, "reference": bool(reference)},
+    )
+    found: list[dict[str, Any]] = []
+    rows, labels = [], []
+    for source, target in zip(inputs, targets, strict=True):
+        files = [target.with_name(f"{target.stem}-{k + 1}.png") for k in range(samples)]
+        try:
+            if not overwrite and (there := [file for file in files if file.exists()]):
+                raise InputError(f"{there[0]} must not exist yet: pass --overwrite to replace it")
+            rng = None if seed is None else _seeded(seed)
+            done = pipeline(source, **settings, generator=rng, output_type="pt")
+        except StudioError as error:
+            found.append({"input": str(source), "failed": str(error)})
+            say(f"{source.name}: {error}")
+            continue
+        for file, picture in zip(files, done.images[0], strict=True):
+            lacking = provenance.save_synthetic(
+                picture, file, made, source=source.read_bytes(), credentials=credentials
+            )
+        if lacking:
+            say(f"{source.name}: {lacking}")
+        found.append({"input": str(source), "outputs": [str(file) for file in files], **done.reports[0].to_dict()})
+        say(f"{source.name}: {words(done.reports[0])}")
+        rows.append([done.small[0], *done.images[0]])
+        labels.append(f"{source.name}: {words(done.reports[0])}")
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(found, indent=1) + "\n")
+    if sheet and rows:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheets.sheet(rows, labels).save(sheet)
+    if any("failed" in entry for entry in found):
+        raise typer.Exit(1)
+
+
+def words(report: Any) -> str:
+    """An `UpsampleReport` in one line."""
+    errors = " ".join(f"{sample.downscale_error:.4f}" for sample in report.samples)
+    converged = sum(sample.converged for sample in report.samples)
+    apart = report.mean_identity_distance
+    line = f"{converged}/{len(report.samples)} within {report.threshold:g} (errors {errors})"
+    return line if apart is None else f"{line}; identity distance between them {apart:.2f}: they are guesses"
+
+
+def _seeded(seed: int) -> Any:
+    import torch
+
+    return torch.Generator().manual_seed(seed)
+
+
+@app.command()
+def edit(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The edited face, an image file of 1024 px.")],
+    photo: Annotated[Path | None, typer.Argument(help="A photo of one face; or give --seed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="A generated person instead of a photo.")] = None,
+    yaw: Annotated[float | None, typer.Option(help="Degrees; 0 looks into the camera, above 0 to the left.")] = None,
+    pitch: Annotated[float | None, typer.Option(help="Degrees; above 0 looks up.")] = None,
+    smile: Annotated[float | None, typer.Option(help="Change, in spreads of generated faces.")] = None,
+    mouth: Annotated[float | None, typer.Option(help="Likewise: how far it is open.")] = None,
+    eyes: Annotated[float | None, typer.Option(help="Likewise: how far they are open.")] = None,
+    brow: Annotated[float | None, typer.Option(help="Likewise: how high the brows are.")] = None,
+    light: Annotated[float | None, typer.Option(help="Likewise: above 0, more from the right of the picture.")] = None,
+    steps: Annotated[int, typer.Option(help="Of the search for a photo's likeness.", min=1)] = 100,
+    before: Annotated[Path | None, typer.Option(help="Also write the likeness before the edit here.")] = None,
+    credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Turn a head or change an expression; prints a JSON report with identity before and after.
+
+    A photo is first searched for in the prior; what is edited is that likeness, aligned, not the photo itself.
+    """
+    from studio import images, provenance
+    from studio.device import pick_device
+    from studio.latents.editor import Editor, check_changes, check_likeness
+
+    asked = {"yaw": yaw, "pitch": pitch, "smile": smile, "mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if (photo is None) == (seed is None):
+        raise InputError("either PHOTO or --seed must say whose face, got both or neither: give one of them")
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise InputError(f"--output must be a .png, .jpg or .webp file, got {output}: rename it")
+    loaded = None if photo is None else images.load(photo)
+    editor = Editor.from_pretrained(pick_device(device))
+    check_changes(editor.space, changes)
+    person = None
+    if loaded is None:
+        w = editor.sample(seed)
+    else:
+        crop, person = editor.aligned(loaded)
+        w = editor.invert(crop, person, steps, lambda step, _, __: say(f"step {step + 1} of {steps}"))
+        _, identity, _ = editor.look(w)
+        check_likeness(float((identity - person.cpu()).norm()))
+    moved, report = editor.edit(w, changes, person)
+    made = provenance.Operation(
+        "edit", "a likeness out of the prior, moved along its directions", {**changes, "seed": seed}
+    )
+    source = photo.read_bytes() if photo else None
+    for file, latents in ((output, moved), (before, w)):
+        if file and (
+            lacking := provenance.save_synthetic(
+                editor.draw(latents), file, made, source=source, credentials=credentials
+            )
+        ):
+            say(f"{file.name}: {lacking}")
+    show(report.to_dict())
+
+
 # ---- weights
 
 
@@ -330,6 +480,24 @@ def bench_identity(photos: PhotosOption, out: OutOption = None) -> None:
     show(identity.run(photos), out)
 
 
+@bench_app.command("upsample")
+def bench_upsample(
+    photos: PhotosOption,
+    size: Annotated[int, typer.Option(help="Side of the small faces in pixels.")] = 32,
+    samples: Annotated[int, typer.Option(help="Per face.")] = 4,
+    steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
+    limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Shrink portraits, search for faces that shrink to them, and compare with the originals."""
+    from studio.benchmarks import upsample
+
+    show(upsample.run(photos, size, samples, steps, limit, threads, model, sheet, say), out)
+
+
 # ---- training
 
 
@@ -392,6 +560,19 @@ def train_heads(
     from studio.training.run import train_heads
 
     train_heads(folder, images, cache, minutes, resume, device, say)
+
+
+@train_app.command("directions")
+def train_directions(
+    folder: Annotated[Path, typer.Option(help="Where the latent space goes, such as weights/directions.")],
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    count: Annotated[int, typer.Option(help="Faces to measure at most.")] = 8192,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+) -> None:
+    """Measure generated faces and fit the directions that turn, light and move them."""
+    from studio.training.directions import fit
+
+    show(fit(cache, folder, count, seed, say))
 
 
 @train_app.command("export")

@@ -18,3 +18,14 @@ def pick_device(device: str) -> str:
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device must be auto, cpu or cuda (and be there), got {device!r}: use auto")
     return device
+
+
+def fast_bfloat16(device: str) -> bool:
+    """Whether bfloat16 is worth it there: CUDA cards that have it, and CPUs with instructions for it.
+
+    On other CPUs it is emulated, and slower than float32.
+    """
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer versions of torch tell
+    return device == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 import studio
 from studio import images, watermark
 from studio.errors import CredentialsError, ImageError, InputError
@@ -226,6 +228,39 @@ def lines(verdict: Verdict) -> list[str]:
     else:
         said.append(f"mark         none found (score {verdict.mark.score:.1f}, {watermark.THRESHOLD:.0f} are needed)")
     return said
+
+
+def save_synthetic(
+    pixels: Tensor, path: str | Path, operation: Operation, *, source: bytes | None = None, credentials: bool = True
+) -> str:
+    """Write a picture that a model made: with the invisible mark, and with credentials where they can be written.
+
+    Args:
+        pixels: (3,H,W) float32 RGB in [0,1].
+        path: of the file; its suffix says the format.
+        operation: what made it; its name is one of `watermark.KINDS`.
+        source: the file that it was made from.
+        credentials: whether they are wanted; the mark always is.
+
+    Returns:
+        Why the file has no mark or no credentials, or an empty text.
+
+    Raises:
+        ImageError: the file cannot be written.
+        CredentialsError: a certificate that cannot be used.
+    """
+    path, reasons = Path(path), []
+    if min(pixels.shape[1:]) >= watermark.SMALLEST:
+        pixels = watermark.embed(pixels, operation.name)
+    else:
+        reasons.append(f"too small for the invisible mark, which needs {watermark.SMALLEST} px")
+    data = images.encode(images.load(pixels), path.suffix)
+    if credentials and (reason := reason_not(path.suffix)):
+        reasons.append(f"no Content Credentials: {reason}")
+    elif credentials:
+        data = sign(data, path.suffix, [operation], source=source, synthetic=True)
+    images.write(data, path)
+    return "; ".join(reasons)
 
 
 # ---- writing

@@ -36,7 +36,7 @@ FLOOR = 24 / 255  # coefficients smaller than this are changed as if they were: 
 STEPS = 5
 SMALLEST = 256  # px; below it, half of the coefficients would lie beyond the finest detail
 
-KINDS = ("generate", "upsample", "frontalize", "reenact", "restore", "enhance_video")
+KINDS = ("generate", "upsample", "frontalize", "reenact", "restore", "enhance_video", "edit")
 """What may be said to have made a picture; its number is stored, so new names go to the end."""
 
 

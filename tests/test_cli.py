@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
-from studio.benchmarks import identity, speed
+from studio.benchmarks import identity, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -25,10 +25,10 @@ from tests.ui.toy import ToyComparer
 
 # Others call these from their scripts: a change belongs into the changelog.
 COMMANDS = {
-    "": ["restore", "faces", "compare", "verify", "weights", "bench", "train"],
+    "": ["restore", "faces", "compare", "verify", "upsample", "edit", "weights", "bench", "train"],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity"],
-    "train": ["list", "faces", "run", "heads", "export"],
+    "bench": ["restore", "old", "speed", "identity", "upsample"],
+    "train": ["list", "faces", "run", "heads", "directions", "export"],
 }
 OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
@@ -36,6 +36,8 @@ OPTIONS = {
     "faces": "json draw",
     "compare": "json sheet",
     "verify": "json",
+    "upsample": "output scale samples steps find reference seed report sheet credentials overwrite model device",
+    "edit": "output seed yaw pitch smile mouth eyes brow light steps before credentials device",
     "weights list": "",
     "weights pull": "",
     "weights verify": "",
@@ -44,10 +46,12 @@ OPTIONS = {
     "bench old": "photos fidelity limit model out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
+    "bench upsample": "photos size samples steps limit threads model sheet out",
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",
     "train heads": "folder images cache minutes resume device",
+    "train directions": "folder cache count seed",
     "train export": "",
 }
 
@@ -345,7 +349,8 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    for module, name in ((bench, "run"), (bench, "run_old"), (speed, "run"), (identity, "run")):
+    modules = ((bench, "run"), (bench, "run_old"), (speed, "run"), (identity, "run"), (upsample, "run"))
+    for module, name in modules:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"
     for name in COMMANDS["bench"]:

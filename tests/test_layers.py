@@ -30,7 +30,7 @@ ARROWS = {
     "weights": {"errors", "networks", "convert"},
     "find": {"errors", "images", "faces", "networks", "weights"},
     "identity": {"errors", "images", "faces", "networks", "weights", "find"},
-    "latents": {"errors", "images", "faces", "networks", "weights", "identity"},
+    "latents": {"errors", "device", "images", "faces", "networks", "weights", "find", "identity"},
     "evidence": {"errors", "images", "faces"},
     "base": {"errors", "weights"},
     "watermark": {"errors", "images"},

@@ -24,6 +24,7 @@ NAMES = [
     "ImageHead",
     "InputError",
     "IrisNet",
+    "LatentSpace",
     "MissingWeightsError",
     "NoFaceError",
     "Photo",
@@ -31,6 +32,8 @@ NAMES = [
     "RestorePipeline",
     "Restorer",
     "StudioError",
+    "UpsampleOutput",
+    "UpsamplePipeline",
     "WeightsError",
     "__version__",
 ]

@@ -21,13 +21,18 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from pipelines.restore import RestorePipeline
+from pipelines.upsample import UpsamplePipeline
 from studio.base import StudioPipeline
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.find import FaceFinder
+from studio.identity.encoder import IdentityEncoder
+from studio.latents.editor import Editor
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
+from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import StrictModel
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
@@ -139,6 +144,15 @@ def generator(*, channels: tuple[int, ...] = (8,) * 8, style_dim: int = 8, mappi
     return net
 
 
+def varied_generator() -> Generator:
+    """A prior of 64 px whose faces differ clearly."""
+    prior = generator(channels=(8,) * 4)
+    for name, parameter in prior.named_parameters():
+        if "modulation.linear.weight" in name or "up.linear.weight" in name:
+            parameter.data *= 8
+    return prior
+
+
 def restorer(
     *, size: int = 256, feature_channels: int = 8, latent_dim: int = 8, spatial_channels: tuple[int, ...] = ()
 ) -> Restorer:
@@ -166,6 +180,19 @@ def identity_net() -> IdentityNet:
         return IdentityNet(channels=(4, 8, 8), depths=(1, 1, 1)).eval()
 
 
+def latent_space(*, bank: int = 12, dim: int = 8) -> LatentSpace:
+    """Fits `generator()`: statistics of its own latents, random directions and thumbs."""
+    space = LatentSpace(dim=dim, bank=bank).eval()
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        space.fit(generator().mapping(torch.randn(500, dim, generator=rng)))
+        space.directions.copy_(0.1 * torch.randn(space.directions.shape, generator=rng))
+        space.bank_latents.copy_(generator().mapping(torch.randn(bank, dim, generator=rng)))
+        space.bank_thumbs.copy_((255 * torch.rand(space.bank_thumbs.shape, generator=rng)).byte())
+        space.bank_embeddings.copy_(torch.randn(space.bank_embeddings.shape, generator=rng) / 8)
+    return space
+
+
 # --- studio.faces -----------------------------------------------------------------------------------------------------
 
 
@@ -185,6 +212,31 @@ class TinyFace(TwoFaces):
     """A third one, 3 px between its eyes."""
 
     meshes = (*TwoFaces.meshes, head((240, 150), height=9))
+
+
+# --- studio.latents ---------------------------------------------------------------------------------------------------
+
+
+class SureFinder(FaceFinder):
+    """Random networks see no face. Here one is in every photo, two in a wide one, none in black; the mesh is sure."""
+
+    def __call__(self, image: Tensor) -> Faces:
+        faces = faces_of(head((40, 36), 44.0), head((120, 36), 40.0))
+        return faces[[]] if image.max() == 0 else faces if image.shape[2] > 100 else faces[[0]]
+
+    def place(self, image: Tensor, boxes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        mesh, presence = super().place(image, boxes, points)
+        return mesh, torch.ones_like(presence)
+
+
+def finder() -> SureFinder:
+    with seeded():
+        mesh = FaceMesh(channels=(8,) * 6, head_channels=8)
+        return SureFinder(FaceDetector("full_range"), FaceDetector("back"), mesh)
+
+
+def editor() -> Editor:
+    return Editor(varied_generator(), latent_space(), finder(), IdentityEncoder(identity_net().requires_grad_(False)))
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------------
@@ -209,3 +261,13 @@ def face_mesh() -> FaceMesh:
     """The real crop size and number of points."""
     with seeded():
         return FaceMesh(channels=(8,) * 6, head_channels=8).eval()
+
+
+def upsample_pipeline() -> UpsamplePipeline:
+    """The real classes; a prior of 64 px, a head of 32."""
+    with seeded():
+        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
+    prior = varied_generator(), image_head(start=2)
+    built = UpsamplePipeline(*prior, latent_space(), *detectors, face_mesh(), identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built

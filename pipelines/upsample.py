@@ -1,0 +1,409 @@
+"""Faces that a tiny picture could show: a search of the prior for what shrinks to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from studio import images, weights
+from studio.base import StudioPipeline
+from studio.errors import InputError, NoFaceError
+from studio.evidence import apply_tone, luma, tone_curve
+from studio.faces import align
+from studio.find import FaceFinder
+from studio.identity.encoder import IdentityEncoder
+from studio.identity.similarity import distances
+from studio.images import Photo
+from studio.latents import search
+from studio.latents.measure import Resemblance, embed, place_aligned
+from studio.networks.detector import FaceDetector
+from studio.networks.generator import Generator
+from studio.networks.identity import IdentityNet
+from studio.networks.image_head import ImageHead
+from studio.networks.latent_space import LatentSpace
+from studio.networks.mesh import FaceMesh
+
+SMALLEST, LARGEST = 8, 128  # px, side of the small face
+SEARCHED = 256  # px, side of the pictures that are compared while searching
+MOST_SAMPLES = 16
+RATE = 1.0
+REFERENCE_WEIGHT = 0.5  # of the squared identity distance, beside 100 of the downscale error
+NOTE = "guesses: many people look like this when shrunk; none of these pictures says who it was"
+
+ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
+StepCallback = Callable[["UpsamplePipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
+
+
+@dataclass
+class SampleReport:
+    """How one sample was found.
+
+    Attributes:
+        downscale_error: mean squared error over pixels and RGB channels in [0,1] between the small face and the
+            returned picture, shrunk to its size (bicubic, antialiased). For a monochrome input both are compared in
+            their tone.
+        converged: the error is at most the threshold.
+        face_error: the same inside the ellipse in which aligned faces lie: a background that the prior cannot draw (a
+            flag, lettering) keeps the first error high when the face has long been found.
+        best_step: the step that was kept, from 0.
+        reference_distance: identity distance to the reference photo; None without one. The search minimises it, so
+            that it flatters.
+    """
+
+    downscale_error: float
+    converged: bool
+    face_error: float
+    best_step: int
+    reference_distance: float | None
+
+
+@dataclass
+class UpsampleReport:
+    """What is known about the samples of one small face.
+
+    Attributes:
+        size: side of the small face in pixels.
+        scale: the output is exactly this many times larger.
+        threshold: downscale error that counts as found.
+        samples: one per sample.
+        identity_distances: (K,K) dlib distances between the samples; below 0.6 two faces are hard to tell apart.
+        mean_identity_distance: over all pairs; None for a single sample. Large means that the small face leaves the
+            person open.
+        note: what the pictures are.
+    """
+
+    size: int
+    scale: float
+    threshold: float
+    samples: list[SampleReport]
+    identity_distances: list[list[float]]
+    mean_identity_distance: float | None
+    note: str = NOTE
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+@dataclass
+class UpsampleOutput(BaseOutput):
+    """Result of `UpsamplePipeline`.
+
+    Attributes:
+        images: per input a list of samples, as `output_type` says.
+        reports: one `UpsampleReport` per input.
+        small: the small face of each input that the samples were searched for, (3,n,n) float32 RGB in [0,1].
+        latents: per input (K,16,512) float32 W+ latents of the samples, for `studio.latents.edit`.
+    """
+
+    images: list[list[Image.Image]] | list[list[np.ndarray]] | list[list[Tensor]]
+    reports: list[UpsampleReport]
+    small: list[Tensor]
+    latents: list[Tensor]
+
+
+class UpsamplePipeline(StudioPipeline):
+    """Large faces whose picture, shrunk, is a given small one.
+
+    PULSE (arXiv 2003.03808) from the nearest samples of a bank, with the best step kept; see `studio.latents.search`.
+    The answer is never *the* face: several samples are drawn, and how much they differ is reported.
+    """
+
+    known_names: ClassVar[tuple[str, ...]] = ("upsample",)
+
+    def __init__(
+        self,
+        generator: Generator,
+        head: ImageHead,
+        space: LatentSpace,
+        full_range: FaceDetector,
+        back: FaceDetector,
+        mesh: FaceMesh,
+        identity: IdentityNet,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            generator=generator,
+            head=head,
+            space=space,
+            full_range=full_range,
+            back=back,
+            mesh=mesh,
+            identity=identity,
+        )
+        for network in (generator, head):
+            network.to(memory_format=torch.channels_last)
+        for network in (generator, head, identity):
+            network.requires_grad_(False)  # gradients go to the latents, and pass through these
+
+    @classmethod
+    def _components(cls, name: str) -> dict[str, Any]:
+        return {
+            "generator": Generator.from_pretrained(weights.path("generator")),
+            "head": ImageHead.from_pretrained(weights.path("head_256")),
+            "space": LatentSpace.from_pretrained(weights.path("directions")),
+            "full_range": FaceDetector.from_pretrained(weights.path("detector_full_range")),
+            "back": FaceDetector.from_pretrained(weights.path("detector_back")),
+            "mesh": FaceMesh.from_pretrained(weights.path("mesh")),
+            "identity": IdentityNet.from_pretrained(weights.path("identity")),
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        scale: int | None = None,
+        num_images_per_prompt: int = 4,
+        num_inference_steps: int = 80,
+        threshold: float = search.EPSILON,
+        aligned: bool = True,
+        reference: ImageLike | None = None,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> UpsampleOutput | tuple:
+        """Search large faces for one small face or a list of them.
+
+        Args:
+            image: a small face, 8 to 128 px a side: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1]
+                or `Photo`; or a list of these. Grey, sepia and duotone inputs give samples of the same tone.
+            scale: 1 or more: the output is exactly this many times the small face's size, 1024 px at the most. None
+                gives 1024 px.
+            num_images_per_prompt: 1 to 16.
+            num_inference_steps: of the search at the most, 1 or more; it ends earlier where all samples are found.
+            threshold: downscale error below which a sample counts as found (PULSE: 2e-3).
+            aligned: the input is a square picture of a face placed as in FFHQ (eyes a little above the middle). False:
+                the input is a whole photo in which one face is found and cut out first.
+            reference: a photo of the person who should be seen; the samples then also resemble this person.
+            generator: draws other starting points; None takes the nearest ones.
+            callback_on_step_end: called with (pipeline, step, step, {"latents": (K,16,512) Gaussian coordinates,
+                "downscale_error": (K,)}) after each step; "latents" of the dict it returns, if any, replace those.
+            output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
+            return_dict: False returns a tuple of the output's fields.
+
+        Returns:
+            `UpsampleOutput`.
+
+        Raises:
+            InputError: an argument outside its range, a picture that is not square where `aligned` says so, or more
+                than one face where one is needed.
+            NoFaceError: no face where one is needed.
+            ImageError: an image that cannot be used.
+        """
+        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, output_type)
+        batch = list(image) if isinstance(image, list | tuple) else [image]
+        wanted = self.embed_reference(reference)
+        smalls = [self.small_face(images.load(item), aligned, scale) for item in batch]  # 1. read, find, cut out
+        seed = None if generator is None else int(torch.randint(2**62, (), generator=generator))
+        outputs: list[list[Any]] = []
+        reports, latents = [], []
+        for small in smalls:
+            tone = tone_curve(small)
+            v = self.start(small, num_images_per_prompt, seed, wanted, tone)  # 2. start near
+            found = self.search(
+                v, small, tone, wanted, num_inference_steps, threshold, callback_on_step_end
+            )  # 3. search
+            w = self.space.latents(found.v)
+            size = small.shape[-1] * scale if scale else self.generator.image_size
+            pictures = self.draw(w, size, tone)  # 4. draw
+            reports.append(self.report(pictures, small, found, wanted, threshold))  # 5. compare
+            outputs.append([as_type(picture, output_type) for picture in pictures])
+            latents.append(w.float().cpu())
+        output = UpsampleOutput(outputs, reports, smalls, latents)
+        return output if return_dict else output.to_tuple()
+
+    # ---- the steps, each usable alone
+
+    def small_face(self, photo: Photo, aligned: bool = True, scale: int | None = None) -> Tensor:
+        """The small face that is searched for, (3,n,n) float32 RGB in [0,1]."""
+        pixels = photo.pixels if aligned else self.cut_out(photo)
+        _, height, width = pixels.shape
+        if height != width:
+            raise InputError(
+                f"an aligned face must be square, {photo.name} is {width}x{height}: "
+                "cut the face out, or pass aligned=False to have it found"
+            )
+        if not SMALLEST <= width <= LARGEST:
+            raise InputError(
+                f"a small face must be {SMALLEST} to {LARGEST} px a side, {photo.name} has {width} px: "
+                + ("there is nothing to go by" if width < SMALLEST else "use RestorePipeline for larger ones")
+            )
+        if scale and width * scale > self.generator.image_size:
+            raise InputError(
+                f"the output must be at most {self.generator.image_size} px a side, scale {scale} of {width} px is "
+                f"{width * scale}: use a smaller one"
+            )
+        return pixels
+
+    def cut_out(self, photo: Photo) -> Tensor:
+        """The only face of a photo, FFHQ-aligned, at the photo's own resolution: (3,n,n)."""
+        faces = self.finder()(photo.pixels)
+        if not len(faces):
+            raise NoFaceError(
+                f"the photo must show a face, none was found in {photo.name}: cut it out and pass aligned=True"
+            )
+        if len(faces) > 1:
+            raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out")
+        to_photo = align.ffhq_transform(faces.mesh, 1)
+        side = max(1, round(float(np.hypot(to_photo[0, 0, 0], to_photo[0, 1, 0]))))
+        if side > LARGEST:
+            raise InputError(
+                f"a small face must be at most {LARGEST} px a side when cut out, {photo.name} has one of {side} px: "
+                "use RestorePipeline"
+            )
+        return align.warp(photo.pixels, align.ffhq_transform(faces.mesh, side), side)[0].clamp(0, 1)
+
+    def start(
+        self,
+        small: Tensor,
+        num_images_per_prompt: int = 4,
+        seed: int | None = None,
+        wanted: Tensor | None = None,
+        tone: Tensor | None = None,
+    ) -> Tensor:
+        """Gaussian coordinates (K,16,512) of bank samples that look like the small face, and like the person wanted."""
+        rng = None if seed is None else torch.Generator().manual_seed(seed)
+        w = search.nearest(self.space, small, num_images_per_prompt, rng, wanted, grey=tone is not None)
+        return self.space(w)[:, None].repeat(1, self.generator.num_slots, 1)
+
+    def search(
+        self,
+        v: Tensor,
+        small: Tensor,
+        tone: Tensor | None = None,
+        wanted: Tensor | None = None,
+        steps: int = 80,
+        threshold: float = search.EPSILON,
+        callback: StepCallback | None = None,
+    ) -> search.Found:
+        """Move Gaussian coordinates (K,16,512) until their pictures shrink to the small face (3,n,n).
+
+        Args:
+            v: where to start.
+            small: the small face, RGB in [0,1].
+            tone: its `tone_curve`.
+            wanted: (128,) identity descriptor to resemble, or None.
+            steps: how many.
+            threshold: see `__call__`.
+            callback: see `__call__`.
+        """
+        # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
+        with self.progress_bar(total=steps) as bar, torch.inference_mode(False), torch.enable_grad():
+            v, target, tone, wanted = (None if x is None else x.clone().to(v.device) for x in (v, small, tone, wanted))
+            prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
+
+            def draw(coordinates: Tensor) -> Tensor:
+                return with_tone(search.render(prior, self.space.latents(coordinates), SEARCHED, head), tone)
+
+            def exact(coordinates: Tensor) -> Tensor:
+                w = self.space.latents(coordinates)
+                return with_tone(torch.cat([search.render(prior, one[None], SEARCHED) for one in w]), tone)
+
+            def on_step(step: int, moved: Tensor, error: Tensor) -> Tensor | None:
+                bar.update()
+                if callback is None:
+                    return None
+                given = callback(self, step, step, {"latents": moved, "downscale_error": error})
+                return given.get("latents") if given else None
+
+            extra = None if wanted is None else Resemblance(self.finder(), self.encoder(), wanted, REFERENCE_WEIGHT)
+            objective = search.Objective(threshold=threshold, extra=extra)
+            return search.search(draw, v, target, objective, steps=steps, rate=RATE, exact=exact, on_step=on_step)
+
+    def draw(self, w: Tensor, size: int | None = None, tone: Tensor | None = None) -> Tensor:
+        """W+ latents (K,16,512) to pictures (K,3,size,size) float32 RGB in [0,1], in the tone of the input."""
+        size = size or self.generator.image_size
+        pictures = torch.cat([self.generator(one[None].to(self.generator.dtype)).float() for one in w])
+        pictures = images.resize((pictures / 2 + 0.5).clamp(0, 1), size, size)
+        return with_tone(pictures, tone).clamp(0, 1).cpu()
+
+    def report(
+        self, pictures: Tensor, small: Tensor, found: search.Found, wanted: Tensor | None, threshold: float
+    ) -> UpsampleReport:
+        """Measure finished pictures (K,3,S,S) against the small face, each other and the person wanted."""
+        errors, of_face = search.downscale_error(pictures, small), search.face_error(pictures, small)
+        seen = images.resize(pictures, SEARCHED, SEARCHED)
+        vectors = embed(self.encoder(), seen, place_aligned(self.finder(), seen).mesh).cpu()
+        apart = distances(vectors, vectors)
+        count = len(pictures)
+        mean = float(apart.sum() / (count * (count - 1))) if count > 1 else None
+        to_wanted = [None] * count if wanted is None else (vectors - wanted.cpu()).norm(dim=1).tolist()
+        return UpsampleReport(
+            size=small.shape[-1],
+            scale=pictures.shape[-1] / small.shape[-1],
+            threshold=threshold,
+            samples=[
+                SampleReport(
+                    downscale_error=float(errors[i]),
+                    converged=bool(errors[i] <= threshold),
+                    face_error=float(of_face[i]),
+                    best_step=int(found.step[i]),
+                    reference_distance=to_wanted[i],
+                )
+                for i in range(count)
+            ],
+            identity_distances=[[round(float(value), 4) for value in row] for row in apart],
+            mean_identity_distance=mean,
+        )
+
+    def embed_reference(self, reference: ImageLike | None) -> Tensor | None:
+        """Descriptor (128,) of the only face of the reference photo."""
+        if reference is None:
+            return None
+        photo = images.load(reference)
+        faces = self.finder()(photo.pixels)
+        if not len(faces):
+            raise NoFaceError(f"the reference must show a face, none was found in {photo.name}: give another photo")
+        if len(faces) > 1:
+            raise InputError(f"the reference must show one face, {photo.name} shows {len(faces)}: cut one out")
+        return self.encoder().embed(photo.pixels, faces.mesh)[0]
+
+    def finder(self) -> FaceFinder:
+        """Finds faces with this pipeline's networks."""
+        return FaceFinder(self.full_range, self.back, self.mesh)
+
+    def encoder(self) -> IdentityEncoder:
+        """Embeds faces with this pipeline's network."""
+        return IdentityEncoder(self.identity)
+
+
+# ---- plain functions of the steps
+
+
+def check_arguments(
+    scale: int | None, num_images_per_prompt: int, num_inference_steps: int, threshold: float, output_type: str
+) -> None:
+    """Refuse what `__call__` cannot do."""
+    counts = {"num_images_per_prompt": num_images_per_prompt, "num_inference_steps": num_inference_steps}
+    for name, value in {"scale": scale, **counts}.items():
+        if not (name == "scale" and value is None) and not (type(value) is int and value >= 1):
+            raise InputError(f"{name} must be a whole number of 1 or more, got {value!r}: pass one")
+    if num_images_per_prompt > MOST_SAMPLES:
+        raise InputError(
+            f"num_images_per_prompt must be at most {MOST_SAMPLES}, got {num_images_per_prompt}: they share the memory"
+        )
+    if not threshold > 0:
+        raise InputError(f"threshold must be above 0, got {threshold}: {search.EPSILON} is PULSE's")
+    if output_type not in ("pil", "np", "pt"):
+        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+
+
+def with_tone(pictures: Tensor, tone: Tensor | None) -> Tensor:
+    """Colour pictures (N,3,S,S) as they are, or in the tone of a monochrome input."""
+    return pictures if tone is None else apply_tone(luma(pictures), tone.to(pictures))
+
+
+def as_type(picture: Tensor, output_type: str) -> Image.Image | np.ndarray | Tensor:
+    """A picture (3,S,S) as the caller wants it."""
+    if output_type == "pil":
+        return images.to_pil(picture)
+    return images.to_numpy(picture) if output_type == "np" else picture

@@ -1,0 +1,38 @@
+"""Moving latents along directions with a meaning."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from studio.networks.latent_space import LatentSpace
+
+# Slots that a direction moves. Pose and expression live in the coarse ones; the light is colour and comes later.
+SLOTS = {"light": (4, 12)}
+GEOMETRY_SLOTS = (0, 6)
+
+
+def move(space: LatentSpace, w: Tensor, attribute: str, amount: float | Tensor) -> Tensor:
+    """Move faces along one direction.
+
+    Args:
+        space: has the directions.
+        w: (N,slots,D) W+ latents.
+        attribute: name of the direction.
+        amount: in the attribute's unit; one number, or (N,).
+
+    Returns:
+        (N,slots,D), a new tensor; only the direction's own slots differ.
+
+    Raises:
+        InputError: there is no direction of that name.
+    """
+    step = space.directions[space.number(attribute)].to(w)
+    start, stop = SLOTS.get(attribute, GEOMETRY_SLOTS)
+    moved = w.clone()
+    moved[:, start:stop] += step * (amount.view(-1, 1, 1) if isinstance(amount, Tensor) else amount)
+    return moved
+
+
+def truncate(w: Tensor, mean: Tensor, share: float) -> Tensor:
+    """Pull latents (…,D) towards the mean latent (D,): `share` 1 keeps them, 0 gives the mean face."""
+    return mean + share * (w - mean)

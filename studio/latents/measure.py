@@ -1,0 +1,89 @@
+"""Measuring aligned faces: where they lie is known, so no detector is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from studio.faces.align import dlib_transform, warp
+from studio.faces.attributes import attributes_from_mesh, side_light
+from studio.find import FaceFinder
+from studio.identity.encoder import IdentityEncoder
+
+# Where FFHQ alignment puts a face, shares of the side: the box of the mesh, and the eyes.
+BOX = (0.3, 0.3, 0.7, 0.82)
+EYES = ((0.39, 0.48), (0.61, 0.48))
+MIN_PRESENCE = 0.5
+MESH_EVERY = 8  # steps of a search between two looks at where the face lies
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Aligned faces, measured; row i is image i.
+
+    Attributes:
+        mesh: (N,468,3) float32, pixels of the images.
+        presence: (N,) float32 in [0,1], how sure the mesh is that there is a face.
+    """
+
+    mesh: np.ndarray
+    presence: np.ndarray
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(N,) bool: a face, surely."""
+        return self.presence >= MIN_PRESENCE
+
+
+def place_aligned(finder: FaceFinder, images: Tensor) -> Measured:
+    """The mesh on FFHQ-aligned faces.
+
+    Args:
+        finder: only its mesh is used.
+        images: (N,3,S,S) float RGB in [0,1], one face each.
+    """
+    side = images.shape[-1]
+    box, eyes = torch.tensor([BOX]) * side, torch.tensor([EYES]) * side
+    like = {"device": finder.mesh.device, "dtype": finder.mesh.dtype}
+    with torch.no_grad():
+        placed = [finder.place(image.to(**like), box.to(**like), eyes.to(**like)) for image in images]
+    if not placed:
+        return Measured(np.zeros((0, 468, 3), np.float32), np.zeros(0, np.float32))
+    mesh, presence = (torch.cat(parts).float().cpu().numpy() for parts in zip(*placed, strict=True))
+    return Measured(mesh, presence)
+
+
+def attributes(images: Tensor, mesh: np.ndarray) -> np.ndarray:
+    """All `ATTRIBUTES` (N,7) of aligned faces (N,3,S,S) with their meshes (N,468,3)."""
+    return np.concatenate([attributes_from_mesh(mesh), side_light(images, mesh)[:, None]], 1)
+
+
+def embed(encoder: IdentityEncoder, images: Tensor, mesh: np.ndarray) -> Tensor:
+    """Identity vectors (N,128) of aligned faces (N,3,S,S); with gradients to the images."""
+    chips = warp(images, dlib_transform(mesh, encoder.size), encoder.size)
+    return encoder.embed_chips(chips)
+
+
+class Resemblance:
+    """Squared identity distance of pictures to one person, as a cost for `studio.latents.search`.
+
+    Args:
+        finder: places the mesh; only now and then, because an aligned face hardly moves.
+        encoder: embeds.
+        wanted: (128,) identity vector of the person.
+        weight: of the squared distance.
+    """
+
+    def __init__(self, finder: FaceFinder, encoder: IdentityEncoder, wanted: Tensor, weight: float) -> None:
+        self.finder, self.encoder, self.wanted, self.weight = finder, encoder, wanted, weight
+        self.mesh = np.zeros((0, 468, 3), np.float32)
+
+    def __call__(self, pictures: Tensor, step: int) -> Tensor:
+        """Pictures (N,3,S,S) RGB in [0,1] at a step -> costs (N,), with gradients."""
+        if step % MESH_EVERY == 0:
+            self.mesh = place_aligned(self.finder, pictures.detach().clamp(0, 1)).mesh
+        vectors = embed(self.encoder, pictures.clamp(0, 1), self.mesh)
+        return self.weight * (vectors - self.wanted.to(vectors)).square().sum(1)

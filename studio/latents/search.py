@@ -1,0 +1,262 @@
+"""Searching the prior for faces that look a certain way: PULSE (Menon et al., arXiv 2003.03808) and what it lacks.
+
+PULSE looks for latents whose picture, shrunk, is the given small one. Each slot of W+ stays on a sphere, because that
+is where a Gaussian of many dimensions lies, and the slots of one face should lie close together (the geodesic cross
+term). The published search starts anywhere; here it starts at the nearest of a bank of samples, and returns the best
+step and not the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from studio import images
+from studio.device import fast_bfloat16
+from studio.errors import InputError
+from studio.networks.generator import Generator
+from studio.networks.image_head import ImageHead
+from studio.networks.latent_space import THUMB, LatentSpace
+from studio.networks.loading import StrictModel
+
+EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts a face as found
+FACE_CENTRE, FACE_RADII = (0.5, 0.56), (0.28, 0.38)  # (x, y), shares of the side of an aligned picture
+AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
+CHECK_EVERY = 10  # steps between two looks at what the exact picture is, where a quicker one is searched
+SETTLE = 15  # steps after all samples are there, in which only the cross term is left to fall
+
+
+def quick_copy(generator: StrictModel) -> StrictModel:
+    """A copy in bfloat16 (20 MB) where that is faster, else the generator itself: for searching, not for the result."""
+    if not fast_bfloat16(generator.device.type):
+        return generator
+    return torch.nn.Module.to(deepcopy(generator), dtype=torch.bfloat16)
+
+
+def render(generator: Generator, w: Tensor, size: int, head: ImageHead | None = None) -> Tensor:
+    """Latents to small pictures, with gradients.
+
+    Args:
+        generator: the prior.
+        w: W or W+ latents (N,16,512), any float type.
+        size: side of the pictures.
+        head: a quicker way to a picture, which is about right; None draws the generator's own.
+
+    Returns:
+        (N,3,size,size) float32 RGB, about [0,1], not clamped.
+    """
+    w = w.to(generator.dtype)
+    picture = (generator(w) if head is None else head.render(generator, w)).float()
+    return F.interpolate(picture / 2 + 0.5, (size, size), mode="area")
+
+
+def downscale_error(pictures: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error between shrunk pictures and a small one (PULSE's downscaling loss).
+
+    Args:
+        pictures: (N,3,S,S) RGB in [0,1].
+        target: (3,h,h) or (N,3,h,h) RGB in [0,1].
+
+    Returns:
+        (N,) mean of squared differences over pixels and channels, after bicubic antialiased shrinking.
+    """
+    shrunk = images.resize(pictures, *target.shape[-2:])
+    return (shrunk - target).square().flatten(1).mean(1)
+
+
+def face_error(pictures: Tensor, target: Tensor) -> Tensor:
+    """`downscale_error` inside the ellipse in which aligned faces lie; the background is often not a face's to draw.
+
+    Args:
+        pictures: (N,3,S,S) RGB in [0,1], FFHQ-aligned.
+        target: (3,h,h) RGB in [0,1].
+
+    Returns:
+        (N,) mean of squared differences over the pixels of the ellipse, and channels.
+    """
+    side = target.shape[-1]
+    middle = (torch.arange(side, device=target.device) + 0.5) / side
+    (x, y), (a, b) = FACE_CENTRE, FACE_RADII
+    inside = ((middle - x) / a).square() + ((middle[:, None] - y) / b).square() <= 1  # (h, h)
+    difference = images.resize(pictures, side, side) - target
+    return difference.square()[..., inside].flatten(1).mean(1)
+
+
+def geodesic_cross(v: Tensor) -> Tensor:
+    """Sum of squared angles between all pairs of slots (PULSE, GEOCROSS).
+
+    Args:
+        v: (N,K,D) latents on a sphere.
+
+    Returns:
+        (N,) rad², 0 when all slots of a face are one latent.
+    """
+    v = F.normalize(v, dim=-1)
+    apart = (v[:, :, None] - v[:, None]).square().sum(-1)  # (N, K, K)
+    along = (v[:, :, None] + v[:, None]).square().sum(-1)
+    # atan2 of the two is exact for small angles, where acos of the dot product is not; 1e-9 keeps the root's slope.
+    angle = 2 * torch.atan2((apart + 1e-9).sqrt(), (along + 1e-9).sqrt())
+    return angle.square().sum((1, 2)) / 2
+
+
+def to_sphere(v: Tensor, radius: Tensor | float) -> Tensor:
+    """The nearest points of the sphere of that radius, (…,D)."""
+    return F.normalize(v, dim=-1) * radius
+
+
+def nearest(
+    space: LatentSpace,
+    target: Tensor,
+    count: int,
+    rng: torch.Generator | None = None,
+    embedding: Tensor | None = None,
+    grey: bool = False,
+    choice: int = 4,
+) -> Tensor:
+    """Bank samples whose shrunk pictures are nearest to a small one.
+
+    Args:
+        space: has the bank.
+        target: (3,h,w) RGB in [0,1].
+        count: how many.
+        rng: draws them from the `choice` · `count` nearest; None takes the nearest.
+        embedding: (E,) identity vector of the person, which then counts too.
+        grey: compare brightness only, because the small picture has no colours.
+        choice: see `rng`.
+
+    Returns:
+        (count,D) latents w, nearest first.
+
+    Raises:
+        InputError: more than the bank holds.
+    """
+    if count > space.config.bank:
+        raise InputError(f"at most {space.config.bank} samples can be searched for at once, got {count}: ask for less")
+    side = min(THUMB, *target.shape[-2:])
+    thumbs = F.interpolate(space.bank_thumbs.float() / 255, (side, side), mode="area")
+    small = F.interpolate(target[None].to(thumbs), (side, side), mode="area")
+    difference = (thumbs - small).mean(1) if grey else thumbs - small
+    cost = difference.square().flatten(1).mean(1)  # (K,)
+    if embedding is not None:
+        cost = cost + IDENTITY_COST * (space.bank_embeddings.float() - embedding.to(thumbs)).square().sum(1)
+    order = cost.argsort()
+    if rng is not None:
+        pool = order[: choice * count]
+        order = pool[torch.randperm(len(pool), generator=rng)[:count].sort().values.to(pool.device)]
+    return space.bank_latents[order[:count]].float()
+
+
+IDENTITY_COST = 0.02  # squared identity distance of strangers, about 0.6, then counts as much as a face's pixels
+
+
+@dataclass
+class Found:
+    """The best step of each sample.
+
+    Attributes:
+        v: (N,slots,D) Gaussian coordinates.
+        cost: (N,) its objective.
+        error: (N,) its downscale error while searching.
+        step: (N,) which it was.
+    """
+
+    v: Tensor
+    cost: Tensor
+    error: Tensor
+    step: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: `pixels` · max(error, aim) + `cross` · GEOCROSS + whatever `extra` adds.
+
+    PULSE's published weights are 100, and 0.05 of 64 times the mean squared angle over all ordered pairs, which for 16
+    slots is 0.025 of the sum over pairs. That held real portraits at errors of 0.006 to 0.01, far above the threshold,
+    so that the slots may lie further apart here; once the aim is reached, only the cross term is left to fall.
+
+    Attributes:
+        pixels, cross: weights.
+        threshold: downscale error that is good enough.
+        extra: pictures (N,3,S,S) to a further cost (N,), or None.
+    """
+
+    pixels: float = 100.0
+    cross: float = 0.005
+    threshold: float = EPSILON
+    extra: Callable[[Tensor, int], Tensor] | None = None
+
+
+def search(
+    draw: Callable[[Tensor], Tensor],
+    start: Tensor,
+    target: Tensor,
+    objective: Objective,
+    *,
+    steps: int,
+    rate: float,
+    exact: Callable[[Tensor], Tensor] | None = None,
+    on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
+) -> Found:
+    """Spherical gradient descent (Adam, projected after each step) on all samples at once.
+
+    Args:
+        draw: Gaussian coordinates (N,slots,D) to pictures (N,3,S,S) RGB in [0,1], with gradients.
+        start: (N,slots,D) Gaussian coordinates; every slot stays at its distance from the middle.
+        target: (3,h,h) or (N,3,h,h) the small picture, RGB in [0,1].
+        objective: see there.
+        steps: how many at the most; it ends `SETTLE` steps after all samples have been at the aim.
+        exact: like `draw`, but slower and right, where `draw` is an approximation (an image head): every `CHECK_EVERY`
+            steps, what the two differ by when shrunk is measured, and counted in until the next time; only those steps
+            can be the best. Without it, a search finds what the approximation shows wrongly.
+        rate: of Adam, in units of the Gaussian's standard deviation; it falls to a tenth by the last step.
+        on_step: called with (step, v, error) after each; what it returns, if anything, replaces v.
+
+    Returns:
+        The best step of each sample, by the objective.
+    """
+    radius = start.norm(dim=-1, keepdim=True)
+    v = start.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([v], lr=rate, betas=(0.9, 0.99))
+    infinite = start.new_full((len(start),), torch.inf)
+    best = Found(start.clone(), infinite, infinite.clone(), torch.zeros(len(start), dtype=torch.long))
+    settling, offset = 0, torch.zeros_like(target)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 4) * (1 - 0.9 * step / steps)
+        pictures = draw(v)
+        shrunk = images.resize(pictures, *target.shape[-2:])
+        checked = exact is not None and (step % CHECK_EVERY == 0 or step == steps - 1)
+        if checked:
+            with torch.no_grad():
+                offset = images.resize(exact(v), *target.shape[-2:]) - shrunk
+        error = (shrunk + offset - target).square().flatten(1).mean(1)
+        cost = objective.pixels * error.clamp_min(AIM * objective.threshold) + objective.cross * geodesic_cross(v)
+        if objective.extra is not None:
+            cost = cost + objective.extra(pictures, step)
+        if checked or exact is None:
+            keep_best(best, v, cost, error, step)
+        settling += bool((best.error <= AIM * objective.threshold).all())
+        if settling > SETTLE:
+            break
+        optimizer.zero_grad()
+        cost.sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            v.copy_(to_sphere(v, radius))
+            replaced = on_step(step, v.detach(), error.detach()) if on_step is not None else None
+            if replaced is not None:
+                v.copy_(replaced)
+    return best
+
+
+def keep_best(best: Found, v: Tensor, cost: Tensor, error: Tensor, step: int) -> None:
+    """Take over the samples whose cost has fallen."""
+    better = cost.detach() < best.cost
+    best.v[better] = v.detach()[better]
+    best.cost[better] = cost.detach()[better]
+    best.error[better] = error.detach()[better]
+    best.step[better.cpu()] = step

@@ -1,0 +1,88 @@
+"""The latent space of the generator as data: Gaussian coordinates, directions with a meaning, samples to start from.
+
+No layer is learned; it is a network so that it is saved, checked and moved like one. A latent w comes out of a
+LeakyReLU. Undone, the latents are close to a Gaussian (PULSE, arXiv 2003.03808), whose mean and covariance whiten it.
+The covariance is nearly singular: a third of its axes vary by less than a tenth, and dividing by their spread would
+turn rounding into distance, so that `FLOOR` is added to every variance.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor
+
+from studio.errors import InputError
+from studio.faces.attributes import ATTRIBUTES
+from studio.networks.generator import SLOPE
+from studio.networks.loading import StrictModel
+
+FLOOR = 0.01  # variance
+THUMB = 16  # px
+
+
+class LatentSpace(StrictModel):
+    """Statistics, directions and a bank of samples of one generator.
+
+    Args:
+        dim: length of one latent.
+        attributes: names of the directions.
+        bank: number of samples.
+        embedding_dim: length of the identity vectors in the bank.
+
+    Buffers, all float32 once loaded:
+        mean, axes, spread: of the undone latents u: (D,), columns of (D,D), (D,) standard deviations with `FLOOR`.
+        radius: (1,) root mean square length of whitened latents; that of the sphere they are searched on.
+        directions: (A,D), how far w moves per unit of each attribute.
+        attribute_mean, attribute_spread: (A,) over generated faces, in the attribute's unit.
+        bank_latents: (K,D) w of samples; bank_thumbs: (K,3,THUMB,THUMB) uint8 RGB; bank_embeddings: (K,E).
+    """
+
+    @register_to_config
+    def __init__(
+        self, dim: int = 512, attributes: tuple[str, ...] = ATTRIBUTES, bank: int = 2048, embedding_dim: int = 128
+    ) -> None:
+        super().__init__()
+        count = len(attributes)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("axes", torch.eye(dim))
+        self.register_buffer("spread", torch.ones(dim))
+        self.register_buffer("radius", torch.full((1,), dim**0.5))
+        self.register_buffer("directions", torch.zeros(count, dim))
+        self.register_buffer("attribute_mean", torch.zeros(count))
+        self.register_buffer("attribute_spread", torch.ones(count))
+        self.register_buffer("bank_latents", torch.zeros(bank, dim))
+        self.register_buffer("bank_thumbs", torch.zeros(bank, 3, THUMB, THUMB, dtype=torch.uint8))
+        self.register_buffer("bank_embeddings", torch.zeros(bank, embedding_dim))
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Latents (…,D) to Gaussian coordinates v (…,D), about standard normal."""
+        undone = F.leaky_relu(w, 1 / SLOPE) - self.mean.to(w)
+        return undone @ self.axes.to(w) / self.spread.to(w)
+
+    def latents(self, v: Tensor) -> Tensor:
+        """Gaussian coordinates (…,D) to latents w (…,D)."""
+        return F.leaky_relu((v * self.spread.to(v)) @ self.axes.to(v).T + self.mean.to(v), SLOPE)
+
+    def number(self, attribute: str) -> int:
+        """Row of a direction.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        names = list(self.config.attributes)
+        if attribute not in names:
+            raise InputError(f"a direction must be one of {', '.join(names)}, got {attribute!r}: use one of them")
+        return names.index(attribute)
+
+    @torch.no_grad()
+    def fit(self, w: Tensor) -> None:
+        """Set the Gaussian coordinates from many latents w (N,D), drawn without truncation."""
+        u = F.leaky_relu(w.double(), 1 / SLOPE)
+        self.mean.copy_(u.mean(0))
+        variance, axes = torch.linalg.eigh(torch.cov(u.T))
+        spread = (variance.clamp_min(0) + FLOOR).sqrt()
+        self.axes.copy_(axes)
+        self.spread.copy_(spread)
+        self.radius.fill_(float((variance.clamp_min(0) / spread**2).sum().sqrt()))

@@ -1,0 +1,145 @@
+"""The commands that search and turn: upsample and edit, with toy networks."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from pipelines import upsample
+from pipelines.upsample import UpsamplePipeline
+from studio import cli, images
+from studio.latents.editor import Editor
+from tests import tiny
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs the command as the shell would: call("upsample", …) -> exit code, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["studio", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch):
+    pipeline = tiny.upsample_pipeline()
+    monkeypatch.setattr(upsample, "FaceFinder", tiny.SureFinder)
+    monkeypatch.setattr(UpsamplePipeline, "from_pretrained", classmethod(lambda cls, name, *, device=None: pipeline))
+    editor = tiny.editor()
+    monkeypatch.setattr(Editor, "from_pretrained", classmethod(lambda cls, device="cpu": editor))
+
+
+@pytest.fixture
+def faces(tmp_path):
+    folder = tmp_path / "faces"
+    for seed in (0, 1):
+        images.save(tiny.image(12, 12, seed=seed), folder / f"face{seed}.png")
+    return folder
+
+
+def test_upsample_writes_every_sample_and_the_report(call, faces, tmp_path):
+    out, report, sheet = tmp_path / "out", tmp_path / "report.json", tmp_path / "sheets" / "all.png"
+    options = ("--samples", 2, "--steps", 2, "--scale", 3, "--report", report, "--sheet", sheet)
+    code, _, err = call("upsample", faces, "-o", out, *options)
+    assert code == 0, err
+    assert sorted(path.name for path in out.iterdir()) == [f"face{i}-{k}.png" for i in (0, 1) for k in (1, 2)]
+    assert images.load(out / "face0-1.png").pixels.shape == (3, 36, 36)
+    found = json.loads(report.read_text())
+    assert [len(entry["samples"]) for entry in found] == [2, 2]
+    assert found[0]["scale"] == 3
+    assert images.load(sheet).width > 3 * 256
+    assert "they are guesses" in err
+
+
+def test_upsample_replaces_nothing_unasked(call, faces, tmp_path):
+    arguments = ("upsample", faces / "face0.png", "-o", tmp_path / "out", "--samples", 1, "--steps", 1)
+    assert call(*arguments)[0] == 0
+    code, _, err = call(*arguments)
+    assert code == 1
+    assert "--overwrite" in err
+    assert call(*arguments, "--overwrite")[0] == 0
+
+
+def test_seeds_start_elsewhere(call, faces, tmp_path):
+    results = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        face = faces / "face0.png"
+        call("upsample", face, "-o", tmp_path / name, "--samples", 1, "--steps", 1, "--seed", seed)
+        results.append(images.load(tmp_path / name / "face0-1.png").pixels)
+    assert torch.equal(results[0], results[1]) and not torch.equal(results[0], results[2])
+
+
+def test_a_bad_file_is_said_and_the_rest_goes_on(call, faces, tmp_path):
+    images.save(tiny.image(12, 20), faces / "broad.png")
+    code, _, err = call("upsample", faces, "-o", tmp_path / "out", "--samples", 1, "--steps", 1)
+    assert code == 1
+    assert "broad.png: an aligned face must be square" in err
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_upsample_checks_its_arguments_first(call, faces, tmp_path):
+    code, _, err = call("upsample", faces, "-o", tmp_path / "out", "--samples", 0)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "num_images_per_prompt" in err
+
+
+def test_edit_of_a_generated_person(call, tmp_path):
+    target, before = tmp_path / "new" / "smiling.png", tmp_path / "before.png"
+    code, out, err = call("edit", "--seed", 3, "--smile", 1, "--yaw", 0, "-o", target, "--before", before)
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["asked"] == {"yaw": 0.0, "smile": 1.0}
+    assert report["inversion_distance"] is None
+    assert images.load(target).pixels.shape == images.load(before).pixels.shape == (3, 64, 64)
+    assert target.read_bytes() != before.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "PHOTO or --seed"),
+        (("photo.png", "--seed", "1"), "PHOTO or --seed"),
+        (("--seed", "1", "--smile", "9"), "smile must be from -4 to 4"),
+        (("--seed", "1", "--yaw", "80"), "yaw must be from -60 to 60"),
+    ],
+)
+def test_edit_refuses(call, tmp_path, arguments, message):
+    code, out, err = call("edit", *arguments, "-o", tmp_path / "out.png")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_edit_of_a_photo_says_how_far_it_is_from_the_person(call, tmp_path):
+    photo = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
+    code, out, err = call("edit", photo, "--smile", 1, "-o", tmp_path / "out.png", "--steps", 2)
+    assert code == 0, err
+    report = json.loads(out)
+    assert 0 < report["inversion_distance"] < 0.6
+    assert report["total_distance"] > 0
+    assert "step 2 of 2" in err
+
+
+def test_edit_of_a_photo_without_a_likeness_is_refused(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("studio.latents.editor.SAME_PERSON", 1e-6)
+    photo = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
+    code, _, err = call("edit", photo, "--smile", 1, "-o", tmp_path / "out.png", "--steps", 2)
+    assert code == 2
+    assert "likeness" in err
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(("width", "message"), [(160, "shows 2"), (None, "none was found")])
+def test_edit_needs_one_face(call, tmp_path, width, message):
+    pixels = tiny.image(72, width, seed=7) if width else tiny.image(72, 80) * 0
+    photo = images.save(pixels, tmp_path / "photo.png")
+    code, _, err = call("edit", photo, "--smile", 1, "-o", tmp_path / "out.png")
+    assert code == 2
+    assert message in err

@@ -1,0 +1,82 @@
+"""Fitting directions: a known answer, and all the steps on a toy cache."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from studio import weights
+from studio.errors import InputError
+from studio.faces.attributes import ATTRIBUTES
+from studio.find import FaceFinder
+from studio.identity.encoder import IdentityEncoder
+from studio.networks.generator import Generator
+from studio.networks.latent_space import LatentSpace
+from studio.training import directions
+from tests import tiny
+
+
+def test_a_direction_moves_its_attribute_and_takes_along_what_goes_with_it():
+    """y is the first coordinate of w; the second goes along with it by half, the third not at all."""
+    rng = torch.Generator().manual_seed(0)
+    w = torch.randn(5000, 4, generator=rng)
+    w[:, 1] += 0.5 * w[:, 0]
+    noise = torch.randn(5000, 7, generator=rng)
+    y = noise.clone()
+    y[:, 2] = 3 * w[:, 0] + 0.1 * noise[:, 2]
+    space = LatentSpace(dim=4, bank=1, embedding_dim=2)
+    scores = directions.fit_directions(space, w, y)
+    assert space.directions[2] == pytest.approx([1 / 3, 1 / 6, 0, 0], abs=0.02)
+    assert scores["smile"] > 0.99
+    assert scores["yaw"] < 0.02
+    assert space.attribute_spread[2] == pytest.approx(3, abs=0.1)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """30 faces in two shards; every third mixes two latents."""
+    generator, rng = tiny.varied_generator(), torch.Generator().manual_seed(0)
+    for number, count in enumerate((20, 10)):
+        pairs = generator.mapping(torch.randn(count, 8, generator=rng))[:, None].repeat(1, 2, 1).detach()
+        pairs[::3, 1] = pairs[::3, 1].flip(0)
+        pictures = (generator(pairs[:, 0]) * 127.5 + 127.5).clamp(0, 255).byte()
+        save_file({"images": pictures, "latents": pairs}, tmp_path / f"faces-{number:05d}.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def _toys(monkeypatch):
+    monkeypatch.setattr(weights, "path", lambda name: name)
+    monkeypatch.setattr(Generator, "from_pretrained", classmethod(lambda cls, folder: tiny.varied_generator()))
+    monkeypatch.setattr(FaceFinder, "from_pretrained", classmethod(lambda cls: tiny.finder()))
+    encoder = IdentityEncoder(tiny.identity_net())
+    monkeypatch.setattr(IdentityEncoder, "from_pretrained", classmethod(lambda cls: encoder))
+    monkeypatch.setattr(directions, "LatentSpace", lambda bank: LatentSpace(dim=8, bank=bank))
+    monkeypatch.setattr(directions, "SAMPLES", 500)
+    monkeypatch.setattr(directions, "EFFECT_FACES", 2)
+
+
+@pytest.mark.usefixtures("_toys")
+def test_fit(cache, tmp_path):
+    folder = tmp_path / "directions"
+    summary = directions.fit(cache, folder, report=lambda _: None)
+    assert summary["faces"] == 30
+    assert json.loads((folder / "fit.json").read_text()) == summary
+    assert set(summary["effects"]) == set(summary["attributes"]) == set(ATTRIBUTES)
+    assert set(summary["effects"]["yaw"]) == {*ATTRIBUTES, "identity"}
+    space = LatentSpace.from_pretrained(folder)
+    assert space.config.bank < 30  # those of one latent
+    assert space.directions.abs().sum() > 0
+    assert space.bank_thumbs.float().std() > 0
+    assert all(entry["spread"] >= 0 for entry in summary["attributes"].values())
+
+
+@pytest.mark.usefixtures("_toys")
+def test_fewer_faces(cache, tmp_path):
+    assert directions.fit(cache, tmp_path / "d", count=24, report=lambda _: None)["faces"] == 24
+
+
+def test_no_cache(tmp_path):
+    with pytest.raises(InputError, match="studio train faces"):
+        directions.label(tmp_path, 10, tiny.finder(), IdentityEncoder(tiny.identity_net()), print)
