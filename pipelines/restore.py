@@ -19,6 +19,7 @@ from studio.errors import InputError
 from studio.evidence import (
     apply_tone,
     fuse,
+    keep_shading,
     kept_detail,
     luma,
     match_tone,
@@ -254,7 +255,7 @@ class RestorePipeline(StudioPipeline):
         evidence = with_sure_detail(with_native_detail(parts.evidence.cpu(), small, crops), crops)
         # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
         evidence = evidence + PHOTO_SHARE * max(0.0, 2 * fidelity - 1) * (crops - evidence)
-        restored = match_tone(fuse(evidence, prior, fidelity), crops).clamp(0, 1)
+        restored = keep_shading(match_tone(fuse(evidence, prior, fidelity), crops), crops).clamp(0, 1)
         if tone is None:
             return restored
         if colorize:

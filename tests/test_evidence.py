@@ -12,6 +12,7 @@ from studio.evidence import (
     collapse,
     fill_gain,
     fuse,
+    keep_shading,
     kept_detail,
     luma,
     match_tone,
@@ -251,3 +252,11 @@ def test_detail_that_the_evidence_explains_comes_back_and_noise_does_not(sharp):
     noise = 0.2 * torch.randn(sharp.shape, generator=torch.Generator().manual_seed(7))
     cleaned = with_sure_detail(sharp, sharp + noise)
     assert (cleaned - sharp).abs().mean() < 0.2 * noise.abs().mean()
+
+
+def test_shading_is_the_photos_and_texture_the_restorers(sharp, prior):
+    shaded = keep_shading(prior, sharp)
+    torch.testing.assert_close(shaded, collapse([*pyramid(prior)[:-1], pyramid(sharp)[-1]]), atol=1e-6, rtol=0)
+    low, wanted = (F.avg_pool2d(x, 32) for x in (shaded, sharp))
+    assert (low - wanted).abs().mean() < 0.5 * (F.avg_pool2d(prior, 32) - wanted).abs().mean()
+    torch.testing.assert_close(keep_shading(sharp, sharp), sharp, atol=1e-6, rtol=0)

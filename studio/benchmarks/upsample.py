@@ -102,7 +102,7 @@ def run(
         "to_original": mean(to_original),
         "nearest_to_original": mean([min(each) for each in to_original]),
         "seconds": round(float(np.median(seconds)), 2),
-        "provenance": provenance(("generator", "directions", "identity", "mesh")),
+        "provenance": provenance(("generator", "head_256", "directions", "identity", "mesh")),
     }
 
 
