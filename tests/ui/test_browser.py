@@ -155,8 +155,13 @@ def test_a_phone_needs_no_sideways_scrolling(visit, photo):
     visitor = visit(viewport=PHONE, is_mobile=True, has_touch=True, color_scheme="dark")
     visitor.upload(photo)
     visitor.restore()
-    for name in ("Restore", "Compare", "About"):
-        visitor.page.get_by_role("tab", name=name).click()
+    for name in ("Restore", "Upsample", "Compare", "About"):
+        tab = visitor.page.get_by_role("tab", name=name)
+        if tab.count() and tab.first.is_visible():
+            tab.first.click()
+        else:  # on a narrow screen the last ones are in a menu
+            visitor.page.locator(".overflow-menu > button").first.click()
+            visitor.page.locator(".overflow-dropdown").get_by_text(name).click()
         visitor.page.wait_for_timeout(300)
         assert visitor.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
 
@@ -178,7 +183,7 @@ def test_keyboard_and_screen_reader(visit, photo):
     page.get_by_role("tab", name="Restore").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    page.get_by_text("Choose two photos").wait_for()
+    page.get_by_text("Choose a tiny face").wait_for()
     page.get_by_role("tab", name="Restore").click()
     visitor.upload(photo)
     page.get_by_role("button", name="Restore", exact=True).focus()
