@@ -109,7 +109,7 @@ def test_the_pattern_never_changes():
     assert len(pattern.where) == 37387
     assert int((pattern.sign * (torch.arange(len(pattern.sign)) % 97)).sum()) == -1019
     assert int((pattern.owner * (torch.arange(len(pattern.owner)) % 89)).sum()) == 25503393
-    assert watermark.KINDS == ("generate", "upsample", "frontalize", "reenact", "restore", "enhance_video")
+    assert watermark.KINDS == ("generate", "upsample", "frontalize", "reenact", "restore", "enhance_video", "edit")
 
 
 def test_refuses(pictures):
