@@ -209,7 +209,7 @@ class RestorePipeline(StudioPipeline):
             found.append(all_faces)
             reports.append([report(all_faces, i, skipped, details) for i in range(len(all_faces))])
             photos.append(result)
-        output = RestoreOutput([as_type(photo, output_type) for photo in photos], found, reports, photos)
+        output = RestoreOutput([images.as_type(photo.pixels, output_type) for photo in photos], found, reports, photos)
         return output if return_dict else output.to_tuple()
 
     # ---- the steps, each usable alone
@@ -430,10 +430,3 @@ def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> F
         reference_after=None if k is None else details.after[k],
         crop_pixels=round(float(align.scale_of(to_photo[None])[0]) * CROP, 1),
     )
-
-
-def as_type(photo: Photo, output_type: str) -> Image.Image | np.ndarray | Tensor:
-    """A photo's pixels as the caller wants them."""
-    if output_type == "pil":
-        return images.to_pil(photo.pixels)
-    return images.to_numpy(photo.pixels) if output_type == "np" else photo.pixels

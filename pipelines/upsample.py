@@ -216,7 +216,7 @@ class UpsamplePipeline(StudioPipeline):
             size = small.shape[-1] * scale if scale else self.generator.image_size
             pictures = self.draw(w, size, tone)  # 4. draw
             reports.append(self.report(pictures, small, found, wanted, threshold))  # 5. compare
-            outputs.append([as_type(picture, output_type) for picture in pictures])
+            outputs.append([images.as_type(picture, output_type) for picture in pictures])
             latents.append(w.float().cpu())
         output = UpsampleOutput(outputs, reports, smalls, latents)
         return output if return_dict else output.to_tuple()
@@ -400,10 +400,3 @@ def check_arguments(
 def with_tone(pictures: Tensor, tone: Tensor | None) -> Tensor:
     """Colour pictures (N,3,S,S) as they are, or in the tone of a monochrome input."""
     return pictures if tone is None else apply_tone(luma(pictures), tone.to(pictures))
-
-
-def as_type(picture: Tensor, output_type: str) -> Image.Image | np.ndarray | Tensor:
-    """A picture (3,S,S) as the caller wants it."""
-    if output_type == "pil":
-        return images.to_pil(picture)
-    return images.to_numpy(picture) if output_type == "np" else picture

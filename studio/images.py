@@ -222,6 +222,13 @@ def to_pil(pixels: Tensor) -> Image.Image:
     return Image.fromarray(_levels(photo, 8, alpha=False))
 
 
+def as_type(pixels: Tensor, output_type: str) -> Image.Image | np.ndarray | Tensor:
+    """Pixels (3,H,W) as a pipeline's caller wants them: "pil", "np" (see `to_numpy`) or "pt" (as they are)."""
+    if output_type == "pil":
+        return to_pil(pixels)
+    return to_numpy(pixels) if output_type == "np" else pixels
+
+
 def to_numpy(pixels: Tensor) -> np.ndarray:
     """(3,H,W) or (1,3,H,W) float RGB to (H,W,3) float32, values as they are."""
     return np.ascontiguousarray(_checked(pixels, "image").permute(1, 2, 0).numpy())
