@@ -2,12 +2,18 @@
 
 `ModelMixin.from_pretrained` leaves a missing tensor uninitialised, skips an extra one, ignores a misspelt keyword
 and falls back to pickles. Each of these is a picture that is quietly wrong, so `StrictModel` raises instead.
+
+It also swaps functions of torch for the whole process while it builds a network (`nn.Module.register_parameter`,
+`nn.init`, the default dtype). Two threads that load at once, two visitors of the app say, can put them back in the
+wrong order, and from then on every new network of the process is on the meta device. So here one thread loads at a
+time, with real tensors and in float32.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +25,7 @@ from studio.errors import MissingWeightsError, WeightsError
 
 CONFIG_NAME = "config.json"
 WEIGHTS_STEM = "diffusion_pytorch_model"
+LOADING = threading.RLock()  # held while diffusers has functions of torch swapped
 SHOWN = 3  # names quoted in an error; a network of another shape would print hundreds
 
 
@@ -34,7 +41,7 @@ class StrictModel(ModelMixin, ConfigMixin):
         torch_dtype: torch.dtype | None = None,
         subfolder: str | None = None,
         variant: str | None = None,
-        low_cpu_mem_usage: bool = True,
+        low_cpu_mem_usage: bool = False,
         device_map: Any = None,
         max_memory: dict[int | str, int | str] | None = None,
         offload_folder: str | Path | None = None,
@@ -54,7 +61,7 @@ class StrictModel(ModelMixin, ConfigMixin):
             torch_dtype: older name of `dtype`, the one that pipelines use.
             subfolder: folder inside the folder.
             variant: "fp16" reads `diffusion_pytorch_model.fp16.safetensors`.
-            low_cpu_mem_usage: build the network without filling it first.
+            low_cpu_mem_usage: without effect: a network is built with real tensors unless there is a `device_map`.
             device_map: as in diffusers.
             max_memory: as in diffusers.
             offload_folder: as in diffusers.
@@ -75,21 +82,22 @@ class StrictModel(ModelMixin, ConfigMixin):
         folder = Path(pretrained_model_name_or_path) / (subfolder or "")
         check_files(cls, folder, variant)
         try:
-            model, info = super().from_pretrained(
-                folder,
-                dtype=dtype or torch_dtype or torch.float32,
-                variant=variant,
-                low_cpu_mem_usage=low_cpu_mem_usage,
-                device_map=device_map,
-                max_memory=max_memory,
-                offload_folder=offload_folder,
-                offload_state_dict=offload_state_dict,
-                disable_mmap=disable_mmap,
-                use_safetensors=True,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # so that they are listed, and refused below with the others
-                output_loading_info=True,
-            )
+            with LOADING:
+                model, info = super().from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    variant=variant,
+                    low_cpu_mem_usage=device_map is not None,  # diffusers places parts on devices only so
+                    device_map=device_map,
+                    max_memory=max_memory,
+                    offload_folder=offload_folder,
+                    offload_state_dict=offload_state_dict,
+                    disable_mmap=disable_mmap,
+                    use_safetensors=True,
+                    local_files_only=True,
+                    ignore_mismatched_sizes=True,  # so that they are listed, and refused below with the others
+                    output_loading_info=True,
+                )
         except Exception as error:
             # diffusers and safetensors raise half a dozen types here, some with texts of many lines.
             reason = str(error).strip().split("\n")[0]
@@ -99,7 +107,8 @@ class StrictModel(ModelMixin, ConfigMixin):
         model._internal_dict = type(model._internal_dict)(
             {key: value for key, value in model._internal_dict.items() if key != "_name_or_path"}
         )
-        return model
+        # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
+        return torch.nn.Module.to(model, dtype=dtype or torch_dtype or torch.float32)
 
 
 def check_files(cls: type[StrictModel], folder: Path, variant: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from types import ModuleType
 
 import pytest
@@ -145,3 +146,23 @@ def test_component_of_a_pipeline(tmp_path, monkeypatch):
 def test_a_loaded_network_is_saved_again_without_its_path(folder, tmp_path):
     Tiny.from_pretrained(folder).save_pretrained(tmp_path / "again")
     assert "_name_or_path" not in json.loads((tmp_path / "again" / "config.json").read_text())
+
+
+def test_threads_that_load_at_once_leave_torch_as_it_was(folder):
+    # diffusers swaps nn.Module.register_parameter while it builds; put back in the wrong order, every later network
+    # of the process is on the meta device.
+    met = set()
+
+    def load_and_build() -> None:
+        for _ in range(20):
+            met.add(Tiny.from_pretrained(folder).linear.weight.device.type)
+            met.add(nn.Linear(3, 3).weight.device.type)
+
+    threads = [threading.Thread(target=load_and_build) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert met == {"cpu"}
+    assert nn.Linear(3, 3).weight.device.type == "cpu"
+    assert nn.Module.register_parameter.__module__ == "torch.nn.modules.module"
