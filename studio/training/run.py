@@ -75,7 +75,7 @@ def make_trainer(
         SyntheticFaces(cache),
         real,
         folder,
-        ImageHead.from_pretrained(weights.path("head_512")),
+        ImageHead.from_pretrained(weights.path(preset.head)),
         FaceMesh.from_pretrained(weights.path("mesh")),
         pick_device(device),
         report,
