@@ -575,6 +575,17 @@ def train_directions(
     show(fit(cache, folder, count, seed, say))
 
 
+@train_app.command("identities")
+def train_identities(
+    folder: Annotated[Path, typer.Option(help="Cache of the pairs.")] = Path(".cache/identities"),
+    count: Annotated[int, typer.Option(help="At least so many generated faces.")] = 51_200,
+) -> None:
+    """Draw generated faces and keep latent and identity descriptor of each; can be stopped and continued."""
+    from studio.training.identities import make_identities
+
+    make_identities(folder, count, say)
+
+
 @train_app.command("export")
 def train_export(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.")],
