@@ -20,6 +20,8 @@ _PUBLIC = {
     "FaceFinder": "studio.find",
     "FaceMesh": "studio.networks.mesh",
     "Faces": "studio.faces.faces",
+    "GenerateOutput": "pipelines.generate",
+    "GeneratePipeline": "pipelines.generate",
     "Generator": "studio.networks.generator",
     "IdentityEncoder": "studio.identity.encoder",
     "IdentityNet": "studio.networks.identity",
@@ -27,6 +29,7 @@ _PUBLIC = {
     "ImageError": "studio.errors",
     "InputError": "studio.errors",
     "IrisNet": "studio.networks.iris",
+    "LatentFlow": "studio.networks.latent_flow",
     "LatentSpace": "studio.networks.latent_space",
     "MissingWeightsError": "studio.errors",
     "NoFaceError": "studio.errors",
@@ -38,6 +41,7 @@ _PUBLIC = {
     "UpsampleOutput": "pipelines.upsample",
     "UpsamplePipeline": "pipelines.upsample",
     "WeightsError": "studio.errors",
+    "compare_faces": "studio.identity.compare",
 }
 
 # diffusers loads a component ["studio", "Restorer"] with the method that belongs to its base class, and looks for

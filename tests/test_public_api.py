@@ -17,6 +17,8 @@ NAMES = [
     "FaceFinder",
     "FaceMesh",
     "Faces",
+    "GenerateOutput",
+    "GeneratePipeline",
     "Generator",
     "IdentityEncoder",
     "IdentityNet",
@@ -24,6 +26,7 @@ NAMES = [
     "ImageHead",
     "InputError",
     "IrisNet",
+    "LatentFlow",
     "LatentSpace",
     "MissingWeightsError",
     "NoFaceError",
@@ -36,6 +39,7 @@ NAMES = [
     "UpsamplePipeline",
     "WeightsError",
     "__version__",
+    "compare_faces",
 ]
 
 

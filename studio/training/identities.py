@@ -120,15 +120,41 @@ def make_shard(
     return path
 
 
-def make_identities(folder: Path, count: int, report: Callable[[str], None] = print) -> None:
-    """Fill a cache with at least `count` pairs; shards that are there are kept."""
-    if count < 1:
-        raise InputError(f"count must be 1 or more, got {count}: 50,000 make a good prior")
+def make_identities(folder: Path, count: int, faces: Path | None = None, report: Callable[[str], None] = print) -> None:
+    """Fill a cache with at least `count` new pairs, after those of a cache of faces; shards that are there are kept."""
+    if count < 0:
+        raise InputError(f"count must be 0 or more, got {count}: 50,000 make a good prior")
     maker = PairMaker.from_pretrained()
+    if faces:
+        embed_faces(maker, faces, folder, report)
     shards = -(-count // SHARD)
     for number in range(shards):
         make_shard(maker, number, folder, report=report)
         report(f"{(number + 1) * SHARD} of {shards * SHARD} faces")
+
+
+@torch.inference_mode()
+def embed_faces(maker: PairMaker, faces: Path, folder: Path, report: Callable[[str], None] = print) -> None:
+    """Turn cached training faces (`studio train faces`) into pairs as well; their pictures are there already.
+
+    In half of them a second latent colours the face. The pair then holds the latent of its structure, which says most
+    of who it is, so that such a pair is worth a little less.
+    """
+    paths = sorted(faces.glob("faces-*.safetensors"))
+    if not paths:
+        raise InputError(f"a cache of generated faces must exist, {faces} holds none: run `studio train faces`")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        target = folder / f"identities-{path.stem}.safetensors"
+        if target.exists():
+            continue
+        shard = load_file(path)
+        pictures = (shard["images"].float() / 255).split(BATCH)
+        found = [embed(maker.encoder, part, quick_mesh(maker.mesh, part).numpy()) for part in pictures]
+        part = target.with_suffix(f".{os.getpid()}.part")
+        save_file({"latents": shard["latents"][:, 0].contiguous(), "descriptors": torch.cat(found)}, part)
+        part.replace(target)
+        report(f"{path.name}: {len(shard['latents'])} faces")
 
 
 def load_identities(folder: Path) -> tuple[Tensor, Tensor]:
