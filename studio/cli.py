@@ -596,6 +596,7 @@ def bench_generate(
     samples: Annotated[int, typer.Option(help="Per person.")] = 8,
     corrected: Annotated[int, typer.Option(help="People whose samples are also corrected.")] = 50,
     ablations: Annotated[int, typer.Option(help="People for the ablations; 0 leaves them out.")] = 16,
+    audited: Annotated[int, typer.Option(help="Generated people for the audit; 0 leaves it out.")] = 48,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "generate",
@@ -604,7 +605,9 @@ def bench_generate(
     """Generate people of real photographs: likeness, diversity, pose, seconds, ablations."""
     from studio.benchmarks import generate
 
-    show(generate.run(photos, people, portraits, samples, corrected, ablations, seed, threads, model, say), out)
+    show(
+        generate.run(photos, people, portraits, samples, corrected, ablations, audited, seed, threads, model, say), out
+    )
 
 
 # ---- training

@@ -23,8 +23,11 @@ from studio.benchmarks.identity import read_pairs
 from studio.benchmarks.provenance import provenance
 from studio.errors import InputError
 from studio.faces import align
+from studio.faces.attributes import cheek_luma
 from studio.identity.compare import SMALLEST_EYE_DISTANCE
+from studio.latents.edit import move
 from studio.latents.identity_steps import Moved
+from studio.latents.measure import place_aligned
 
 WEIGHTS = ("generate", "generator", "head_256", "directions", "identity", "mesh")
 GUIDANCE, STEPS, CORRECTIONS = (1.0, 1.5, 2.0, 3.0, 4.0), (4, 8, 12, 20), (5, 10, 20, 40)
@@ -33,6 +36,7 @@ ABLATED_SAMPLES = 4
 CORRECTED_PEOPLE = 4  # of the ablation of the correction, a sample each
 COMPARED = 64  # px, of pictures whose pixels are compared
 SIZE = 256
+EDITED = ("yaw", "pitch", "smile", "light")
 EXPRESSION = slice(2, 6)  # smile, mouth, eyes, brow of `ATTRIBUTES`
 
 
@@ -60,6 +64,7 @@ def run(
     samples: int,
     corrected: int,
     ablations: int,
+    audited: int,
     seed: int,
     threads: int,
     model: str,
@@ -74,6 +79,7 @@ def run(
         samples: per person, 2 or more.
         corrected: people of whom one sample is corrected.
         ablations: people for the ablations; 0 leaves them out.
+        audited: generated people for the audit; 0 leaves it out.
         seed: of the samples.
         threads: CPU threads; 0 leaves the default.
         model: see `GeneratePipeline.from_pretrained`.
@@ -82,8 +88,8 @@ def run(
     Returns:
         `prior` and `corrected`: mean identity distances of generated pictures `to_given` and `to_other` photo, and the
         share of faces `found` by the detector; `diversity` of the samples of one person beside that of the two photos
-        of real pairs; `yaw`: mean error and the share within 6°, by what was asked; `ablations`; `seconds` per picture
-        of 1024 px; counts and provenance.
+        of real pairs; `yaw`: mean error and the share within 6°, by what was asked; `ablations`; `audit`; `seconds` per
+        picture of 1024 px; counts and provenance.
 
     Raises:
         InputError: no person to measure on, or fewer than two samples.
@@ -114,6 +120,8 @@ def run(
     result["yaw"] = yaws(pipeline, subjects[: max(corrected // 4, 1)], noise, say)
     if ablations:
         result["ablations"] = ablate(pipeline, subjects[:ablations], noise[:, :ABLATED_SAMPLES], say)
+    if audited:
+        result["audit"] = audit(pipeline, audited, seed, say)
     result["seconds"] = seconds(pipeline, subjects[0].given, seed)
     say(f"seconds a picture: {result['seconds']}")
     return result | {"provenance": provenance(WEIGHTS)}
@@ -281,6 +289,57 @@ def ablate(
         )
         say(f"correction {table['correction'][-1]}")
     return table
+
+
+def audit(
+    pipeline: GeneratePipeline, count: int, seed: int, say: Callable[[str], None]
+) -> dict[str, list[dict[str, Any]]]:
+    """Whom it serves less well: generated people as references, in thirds by how they look, and edited one at a time.
+
+    Returns:
+        `thirds`: for cheek luma (skin and light together), turned by how much, and smile, the lowest, middle and
+        highest third of the references: the range, `to_given`, and how different their samples are. `edits`: for each
+        direction, references moved by a spread up and down: `edit`, the identity distance of that, and `to_given` for
+        the same noise.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    z = torch.randn(count, pipeline.generator.config.style_dim, generator=rng)
+    references = pipeline.generator.slots(pipeline.generator.latents(z.to(pipeline.generator.dtype), 0.8)).clone()
+    noise = noises(count, ABLATED_SAMPLES, pipeline.flow.config.dim, seed)
+
+    def served(
+        latents: Tensor, drawn: Tensor
+    ) -> tuple[Tensor, np.ndarray, list[float], list[dict[str, float]], Tensor]:
+        pictures = pipeline.quick(latents)
+        values, vectors, _ = pipeline.measure(pictures)
+        luma = np.mean(cheek_luma(pictures, place_aligned(pipeline.finder(), pictures).mesh), 0)
+        away, apart = [], []
+        for vector, each in zip(vectors, drawn, strict=True):
+            made = pipeline.quick(pipeline.latents(pipeline.sample(each, vector)))
+            found, who, _ = pipeline.measure(made)
+            away.append(mean(distance_to(who, vector)))
+            apart.append(differences(pipeline, made, found))
+        return values, luma, away, apart, vectors
+
+    values, luma, away, apart, vectors = served(references, noise)
+    by = {"cheek luma": luma, "turned, degrees": values[:, 0].abs().numpy(), "smile": values[:, 2].numpy()}
+    thirds = []
+    for name, ranking in by.items():
+        for part in np.array_split(np.argsort(ranking), 3):
+            row = {"by": name, "from": round(float(ranking[part].min()), 3), "to": round(float(ranking[part].max()), 3)}
+            row |= {"people": len(part), "to_given": mean([away[i] for i in part])}
+            thirds.append(row | mean_row([apart[i] for i in part]))
+            say(str(thirds[-1]))
+    edits, some = [], max(count // 4, 1)
+    for name in EDITED:
+        for sign in (-1, 1):
+            step = sign * float(pipeline.space.attribute_spread[pipeline.space.number(name)])
+            moved = served(move(pipeline.space, references[:some], name, step), noise[:some])
+            edit = (moved[4] - vectors[:some]).norm(dim=1).tolist()
+            edits.append({"direction": name, "spreads": sign, "edit": mean(edit), "to_given": mean(moved[2])})
+            say(str(edits[-1]))
+    edits.append({"direction": "none", "spreads": 0, "edit": 0.0, "to_given": mean(away[:some])})
+    return {"thirds": thirds, "edits": edits}
 
 
 def seconds(pipeline: GeneratePipeline, person: Tensor, seed: int) -> dict[str, float]:

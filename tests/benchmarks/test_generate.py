@@ -36,7 +36,7 @@ def _toys(monkeypatch):
 
 
 def test_the_whole_run(photos):
-    found = generate.run(photos, 2, 1, 3, 1, 1, 0, 0, "generate", lambda _: None)
+    found = generate.run(photos, 2, 1, 3, 1, 1, 3, 0, 0, "generate", lambda _: None)
     assert found["people"] == 3
     assert found["with_another_photo"] == 2
     assert found["prior"]["to_given"]["count"] == 9
@@ -50,14 +50,16 @@ def test_the_whole_run(photos):
     assert [row["guidance_scale"] for row in found["ablations"]["guidance"]] == list(generate.GUIDANCE)
     assert {row["solver"] for row in found["ablations"]["solver"]} == {"heun"}
     assert found["ablations"]["correction"][0]["steps"] == 1
+    assert [row["people"] for row in found["audit"]["thirds"]] == [1] * 9
+    assert all(row["edit"] > 0 for row in found["audit"]["edits"] if row["direction"] != "none")
     assert set(found["seconds"]) == {"batch 1", "batch 8", "corrected 1", "corrected 4"}
 
 
 def test_refuses(photos):
     with pytest.raises(InputError, match="samples"):
-        generate.run(photos, 2, 0, 1, 1, 0, 0, 0, "generate", lambda _: None)
+        generate.run(photos, 2, 0, 1, 1, 0, 0, 0, 0, "generate", lambda _: None)
     with pytest.raises(InputError, match="--people"):
-        generate.run(photos, 0, 0, 2, 1, 0, 0, 0, "generate", lambda _: None)
+        generate.run(photos, 0, 0, 2, 1, 0, 0, 0, 0, "generate", lambda _: None)
 
 
 def test_differences_of_equal_pictures_are_none():
