@@ -703,7 +703,7 @@ def train_identities(
 def train_generate(
     folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
     cache: Annotated[Path, typer.Option(help="Pairs, see `studio train identities`.")] = Path(".cache/identities"),
-    steps: Annotated[int, typer.Option(help="Of the whole training.")] = 12_000,
+    steps: Annotated[int, typer.Option(help="Of the whole training.")] = 4000,
     minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
 ) -> None:

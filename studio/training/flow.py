@@ -16,8 +16,6 @@ from studio.networks.latent_flow import TIMES, LatentFlow
 from studio.networks.latent_space import LatentSpace
 from studio.training import checkpoints
 
-HELD_OUT = 0.04  # share of the pairs, the last ones
-MOST_HELD_OUT = 2048
 UNKNOWN = 0.12  # share of steps without an identity, for guidance
 NOISE = 0.15  # length of what is added to a descriptor at the most; half the pairs of one person are 0.35 apart
 AVERAGE = 0.999
@@ -32,6 +30,7 @@ class FlowTrainer:
     Args:
         latents: (N,D) w of generated faces.
         descriptors: (N,E) their identity vectors.
+        held: (N,) bool, pairs that are kept for measuring.
         space: the Gaussian coordinates.
         folder: where checkpoint, log and the averaged network go.
         steps: of the whole training; the learning rate falls to zero by then.
@@ -45,10 +44,11 @@ class FlowTrainer:
 
     latents: Tensor
     descriptors: Tensor
+    held: Tensor
     space: LatentSpace
     folder: Path
-    steps: int = 12_000
-    batch: int = 1024
+    steps: int = 4000
+    batch: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     seed: int = 0
@@ -59,16 +59,15 @@ class FlowTrainer:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        kept = len(self.latents) - min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(self.latents))))
+        self.kept = (~self.held).nonzero()[:, 0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.flow = LatentFlow(dim=self.latents.shape[1], identity_dim=self.descriptors.shape[1], **self.config)
         with torch.no_grad():
             coordinates = self.space(self.latents)
-        self.flow.fit(coordinates[:kept], self.descriptors[:kept])
+        self.flow.fit(coordinates[self.kept], self.descriptors[self.kept])
         self.average = copy.deepcopy(self.flow).eval().requires_grad_(False)
         self.samples = self.flow.standardise(coordinates)
-        self.kept = kept
         self.optimizer = torch.optim.AdamW(
             self.flow.parameters(), lr=self.learning_rate, betas=(0.9, 0.99), weight_decay=self.weight_decay
         )
@@ -76,7 +75,7 @@ class FlowTrainer:
     def examples(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Step number `step`: latents (N,D), descriptors (N,E), which are known (N,), times (N,) in (0,1)."""
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        chosen = torch.randint(self.kept, (self.batch,), generator=rng)
+        chosen = self.kept[torch.randint(len(self.kept), (self.batch,), generator=rng)]
         known = torch.rand(self.batch, generator=rng) >= UNKNOWN
         times = torch.randn(self.batch, generator=rng).sigmoid()  # logit-normal (arXiv 2403.03206, section 3.1)
         return self.samples[chosen], blur(self.descriptors[chosen], rng), known, times
@@ -105,7 +104,7 @@ class FlowTrainer:
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Loss of the averaged network on the pairs that no step draws, with their identities and without."""
-        samples, descriptors = self.samples[self.kept :], self.descriptors[self.kept :]
+        samples, descriptors = self.samples[self.held], self.descriptors[self.held]
         rng = torch.Generator().manual_seed(self.seed)
         times = (torch.arange(len(samples)) + 0.5) / len(samples)
         times = torch.special.ndtri(times[torch.randperm(len(times), generator=rng)]).sigmoid()

@@ -36,6 +36,7 @@ SIZE = 256
 BATCH = 32
 FIRST_SEED = 7_000_000
 REPORT_SECONDS = 30
+EVERY = 25  # pairs, one is kept for measuring
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,12 @@ def embed_faces(maker: PairMaker, faces: Path, folder: Path, report: Callable[[s
         report(f"{path.name}: {len(shard['latents'])} faces")
 
 
-def load_identities(folder: Path) -> tuple[Tensor, Tensor]:
-    """All pairs of a cache in order: latents (N,D) and descriptors (N,E), float32.
+def load_identities(folder: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """All pairs of a cache.
+
+    Returns:
+        Latents (N,D) and descriptors (N,E), float32, and which are kept for measuring (N,) bool: every `EVERY`th of
+        each shard, so that more shards change nothing about it.
 
     Raises:
         InputError: no shard there.
@@ -167,4 +172,9 @@ def load_identities(folder: Path) -> tuple[Tensor, Tensor]:
     if not paths:
         raise InputError(f"a cache of identities must exist, {folder} holds none: run `studio train identities`")
     shards = [load_file(path) for path in paths]
-    return torch.cat([shard["latents"] for shard in shards]), torch.cat([shard["descriptors"] for shard in shards])
+    kept = [torch.arange(len(shard["latents"])) % EVERY == 0 for shard in shards]
+    return (
+        torch.cat([shard["latents"] for shard in shards]),
+        torch.cat([shard["descriptors"] for shard in shards]),
+        torch.cat(kept),
+    )

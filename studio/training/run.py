@@ -184,12 +184,12 @@ def train_flow(
         report: receives log lines.
     """
     check_folder(folder, resume)
-    latents, descriptors = load_identities(cache)
+    latents, descriptors, held = load_identities(cache)
     space = LatentSpace.from_pretrained(weights.path("directions"))
-    trainer = FlowTrainer(latents, descriptors, space, folder, steps, report=report)
+    trainer = FlowTrainer(latents, descriptors, held, space, folder, steps, report=report)
     if resume:
         trainer.resume()
-    trainer.say(f"{len(latents)} pairs, {trainer.kept} of them to train on")
+    trainer.say(f"{len(latents)} pairs, {len(trainer.kept)} of them to train on")
     trainer.run(minutes)
 
 

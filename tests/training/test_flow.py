@@ -52,7 +52,7 @@ def pairs(count=4000, dim=8):
 def trainer(folder, **settings):
     space, latents, descriptors = pairs()
     settings = {"steps": 400, "batch": 256, "learning_rate": 4e-3, "config": SMALL, "report": lambda _: None} | settings
-    return FlowTrainer(latents, descriptors, space, folder, **settings)
+    return FlowTrainer(latents, descriptors, torch.arange(len(latents)) % 25 == 0, space, folder, **settings)
 
 
 def test_a_shard_depends_on_its_number_alone(maker, tmp_path):
@@ -88,8 +88,9 @@ def test_shards_that_are_there_are_kept(maker, tmp_path, monkeypatch):
     before = (tmp_path / "identities-00000.safetensors").stat().st_mtime_ns
     make_identities(tmp_path, 8, report=lambda _: None)
     assert (tmp_path / "identities-00000.safetensors").stat().st_mtime_ns == before
-    latents, descriptors = load_identities(tmp_path)
+    latents, descriptors, held = load_identities(tmp_path)
     assert (len(latents), len(descriptors)) == (8, 8)
+    assert held.nonzero()[:, 0].tolist() == [0, 4]
     with pytest.raises(InputError, match="train identities"):
         load_identities(tmp_path / "none")
     with pytest.raises(InputError, match="count"):
@@ -101,7 +102,7 @@ def test_cached_faces_are_pairs_as_well(maker, tmp_path):
     (tmp_path / "faces").mkdir()
     save_file({"images": cached, "latents": torch.randn(3, 2, 8)}, tmp_path / "faces" / "faces-00000.safetensors")
     embed_faces(maker, tmp_path / "faces", tmp_path / "out", report=lambda _: None)
-    latents, descriptors = load_identities(tmp_path / "out")
+    latents, descriptors, _ = load_identities(tmp_path / "out")
     assert torch.equal(latents, load_file(tmp_path / "faces" / "faces-00000.safetensors")["latents"][:, 0])
     assert descriptors.shape == (3, 128)
     with pytest.raises(InputError, match="train faces"):

@@ -331,6 +331,17 @@ def test_endpoints_and_their_arguments(client):
         ],
         "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials"],
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
+        "/generate": [
+            "photos",
+            "consent",
+            "samples",
+            "guidance",
+            "correction",
+            "turn",
+            "yaw",
+            "smile",
+            "seed",
+        ],
         "/compare": ["first", "second"],
     }
 
