@@ -40,6 +40,7 @@ SIZE = 256  # px, side of the pictures that are measured
 MOST_SAMPLES = 16
 MOST_STEPS = 100
 MOST_GUIDANCE = 10.0
+SHELL = 1.0
 ROUNDS = 3  # of moving along directions and measuring
 LENGTHS = (0.8, 2.2)  # of an identity vector; those of photos are 1.2 to 1.7 long
 NOTE = "generated: a synthetic picture of nobody at any place or time, whoever it resembles"
@@ -346,7 +347,7 @@ class GeneratePipeline(StudioPipeline):
                 bar.update()
                 if callback is not None:
                     x = (callback(self, step, timestep, {"latents": x}) or {}).get("latents", x)
-        return x
+        return to_shell(x)
 
     def latents(self, sample: Tensor) -> Tensor:
         """What `sample` returned to W+ latents (K,16,512)."""
@@ -534,6 +535,15 @@ def find_outliers(vectors: Tensor, names: Sequence[str]) -> Tensor:
             "give those of one person"
         )
     return outliers
+
+
+def to_shell(sample: Tensor) -> Tensor:
+    """Samples (K,D) no further from the middle than `SHELL` of where generated faces lie.
+
+    In D dimensions of spread 1 nearly all of a distribution lies near the square root of D. Guidance leaves that shell,
+    and pictures from outside stop being faces.
+    """
+    return sample * (SHELL * sample.shape[1] ** 0.5 / sample.norm(dim=1, keepdim=True)).clamp(max=1)
 
 
 def draw_noise(count: int, dim: int, generator: torch.Generator | None) -> Tensor:

@@ -5,8 +5,9 @@ identity vector, so that a residual MLP does what a U-Net does for pictures. The
 scale, shift and gate of each block (adaLN-Zero, Peebles and Xie, arXiv 2212.09748). An identity that is left out is a
 learned vector, for classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 
-The identity says little about most coordinates (background, clothes, light), and the flow of a standard normal variable
-is known. The network therefore only learns what to add to that flow, and starts as the flow of the whole prior.
+The identity says little about most coordinates (background, clothes, light), and what it says is linear for a good part.
+Were latents and identities jointly normal, the velocity would be known: a linear regression on the identity gives its
+mean, and the rest keeps its spread. The network only learns what to add to that flow.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from studio.errors import InputError
 from studio.networks.loading import StrictModel
 
 FREQUENCIES = 32  # of the time
+RIDGE = 3e-4  # of the regression: the variance that noise adds to each number of an identity vector
 TIMES = 1000  # diffusers' timesteps run from 0, a latent, to this, noise
 
 
@@ -58,7 +60,8 @@ class LatentFlow(StrictModel):
         dropout: in the blocks, while training.
 
     Buffers, float32: `mean`, `spread` (dim,) of the Gaussian coordinates of the faces it was trained on;
-    `identity_mean`, `identity_spread` (identity_dim,) of their identity vectors.
+    `identity_mean`, `identity_spread` (identity_dim,) of their identity vectors; `expected` (identity_dim,dim), the
+    regression of standardised coordinates on centred identity vectors, and `rest` (dim,), the spread that it leaves.
     """
 
     @register_to_config
@@ -77,6 +80,8 @@ class LatentFlow(StrictModel):
         self.register_buffer("spread", torch.ones(dim))
         self.register_buffer("identity_mean", torch.zeros(identity_dim))
         self.register_buffer("identity_spread", torch.ones(identity_dim))
+        self.register_buffer("expected", torch.zeros(identity_dim, dim))
+        self.register_buffer("rest", torch.ones(dim))
         self.unknown = nn.Parameter(torch.zeros(condition))
         self.identity = nn.Sequential(
             nn.Linear(identity_dim, condition), nn.SiLU(), nn.Dropout(dropout), nn.Linear(condition, condition)
@@ -95,6 +100,11 @@ class LatentFlow(StrictModel):
         self.spread.copy_(coordinates.std(0).clamp_min(1e-3))
         self.identity_mean.copy_(identities.mean(0))
         self.identity_spread.copy_(identities.std(0).clamp_min(1e-3))
+        seen = (identities - self.identity_mean).double()
+        wanted = self.standardise(coordinates).double()
+        ridge = RIDGE * len(seen) * torch.eye(seen.shape[1], dtype=torch.float64)
+        self.expected.copy_(torch.linalg.solve(seen.T @ seen + ridge, seen.T @ wanted))
+        self.rest.copy_((wanted - seen @ self.expected.double()).std(0).clamp(0.1, 1))
 
     def standardise(self, coordinates: Tensor) -> Tensor:
         """Gaussian coordinates (N,dim) to what flows: mean 0 and spread 1 over the training faces."""
@@ -124,17 +134,18 @@ class LatentFlow(StrictModel):
         self._check(sample, identity)
         t = (timestep.to(sample) / TIMES).expand(len(sample))[:, None]  # (N, 1)
         who = self.unknown.to(sample).expand(len(sample), -1)
+        middle, spread = torch.zeros_like(sample), torch.ones_like(sample)
         if identity is not None:
-            given = self.identity((identity.to(sample) - self.identity_mean) / self.identity_spread)
-            who = given if known is None else torch.where(known[:, None], given, who)
+            known = torch.ones(len(sample), dtype=torch.bool, device=sample.device) if known is None else known
+            centred = identity.to(sample) - self.identity_mean
+            who = torch.where(known[:, None], self.identity(centred / self.identity_spread), who)
+            middle = known[:, None] * (centred @ self.expected)
+            spread = torch.where(known[:, None], self.rest, spread)
         condition = F.silu(who + self.time(waves(t)))
         x = self.enter(sample)
         for block in self.blocks:
             x = block(x, condition)
-        anybody = (
-            (2 * t - 1) / ((1 - t).square() + t.square()) * sample
-        )  # E[noise - latent | x] of two normal variables
-        return anybody + self.leave(x)
+        return normal_velocity(sample, t, middle, spread) + self.leave(x)
 
     def _check(self, sample: Tensor, identity: Tensor | None) -> None:
         if sample.ndim != 2 or sample.shape[1] != self.config.dim:
@@ -142,6 +153,13 @@ class LatentFlow(StrictModel):
         wanted = (len(sample), self.config.identity_dim)
         if identity is not None and tuple(identity.shape) != wanted:
             raise InputError(f"identities must be {wanted}, got {tuple(identity.shape)}: one for each sample")
+
+
+def normal_velocity(x: Tensor, t: Tensor, middle: Tensor, spread: Tensor) -> Tensor:
+    """E[noise - latent | x] at x = (1 - t) · latent + t · noise, of a latent with normal coordinates (all (N,dim))."""
+    variance = spread.square()
+    gain = (t - (1 - t) * variance) / ((1 - t).square() * variance + t.square())
+    return gain * (x - (1 - t) * middle) - middle
 
 
 def waves(t: Tensor) -> Tensor:

@@ -96,10 +96,8 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 @torch.inference_mode()
-def make_shard(
-    maker: PairMaker, number: int, folder: Path, size: int = SHARD, report: Callable[[str], None] = print
-) -> Path:
-    """Make one shard unless it is there; written to a temporary name first, so a kill leaves no half file."""
+def make_shard(maker: PairMaker, number: int, folder: Path, size: int, report: Callable[[str], None] = print) -> Path:
+    """Make a shard of `size` pairs unless it is there; under a temporary name first, so a kill leaves no half file."""
     path = shard_path(folder, number)
     if path.exists():
         return path
@@ -130,7 +128,7 @@ def make_identities(folder: Path, count: int, faces: Path | None = None, report:
         embed_faces(maker, faces, folder, report)
     shards = -(-count // SHARD)
     for number in range(shards):
-        make_shard(maker, number, folder, report=report)
+        make_shard(maker, number, folder, SHARD, report)
         report(f"{(number + 1) * SHARD} of {shards * SHARD} faces")
 
 

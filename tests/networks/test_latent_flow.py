@@ -36,6 +36,28 @@ def test_standardise_and_back():
     assert torch.allclose(fresh.spread, torch.full((8,), 2.0), atol=0.2)
 
 
+def test_untrained_it_knows_what_is_linear():
+    """Latents and identities that are jointly normal need no training: mean and spread given who it is come out."""
+    rng = torch.Generator().manual_seed(0)
+    identity = torch.randn(20_000, 4, generator=rng)
+    latents = torch.randn(20_000, 8, generator=rng)
+    latents[:, 0] = 0.8 * identity[:, 0] + 0.6 * latents[:, 0]
+    flow = LatentFlow(dim=8, identity_dim=4, width=8, hidden=8, condition=8, depth=1).eval()
+    flow.fit(latents, identity)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(50)
+    x = torch.randn(4000, 8, generator=rng)
+    who = torch.tensor([2.0, 0, 0, 0]).expand(4000, -1)
+    with torch.no_grad():
+        for timestep in scheduler.timesteps:
+            x = scheduler.step(flow(x, timestep, who), timestep, x, return_dict=False)[0]
+    drawn = flow.coordinates(x)
+    assert float(drawn[:, 0].mean()) == pytest.approx(1.6, abs=0.08)
+    assert float(drawn[:, 0].std()) == pytest.approx(0.6, abs=0.08)
+    assert float(drawn[:, 1].mean()) == pytest.approx(0, abs=0.08)
+    assert float(drawn[:, 1].std()) == pytest.approx(1, abs=0.08)
+
+
 def test_known_rows_and_unknown_rows():
     flow = tiny.latent_flow()
     x, who, t = torch.randn(2, 8), 0.1 * torch.randn(2, 128), torch.tensor(300.0)

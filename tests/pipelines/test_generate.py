@@ -6,7 +6,7 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler
 
 from pipelines import generate
-from pipelines.generate import find_outliers
+from pipelines.generate import find_outliers, to_shell
 from studio.errors import ImageError, InputError, NoFaceError
 from studio.latents.identity_steps import identity_steps
 from tests import tiny
@@ -200,6 +200,13 @@ def test_a_callback_may_replace_latents():
     fixed = torch.zeros(2, 8)
     output = run(callback_on_step_end=lambda pipe, step, timestep, given: {"latents": fixed})
     assert torch.equal(output.latents[0], output.latents[1])
+
+
+def test_samples_far_outside_come_back_to_the_shell():
+    near, far = torch.full((1, 4), 0.5), torch.full((1, 4), 3.0)
+    moved = to_shell(torch.cat([near, far]))
+    assert torch.equal(moved[0], near[0])
+    assert float(moved[1].norm()) == pytest.approx(2.0 * generate.SHELL)
 
 
 def test_steering_moves_the_measured_attribute():

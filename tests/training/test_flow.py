@@ -83,7 +83,6 @@ def test_latents_are_pulled_to_the_mean(maker):
 def test_shards_that_are_there_are_kept(maker, tmp_path, monkeypatch):
     monkeypatch.setattr(identities, "SHARD", 4)
     monkeypatch.setattr(PairMaker, "from_pretrained", classmethod(lambda cls: maker))
-    monkeypatch.setattr(make_shard, "__defaults__", (4, print))
     make_identities(tmp_path, 4, report=lambda _: None)
     before = (tmp_path / "identities-00000.safetensors").stat().st_mtime_ns
     make_identities(tmp_path, 8, report=lambda _: None)
