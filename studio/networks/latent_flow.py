@@ -5,7 +5,7 @@ identity vector, so that a residual MLP does what a U-Net does for pictures. The
 scale, shift and gate of each block (adaLN-Zero, Peebles and Xie, arXiv 2212.09748). An identity that is left out is a
 learned vector, for classifier-free guidance (Ho and Salimans, arXiv 2207.12598).
 
-The identity says little about most coordinates (background, clothes, light), and what it says is linear for a good part.
+The identity says little about most coordinates (background, clothes, light), and much of what it says is linear.
 Were latents and identities jointly normal, the velocity would be known: a linear regression on the identity gives its
 mean, and the rest keeps its spread. The network only learns what to add to that flow.
 """
