@@ -597,6 +597,7 @@ def bench_generate(
     corrected: Annotated[int, typer.Option(help="People whose samples are also corrected.")] = 50,
     ablations: Annotated[int, typer.Option(help="People for the ablations; 0 leaves them out.")] = 16,
     audited: Annotated[int, typer.Option(help="Generated people for the audit; 0 leaves it out.")] = 48,
+    timed: Annotated[bool, typer.Option(help="Measure seconds, on a machine that does nothing else.")] = True,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "generate",
@@ -703,7 +704,7 @@ def train_identities(
 def train_generate(
     folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
     cache: Annotated[Path, typer.Option(help="Pairs, see `studio train identities`.")] = Path(".cache/identities"),
-    steps: Annotated[int, typer.Option(help="Of the whole training.")] = 4000,
+    steps: Annotated[int, typer.Option(help="Of the whole training.")] = 1500,
     minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
 ) -> None:

@@ -65,6 +65,7 @@ def run(
     corrected: int,
     ablations: int,
     audited: int,
+    timed: bool,
     seed: int,
     threads: int,
     model: str,
@@ -80,6 +81,7 @@ def run(
         corrected: people of whom one sample is corrected.
         ablations: people for the ablations; 0 leaves them out.
         audited: generated people for the audit; 0 leaves it out.
+        timed: measure seconds; say no on a busy machine.
         seed: of the samples.
         threads: CPU threads; 0 leaves the default.
         model: see `GeneratePipeline.from_pretrained`.
@@ -122,8 +124,9 @@ def run(
         result["ablations"] = ablate(pipeline, subjects[:ablations], noise[:, :ABLATED_SAMPLES], say)
     if audited:
         result["audit"] = audit(pipeline, audited, seed, say)
-    result["seconds"] = seconds(pipeline, subjects[0].given, seed)
-    say(f"seconds a picture: {result['seconds']}")
+    if timed:
+        result["seconds"] = seconds(pipeline, subjects[0].given, seed)
+        say(f"seconds a picture: {result['seconds']}")
     return result | {"provenance": provenance(WEIGHTS)}
 
 

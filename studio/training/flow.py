@@ -20,7 +20,7 @@ UNKNOWN = 0.12  # share of steps without an identity, for guidance
 NOISE = 0.15  # length of what is added to a descriptor at the most; half the pairs of one person are 0.35 apart
 AVERAGE = 0.999
 SAVE_SECONDS = 60
-LOG_STEPS = 200
+LOG_STEPS = 50
 
 
 @dataclass
@@ -47,8 +47,8 @@ class FlowTrainer:
     held: Tensor
     space: LatentSpace
     folder: Path
-    steps: int = 4000
-    batch: int = 512
+    steps: int = 1500
+    batch: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     seed: int = 0

@@ -36,7 +36,7 @@ def _toys(monkeypatch):
 
 
 def test_the_whole_run(photos):
-    found = generate.run(photos, 2, 1, 3, 1, 1, 3, 0, 0, "generate", lambda _: None)
+    found = generate.run(photos, 2, 1, 3, 1, 1, 3, True, 0, 0, "generate", lambda _: None)
     assert found["people"] == 3
     assert found["with_another_photo"] == 2
     assert found["prior"]["to_given"]["count"] == 9
@@ -57,9 +57,9 @@ def test_the_whole_run(photos):
 
 def test_refuses(photos):
     with pytest.raises(InputError, match="samples"):
-        generate.run(photos, 2, 0, 1, 1, 0, 0, 0, 0, "generate", lambda _: None)
+        generate.run(photos, 2, 0, 1, 1, 0, 0, False, 0, 0, "generate", lambda _: None)
     with pytest.raises(InputError, match="--people"):
-        generate.run(photos, 0, 0, 2, 1, 0, 0, 0, 0, "generate", lambda _: None)
+        generate.run(photos, 0, 0, 2, 1, 0, 0, False, 0, 0, "generate", lambda _: None)
 
 
 def test_differences_of_equal_pictures_are_none():
