@@ -204,6 +204,7 @@ def latent_flow(*, dim: int = 8) -> LatentFlow:
     with torch.no_grad():
         net.spread.fill_(1.0)
         net.identity_spread.fill_(0.1)
+        net.rest.fill_(0.8)
     return net
 
 

@@ -169,8 +169,7 @@ def test_the_other_solver():
     euler = pipeline.sample(noise, vector(), 2.0, 200)
     pipeline.scheduler = FlowMatchHeunDiscreteScheduler.from_config(pipeline.scheduler.config)
     heun, few = (pipeline.sample(noise, vector(), 2.0, steps) for steps in (100, 2))
-    assert torch.allclose(euler, heun, atol=0.05)
-    assert not torch.allclose(few, heun, atol=0.05)
+    assert (euler - heun).norm() < 0.2 * (few - heun).norm()
 
 
 def test_the_correction_comes_nearer_and_says_from_where():
