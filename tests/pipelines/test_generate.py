@@ -211,7 +211,7 @@ def test_samples_far_outside_come_back_to_the_shell():
 def test_steering_moves_the_measured_attribute():
     """With directions of a real effect: here the toy's own regression of yaw on its latents."""
     pipeline = tiny.generate_pipeline()
-    noise = torch.randn(200, 8, generator=torch.Generator().manual_seed(3))
+    noise = torch.randn(60, 8, generator=torch.Generator().manual_seed(3))
     w = pipeline.latents(noise)
     yaw = pipeline.measure(pipeline.quick(w))[0][:, 0]
     flat = w[:, 0] - w[:, 0].mean(0)
