@@ -606,9 +606,8 @@ def bench_generate(
     """Generate people of real photographs: likeness, diversity, pose, seconds, ablations."""
     from studio.benchmarks import generate
 
-    show(
-        generate.run(photos, people, portraits, samples, corrected, ablations, audited, seed, threads, model, say), out
-    )
+    counts = (people, portraits, samples, corrected, ablations, audited)
+    show(generate.run(photos, *counts, timed, seed, threads, model, say), out)
 
 
 # ---- training

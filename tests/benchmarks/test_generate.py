@@ -32,6 +32,7 @@ def _toys(monkeypatch):
     monkeypatch.setattr(GeneratePipeline, "from_pretrained", classmethod(lambda cls, name: tiny.generate_pipeline()))
     monkeypatch.setattr(generate, "provenance", lambda names: {"weights": dict.fromkeys(names)})
     monkeypatch.setattr(generate, "CORRECTIONS", (1,))
+    monkeypatch.setattr(pipeline_module, "LENGTHS", (0.1, 5.0))  # the toy encoder's vectors are shorter
     monkeypatch.setattr(generate, "ASKED_YAW", (0.0,))
 
 
