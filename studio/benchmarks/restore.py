@@ -57,7 +57,7 @@ def run(
     Returns:
         Per recipe the means for the input and for each fidelity: `psnr` dB, `ssim`, `identity_distance` (dlib, to the
         original), `identity_to_input` (to the damaged picture), `landmark_error` (share of the eye distance; over all
-        faces, the mesh started where the original's face is), `landmark_error_found` (the same over the faces that
+        faces, the mesh on both pictures started where the original's face is), `landmark_error_found` (the same over the faces that
         the detector finds), `sharpness`, `lab_difference`, `colour_shift` (Lab difference to the input, both averaged
         over cells of 1/16 of the side: what changed in colour and tone, without texture), `found` (share of the faces
         that the detector finds).
@@ -135,7 +135,7 @@ def measure(pipeline: RestorePipeline, clean: Tensor, damaged: Tensor, crops: Te
         "ssim": mean(ssim(crops, clean)),
         "identity_distance": mean(pipeline.distances(crops, clean, still, faces)),
         "identity_to_input": mean(pipeline.distances(crops, damaged, still, faces)),
-        "landmark_error": mean(landmark_error(place_meshes(pipeline, crops, faces), faces.mesh)),
+        "landmark_error": mean(landmark_error(*(place_meshes(pipeline, x, faces) for x in (crops, clean)))),
         "landmark_error_found": mean(of_found),
         "sharpness": mean(sharpness(crops)),
         "lab_difference": mean(mean_lab_difference(crops, clean)),

@@ -96,7 +96,8 @@ def test_damaged_portraits(folder, tmp_path):
         assert all(set(found) == MEASURES for found in versions.values())
     numbers = [value for found in report["recipes"]["gfpgan"].values() for value in found.values()]
     assert all(math.isfinite(value) for value in numbers)
-    assert report["recipes"]["none"]["input"]["identity_distance"] == 0
+    untouched = report["recipes"]["none"]["input"]
+    assert untouched["identity_distance"] == untouched["landmark_error"] == untouched["landmark_error_found"] == 0
     assert report["recipes"]["none"]["input"]["ssim"] == pytest.approx(1)
     assert "took part in training" in report["note"]
     assert report["recipes"]["gfpgan"]["input"]["colour_shift"] == 0
