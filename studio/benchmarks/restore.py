@@ -57,10 +57,10 @@ def run(
     Returns:
         Per recipe the means for the input and for each fidelity: `psnr` dB, `ssim`, `identity_distance` (dlib, to the
         original), `identity_to_input` (to the damaged picture), `landmark_error` (share of the eye distance; over all
-        faces, the mesh on both pictures started where the original's face is), `landmark_error_found` (the same over the faces that
-        the detector finds), `sharpness`, `lab_difference`, `colour_shift` (Lab difference to the input, both averaged
-        over cells of 1/16 of the side: what changed in colour and tone, without texture), `found` (share of the faces
-        that the detector finds).
+        faces, the mesh on both pictures started where the original's face is), `landmark_error_found` (the same over
+        the faces that the detector finds, wherever it finds them), `sharpness`, `lab_difference`, `colour_shift` (Lab
+        difference to the input, both averaged over cells of 1/16 of the side: what changed in colour and tone, without
+        texture), `found` (share of the faces that the detector finds).
     """
     pipeline = RestorePipeline.from_pretrained(model)
     paths = images.find_images([photos])
