@@ -151,7 +151,7 @@ def place_meshes(pipeline: RestorePipeline, crops: Tensor, faces: Faces) -> np.n
     for crop, face in zip(crops, faces, strict=True):
         mesh = torch.from_numpy(face.mesh)
         eyes = torch.stack([mesh[:, list(pair), :2].mean(1) for pair in ((33, 133), (263, 362))], 1)  # (1, 2, 2)
-        meshes.append(finder.place(crop, torch.from_numpy(face.boxes), eyes)[0])
+        meshes.append(finder.steady(crop, finder.place(crop, torch.from_numpy(face.boxes), eyes)[0]))
     return torch.cat(meshes).cpu().numpy()
 
 
