@@ -41,7 +41,7 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distance of every vector of a (N,D) to every vector of b (M,D) -> (N,M)."""
-    return (a[:, None] - b[None]).norm(dim=2)
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -128,16 +128,20 @@ def watched(pipeline: Any, stop: threading.Event, progress: Callable[..., Any]) 
             hook.remove()
 
 
-def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+def on_gpu(function: Callable[..., Any], seconds: int = 60) -> Callable[..., Any]:
     """`function`, which on a ZeroGPU Space (where the package `spaces` is) runs while a GPU is lent; else itself.
 
     There it runs in a forked process: its arguments must be picklable, and a cancelled one is ended from outside.
+
+    Args:
+        function: everything that runs a network which may be on the GPU.
+        seconds: for which the GPU is asked for; a call that takes longer is ended.
     """
     if importlib.util.find_spec("spaces") is None:
         return function
     import spaces
 
-    return spaces.GPU(function)
+    return spaces.GPU(function, duration=seconds)
 
 
 def zero_gpu() -> bool:

@@ -114,7 +114,7 @@ class Runner:
     def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
         self.pipeline = pipeline
         self.lane = Lane()
-        self._call = on_gpu(self.call)
+        self._call = on_gpu(self.call, seconds=120)
 
     def restore_many(
         self,

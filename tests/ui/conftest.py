@@ -8,7 +8,7 @@ from studio import images
 from studio.images import Photo
 from studio.ui.app import build, options
 from tests import tiny
-from tests.ui.toy import ToyComparer, ToyRestore, closed_loops
+from tests.ui.toy import ToyAlbum, ToyComparer, ToyRestore, closed_loops
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def text(tmp_path):
 
 @pytest.fixture(scope="module")
 def url(_loops):
-    app = build({"Restore": ToyRestore(tiny.tiny_net()), "Compare": ToyComparer()})
+    app = build({"Restore": ToyRestore(tiny.tiny_net()), "Compare": ToyComparer(), "Album": ToyAlbum()})
     _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, **options({}))
     yield address
     app.close()

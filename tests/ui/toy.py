@@ -12,6 +12,7 @@ from studio import images
 from studio.base import StudioPipeline
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.identity.album import AlbumMaker
 from studio.identity.compare import Comparer
 from studio.identity.encoder import IdentityEncoder
 from tests import tiny
@@ -112,3 +113,11 @@ class ToyComparer(Comparer):
         pipeline = tiny.restore_pipeline()
         finder = tiny.TwoFaces(pipeline.full_range, pipeline.back, pipeline.mesh)
         super().__init__(finder, IdentityEncoder(pipeline.identity))
+
+
+class ToyAlbum(AlbumMaker):
+    """Likewise: the real one over toy networks."""
+
+    def __init__(self, finder=tiny.TwoFaces):
+        pipeline = tiny.restore_pipeline()
+        super().__init__(finder(pipeline.full_range, pipeline.back, pipeline.mesh), IdentityEncoder(pipeline.identity))
