@@ -296,18 +296,22 @@ def test_compare(call, album, tmp_path, monkeypatch):
 
 def test_album(call, album, tmp_path, monkeypatch):
     monkeypatch.setattr(AlbumMaker, "from_pretrained", classmethod(lambda cls: ToyAlbum()))
-    code, out, err = call("album", album / "good.png", album / "nobody.png", "--sheet", tmp_path / "sheets" / "all.png")
+    two = [images.save(images.load(tiny.sharp_photo()), album / f"sharp{i}.png") for i in (0, 1)]
+    code, out, err = call("album", two[0], album / "nobody.png", "--sheet", tmp_path / "sheets" / "all.png")
     assert (code, err) == (0, "")
-    assert f"person 1     {album / 'good.png'}  face 0" in out
-    assert "2 people, 0 of them in more than one photo. No face was found in 1 photo." in out
+    assert f"person 1     {two[0]}  face 0" in out
+    assert "2 faces in 2 photos: 2 people. No face was found in 1 photo." in out
     assert (tmp_path / "sheets" / "all.png").exists()
+    (album / "notes.jpg").write_text("no photo")
     code, out, err = call("album", album, "--threshold", "0.001", "--json")
     found = json.loads(out)
-    assert (code, found["threshold"], len(found["faces"]) > 1) == (1, 0.001, True)  # a file in there is no photo
-    assert found["failed"][0]["photo"] in err
-    assert call("album", album / "good.png", "--csv")[1].splitlines()[0].startswith("photo,face,person,distance")
-    assert "got both" in error_line(call("album", album / "good.png", "--csv", "--json"))
-    assert "threshold" in error_line(call("album", album / "good.png", "--threshold", "0"))
+    assert (code, found["threshold"], len(found["faces"])) == (1, 0.001, 6)
+    assert [face["person"] for face in found["faces"]] == [None, None, 1, 2, 1, 2]
+    assert found["failed"][0]["photo"] == str(album / "notes.jpg")
+    assert err.startswith(str(album / "notes.jpg"))
+    assert call("album", two[0], "--csv")[1].splitlines()[0].startswith("photo,face,person,distance")
+    assert "got both" in error_line(call("album", two[0], "--csv", "--json"))
+    assert "threshold" in error_line(call("album", two[0], "--threshold", "0"))
     assert "leave --sheet out" in error_line(call("album", album / "nobody.png", "--sheet", tmp_path / "none.png"))
 
 

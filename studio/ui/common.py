@@ -189,7 +189,9 @@ def upload(label: str, *, many: bool = False, height: int = 150) -> gr.File:
     What gradio refuses, by its name say, would lie around for an hour. Not gr.Image, which takes neither HEIC nor
     damaged files to our loader, and would cut 16 bits to 8.
     """
-    return gr.File(label=label, file_count="multiple" if many else "single", height=height)
+    file = gr.File(label=label, file_count="multiple" if many else "single", height=height)
+    file._process_single_file = lambda given: given.path  # gradio's own leaves an empty file behind for each
+    return file
 
 
 def read(source: str | Path | None, scale: int = 1) -> Photo:

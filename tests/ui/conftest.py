@@ -37,6 +37,12 @@ def black(tmp_path):
 
 
 @pytest.fixture
+def face(tmp_path):
+    """A tiny one, for Upsample."""
+    return images.save(tiny.image(12, 12), tmp_path / "face.png")
+
+
+@pytest.fixture
 def text(tmp_path):
     path = tmp_path / "notes.jpg"
     path.write_text("not a photo")
@@ -45,7 +51,8 @@ def text(tmp_path):
 
 @pytest.fixture(scope="module")
 def url(_loops):
-    app = build({"Restore": ToyRestore(tiny.tiny_net()), "Compare": ToyComparer(), "Album": ToyAlbum()})
+    models = {"Restore": ToyRestore(tiny.tiny_net()), "Upsample": tiny.upsample_pipeline()}
+    app = build({**models, "Compare": ToyComparer(), "Album": ToyAlbum()})
     _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, **options({}))
     yield address
     app.close()

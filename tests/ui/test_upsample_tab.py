@@ -31,11 +31,6 @@ def pipeline(monkeypatch):
     return tiny.upsample_pipeline()
 
 
-@pytest.fixture
-def face(tmp_path):
-    return images.save(tiny.image(12, 12), tmp_path / "tiny.png")
-
-
 def run(pipeline, source, folder, find=False, samples=2, steps=2, seed=0, reference=None, on_step=lambda *given: None):
     return search(pipeline, source, folder, find, samples, steps, seed, reference, on_step)
 

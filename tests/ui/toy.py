@@ -1,6 +1,8 @@
 """What the tests of the web app share: a toy pipeline, and order in what gradio leaves behind."""
 
 import asyncio
+import threading
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -104,6 +106,26 @@ class ToyRestore(StudioPipeline):
             reference_after=None,
             crop_pixels=80.0,
         )
+
+
+class Slow:
+    """Takes its time, and counts how many are at work at once."""
+
+    def __init__(self, pipeline, seconds=0.1):
+        self.seconds = seconds
+        self.pipeline, self.components, self.find = pipeline, pipeline.components, pipeline.find
+        self.inside, self.most, self.lock = 0, 0, threading.Lock()
+
+    def __call__(self, *arguments, **settings):
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        time.sleep(self.seconds)
+        try:
+            return self.pipeline(*arguments, **settings)
+        finally:
+            with self.lock:
+                self.inside -= 1
 
 
 class ToyComparer(Comparer):
