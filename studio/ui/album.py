@@ -18,7 +18,7 @@ from studio import images
 from studio.errors import InputError
 from studio.identity.album import THRESHOLD, Album, AlbumFace, counted
 from studio.ui import common
-from studio.ui.common import LANE, PROGRESS, Lane, Stopped, forget_unreadable, line, rows, upload
+from studio.ui.common import LANE, PROGRESS, Lane, Stopped, examples, forget_unreadable, line, offer, rows, upload
 
 if TYPE_CHECKING:
     from studio.identity.album import AlbumMaker
@@ -47,6 +47,7 @@ def tab(maker: Callable[[], AlbumMaker]) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             photos = upload("Photos to group", many=True, height=220)
+            offer("Use the examples", [photos], [[str(path) for path in examples()]])
             threshold = gr.Slider(
                 0.3,
                 0.7,

@@ -230,14 +230,43 @@ def show(photo: Photo, height: int, width: int, path: Path) -> Path:
     return images.save(replace(small, bits=8, exif=None), path)
 
 
-def shelf(target: gr.File) -> None:
-    """Example pictures that one click puts into `target`; nothing where the folder has none."""
-    files = sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg"))
-    if files:
-        shown = gr.Dataset(
-            components=[gr.Image(label="Example", render=False)],
-            samples=[[str(path)] for path in files],
-            label="Examples (generated people, damaged on purpose)",
-            type="index",
+def examples() -> list[Path]:
+    """Photos to try the app with: generated people, damaged on purpose. None where the folder is not there."""
+    return sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg"))
+
+
+def offer(label: str, targets: Sequence[gr.File], values: Sequence[Any]) -> None:
+    """A button that puts example photos into `targets`; nothing where there are none."""
+    if examples():
+        gr.Button(label, size="sm").click(
+            lambda: list(values) if len(values) > 1 else values[0],
+            None,
+            list(targets),
+            api_visibility="private",
+            show_progress="hidden",
         )
-        shown.click(lambda index: str(files[index]), shown, target, api_visibility="private", show_progress="hidden")
+
+
+def shelf(target: gr.File) -> None:
+    """Example pictures that one click puts into `target`; nothing where the folder has none.
+
+    Not gr.Dataset or gr.Examples, whose pictures have no names for a screen reader.
+    """
+    if files := examples():
+        gr.Markdown("Or an example (generated people, damaged on purpose):")
+        shown = gr.Gallery(
+            [(str(path), path.stem.replace("-", " ").capitalize()) for path in files],
+            label="Examples",
+            show_label=False,
+            columns=len(files),
+            height="auto",
+            allow_preview=False,
+            buttons=[],
+            interactive=False,
+            elem_classes="shelf",
+        )
+
+        def choose(event: gr.SelectData) -> str:
+            return str(files[event.index])
+
+        shown.select(choose, None, target, api_visibility="private", show_progress="hidden")

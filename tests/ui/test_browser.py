@@ -18,7 +18,9 @@ from tests.ui.toy import MARKS, Slow, ToyRestore
 
 WAIT = 30_000  # ms: the machine may be busy
 TABS = [one.TITLE for one in app.TABS]
-pytestmark = [*MARKS, pytest.mark.slow]
+# gradio leaves a socket open while it looks for a free port.
+leftover = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [*MARKS, pytest.mark.slow, leftover]
 
 # What one can press or fill in, and has no name that a screen reader could say.
 NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]), select, textarea, [role=tab]')]
@@ -43,7 +45,7 @@ FAINT = """() => {
     for (const one of document.querySelectorAll('body *')) {
         const own = [...one.childNodes].filter(node => node.nodeType === 3 && node.data.trim())
         const shown = one.checkVisibility({opacityProperty: true, visibilityProperty: true})
-        if (!own.length || !shown || one.disabled || one.closest('[disabled]') || one.tagName === 'STYLE') continue
+        if (!own.some(node => /[\\p{L}\\d]/u.test(node.data)) || !shown || one.closest(':disabled, style')) continue
         if (one.getBoundingClientRect().width < 2) continue
         const below = behind(one), text = seen(numbers(getComputedStyle(one).color), below)
         const [high, low] = [light(text), light(below)].sort((a, b) => b - a)
@@ -171,6 +173,29 @@ def test_choosing_a_face_by_a_click(visit, tmp_path):
     visitor.page.wait_for_function("() => [...document.querySelectorAll('input')].some(one => one.value === '0')")
     assert faces.first.input_value() == "0"
     visitor.restore()
+
+
+def test_an_example_works_at_once(visit):
+    visitor = visit()
+    visitor.page.get_by_role("img", name="Three friends").click()
+    visitor.page.get_by_alt_text("Your photo, with").wait_for()
+    visitor.restore()
+
+
+@pytest.mark.parametrize(
+    ("tab", "offer", "press", "said"),
+    [
+        ("Compare", "Use two examples", "Compare", "pairs of two people"),
+        ("Album", "Use the examples", "Group by person", "10 faces in 5 photos"),
+    ],
+)
+def test_examples_of_the_other_tabs(visit, tab, offer, press, said):
+    visitor = visit()
+    visitor.open(tab)
+    visitor.page.get_by_role("button", name=offer).click()
+    visitor.page.get_by_text("old-print").or_(visitor.page.get_by_text("old-print-2")).last.wait_for()
+    visitor.page.get_by_role("button", name=press, exact=True).click()
+    visitor.say(said)
 
 
 def test_a_damaged_upload_is_said_and_taken_off(visit, text):
