@@ -45,7 +45,8 @@ CSS = """
 .faces th, .faces td { text-align: left; padding: 6px 8px; border: 0 solid var(--border-color-primary); }
 .faces td { border-top-width: 1px !important; }
 .shelf .grid-wrap { min-height: 0 !important; padding: 8px !important; }
-.shelf .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; padding: 0 !important; gap: 6px !important; }
+.shelf .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; }
+.shelf .grid-container { padding: 0 !important; gap: 6px !important; }
 .shelf .gallery-item, .shelf .thumbnail-lg { min-width: 0 !important; width: 100% !important; }
 .shelf .caption-label { display: none; }  /* the name is the picture's alternative text */
 .person h3 { margin: 12px 0 4px; }
