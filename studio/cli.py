@@ -575,6 +575,32 @@ def bench_upsample(
     show(upsample.run(photos, size, samples, steps, limit, threads, model, sheet, say), out)
 
 
+@bench_app.command("app")
+def bench_visitors(
+    visitors: Annotated[int, typer.Option(help="At the same time.", min=1)] = 20,
+    side: Annotated[int, typer.Option(help="Longer side of the photo they send, px; 0: as the example is.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    out: OutOption = None,
+) -> None:
+    """Serve the app, let many restore a photo at once: finished, refused, seconds, peak memory."""
+    import torch
+
+    from studio.benchmarks.provenance import provenance
+    from studio.ui import rush
+
+    if threads:
+        torch.set_num_threads(threads)
+    found = rush.run(visitors, side)
+    show(
+        {
+            "benchmark": "app",
+            **found,
+            "provenance": provenance(("restore", "head_512", "generator", "identity", "mesh")),
+        },
+        out,
+    )
+
+
 # ---- training
 
 

@@ -28,7 +28,7 @@ from tests.ui.toy import ToyAlbum, ToyComparer
 COMMANDS = {
     "": ["restore", "faces", "compare", "album", "verify", "upsample", "edit", "weights", "bench", "train"],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity", "album", "upsample"],
+    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "app"],
     "train": ["list", "faces", "run", "heads", "directions", "export"],
 }
 OPTIONS = {
@@ -50,6 +50,7 @@ OPTIONS = {
     "bench identity": "photos out",
     "bench album": "photos out",
     "bench upsample": "photos size samples steps limit threads model sheet out",
+    "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",

@@ -174,8 +174,9 @@ def test_more_than_the_queue_holds_are_refused_politely(_loops, monkeypatch):
 
 
 def test_the_documented_command():
-    found = run(2, {"Restore": ToyRestore(tiny.tiny_net())})
+    found = run(2, 64, {"Restore": ToyRestore(tiny.tiny_net())})
     assert (found["visitors"], found["finished"], found["refused"], found["failed"]) == (2, 2, 0, {})
+    assert found["photo"] == [64, 64]
     assert found["peak_mb"] >= found["peak_mb_one"] > 0
 
 
