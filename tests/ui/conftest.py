@@ -2,7 +2,7 @@
 
 import pytest
 from gradio_client import Client
-from PIL import Image
+from PIL import Image, ImageCms
 
 from studio import images
 from studio.images import Photo
@@ -24,9 +24,10 @@ def pipeline():
 
 @pytest.fixture
 def photo(tmp_path):
-    """16 bits, alpha: what a viewer's format would lose."""
+    """16 bits, alpha, a colour profile: what a viewer's format would lose."""
     pixels, alpha = tiny.image(40, 60), tiny.image(40, 60, seed=1)[:1]
-    return images.save(Photo(pixels, alpha, bits=16), tmp_path / "aunt.png")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return images.save(Photo(pixels, alpha, icc=profile, bits=16), tmp_path / "aunt.png")
 
 
 @pytest.fixture

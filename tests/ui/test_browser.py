@@ -207,6 +207,14 @@ def test_a_damaged_upload_is_said_and_taken_off(visit, text):
     visitor.page.get_by_text("a photo is needed, got none").first.wait_for()
 
 
+def test_a_file_that_is_too_large_is_said(visit, tmp_path):
+    (tmp_path / "huge.tif").write_bytes(bytes(41 * 2**20))
+    visitor = visit()
+    visitor.page.locator("input[type=file]").first.set_input_files(str(tmp_path / "huge.tif"))
+    visitor.page.get_by_text("exceed the maximum allowed size of 40").first.wait_for()
+    visitor.complaints.clear()  # the browser notes the refusal
+
+
 def test_two_visitors_at_once(visit, tmp_path):
     """Each sees the own photo and result, and nothing of the other's."""
     names = ("mine", "yours")

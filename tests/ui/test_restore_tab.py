@@ -253,6 +253,7 @@ def test_formats(pipeline, photo, tmp_path, file_format, suffix, bits):
     assert result.file.suffix == suffix
     whole = images.load(result.file)
     assert (whole.bits, whole.alpha is None) == (bits, file_format == "jpg")
+    assert whole.icc == images.load(photo).icc and whole.icc
     with pytest.raises(InputError, match="file_format"):
         restore_photo(pipeline, photo, tmp_path / "out", file_format="gif")
 
