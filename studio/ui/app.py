@@ -44,6 +44,7 @@ CSS = """
 .faces caption { text-align: left; font-weight: 600; padding: 4px 8px; }
 .faces th, .faces td { text-align: left; padding: 6px 8px; border: 0 solid var(--border-color-primary); }
 .faces td { border-top-width: 1px !important; }
+.guesses .grid-wrap { max-height: none !important; }
 .shelf .grid-wrap { min-height: 0 !important; padding: 8px !important; }
 .shelf .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; }
 .shelf .grid-container { padding: 0 !important; gap: 6px !important; }
@@ -56,6 +57,7 @@ CSS = """
 .person span { display: block; overflow-wrap: anywhere; font-size: var(--text-sm); }
 @media (max-width: 640px) {
   .pairs .grid-container { grid-template-columns: 1fr !important; }
+  .guesses .grid-container { grid-template-columns: 1fr 1fr !important; }
   .faces table { font-size: var(--text-sm); }
 }
 """

@@ -89,18 +89,18 @@ def run(folder: Path) -> list[Path]:
 
 
 def people(folder: Path) -> list[Path]:
-    """Three generated people, each in three photos: as drawn, turned, and smiling in other light."""
+    """Three generated people, each in three photos: as drawn, turned, and smiling in other light; one is tiny as well."""
     from studio.latents.editor import Editor
 
     editor = Editor.from_pretrained("cpu")
-    views: dict[str, dict[str, float]] = {"a": {}, "b": {"yaw": 22.0}, "c": {"smile": 1.0, "yaw": -12.0, "light": 1.0}}
+    views: dict[str, dict[str, float]] = {"a": {}, "b": {"yaw": 22.0}, "c": {"smile": 0.5, "yaw": -12.0, "light": 1.0}}
     files = []
     for seed in (3, 5, 8):
         w = editor.sample(seed)
         for name, changes in views.items():
             drawn = editor.draw(editor.edit(w, changes)[0] if changes else w)
             files.append(images.save(images.resize(drawn, 400, 400), folder / f"photo-{seed}{name}.jpg"))
-    return files
+    return [*files, images.save(images.resize(drawn, 40, 40), folder / "tiny.png")]
 
 
 def wide(browser: Browser, url: str, to: Any, folder: Path) -> None:
@@ -128,9 +128,8 @@ def wide(browser: Browser, url: str, to: Any, folder: Path) -> None:
     shoot(page, to("compare"))
     page.get_by_role("tab", name="Album").click()
     page.get_by_text("Choose up to 200").wait_for()
-    page.get_by_role("tabpanel", name="Album").locator("input[type=file]").set_input_files(
-        list(map(str, people(folder)))
-    )
+    panel = page.get_by_role("tabpanel").filter(has=page.get_by_role("button", name="Group by person")).last
+    panel.locator("input[type=file]").set_input_files([str(path) for path in people(folder)])
     page.get_by_text("photo-8c").first.wait_for()
     page.get_by_role("button", name="Group by person").click()
     page.get_by_text("no evidence").last.wait_for(timeout=MINUTES)

@@ -59,11 +59,12 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
             found = gr.Gallery(
                 label="Guesses: the small face, then the samples",
                 format="png",
-                columns=2,
+                columns=3,
                 height="auto",
                 object_fit="contain",
                 buttons=["download", "fullscreen"],
                 interactive=False,
+                elem_classes="guesses",
             )
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
