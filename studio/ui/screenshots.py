@@ -89,7 +89,7 @@ def run(folder: Path) -> list[Path]:
 
 
 def people(folder: Path) -> list[Path]:
-    """Three generated people, each in three photos: as drawn, turned, and smiling in other light; one is tiny as well."""
+    """Three generated people, each in three photos: as drawn, turned, smiling in other light; and a tiny one."""
     from studio.latents.editor import Editor
 
     editor = Editor.from_pretrained("cpu")
