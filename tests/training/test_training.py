@@ -378,6 +378,24 @@ def test_stage_2_resumes_to_the_bit(make):
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
 
 
+def test_stage_2_with_a_critic_resumes_to_the_bit(make, monkeypatch):
+    monkeypatch.setattr("studio.training.critic.ALONE", 1)
+    straight = make("straight", adversarial_weight=0.5, **STAGE_2)
+    losses = advance(straight, 3)
+    assert losses[0]["adversarial"] == 0 and losses[2]["adversarial"] != 0
+    assert all(found["critic"] > 0 for found in losses)
+    first, second = (make("stopped", adversarial_weight=0.5, **STAGE_2) for _ in range(2))
+    advance(first, 1)
+    first.save()
+    second.resume()
+    advance(second, 2)
+    for wanted, got in (
+        (state_of(straight), state_of(second)),
+        (straight.adversary.tensors(), second.adversary.tensors()),
+    ):
+        assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+
+
 def test_a_monochrome_face_leaves_the_priors_colours_free(make):
     trainer = make(**STAGE_2)
     rng = torch.Generator().manual_seed(0)
