@@ -444,7 +444,7 @@ def restore_photo(
         "identity_guard": identity_guard or None,
         "colorize": colorize,
     }
-    output = pipeline(photo, **settings)
+    output = pipeline(photo, **settings, output_type="pt")  # no picture in 8 bits, which nobody looks at
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
     result = Result(report, verdict(report, output.reports[0]))
     after = output.photos[0]

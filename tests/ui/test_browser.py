@@ -18,9 +18,7 @@ from tests.ui.toy import MARKS, Slow, ToyRestore
 
 WAIT = 30_000  # ms: the machine may be busy
 TABS = [one.TITLE for one in app.TABS]
-# gradio leaves a socket open while it looks for a free port.
-leftover = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-pytestmark = [*MARKS, pytest.mark.slow, leftover]
+pytestmark = [*MARKS, pytest.mark.slow]
 
 # What one can press or fill in, and has no name that a screen reader could say.
 NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]), select, textarea, [role=tab]')]

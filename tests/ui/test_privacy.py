@@ -13,9 +13,7 @@ from studio.ui.common import EXAMPLES
 from tests import tiny
 from tests.ui.toy import MARKS, ToyAlbum, ToyRestore
 
-# A client that is refused leaves a socket of its own open.
-leftover = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-pytestmark = [*MARKS, leftover]
+pytestmark = MARKS
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ MARKS = [
     pytest.mark.usefixtures("_loops"),
     pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+    # gradio leaves a socket open where a port is taken, and its client where it is refused.
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
