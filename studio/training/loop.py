@@ -31,6 +31,7 @@ from studio.training.losses import (
     energy_loss,
     evidence_loss,
     feature_loss,
+    grid_loss,
     identity_loss,
     landmark_loss,
 )
@@ -203,6 +204,8 @@ class Trainer:
             "person": preset.person_weight * person,
             "landmarks": preset.landmarks_weight * landmarks,
         }
+        if preset.grid_weight:
+            found["grid"] = preset.grid_weight * grid_loss(prior, clean)
         if self.adversary:
             found["adversarial"] = preset.adversarial_weight * self.adversary.loss(prior, found["prior"])
             self.drawn = prior.detach()

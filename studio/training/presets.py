@@ -30,6 +30,7 @@ class Preset:
         maps_weight: of the identity network's maps of the prior.
         person_weight: of the descriptors' distance, of the prior and (half) of the joined picture.
         landmarks_weight: of the mesh's points on both.
+        grid_weight: of patterns that repeat from cell to cell, on the prior.
         adversarial_weight: of a critic of the prior's patches, see `studio.training.critic`; relative to the pull of
             the prior's pixels, so 1 weighs as much as they do.
         expect: what the finished weights should reach, for whoever repeats it.
@@ -57,6 +58,7 @@ class Preset:
     maps_weight: float = 1.0
     person_weight: float = 1.0
     landmarks_weight: float = 3.0
+    grid_weight: float = 0.0
     adversarial_weight: float = 0.0
     ema: float = 0.998
     seed: int = 0
@@ -97,10 +99,10 @@ PRESETS = {
             landmarks_weight=9.0,
             seed=1,
         ),
-        # Its last part, with a critic, which takes the fine grids away that please the other losses.
+        # Its last part: takes the fine grids away that please the other losses.
         Preset(
             "restore-natural",
-            images=5_600,
+            images=3_600,
             real_share=0.375,
             warped_share=0.25,
             start="restore",
@@ -111,8 +113,9 @@ PRESETS = {
             identity_weight=0.0,
             prior_weight=4.0,
             energy_weight=2.0,
-            landmarks_weight=9.0,
-            adversarial_weight=0.5,
+            landmarks_weight=6.0,
+            grid_weight=60.0,
+            adversarial_weight=1.0,
             ema=0.99,
             seed=2,
         ),

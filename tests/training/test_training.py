@@ -29,6 +29,7 @@ from studio.training.losses import (
     energy_loss,
     evidence_loss,
     feature_loss,
+    grid_loss,
     identity_loss,
     jitter,
     landmark_loss,
@@ -584,3 +585,14 @@ def test_export_halves_the_size(make, tmp_path):
     assert net.dtype == torch.float32
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, trainer.average[name], atol=1e-3, rtol=1e-3)
+
+
+def test_grid_loss_sees_what_repeats_from_cell_to_cell():
+    photo = tiny.image(256, 256, seed=3)[None]
+    rows = torch.arange(256) % 4
+    grid = 0.03 * ((rows[:, None] + rows[None]) % 4 - 1.5)
+    noise = grid.flatten()[torch.randperm(256 * 256, generator=torch.Generator().manual_seed(0))].view(256, 256)
+    assert grid_loss(photo, photo) == 0
+    assert grid_loss(photo + grid, photo + grid) == 0  # the target's own
+    assert grid_loss(photo + grid, photo) > 4 * grid_loss(photo + noise, photo)
+    assert grid_loss(photo + grid, photo) > 0.5 * grid.std()
