@@ -13,7 +13,7 @@ from torch import Tensor
 
 from studio.errors import InputError
 
-# dlib's threshold. On 432 pairs of real photographs no genuine pair lies above it, but one impostor pair in seven
+# dlib's threshold. On 432 pairs of real photographs no genuine pair lies above it, but one impostor pair in eight
 # lies below it: near means "cannot be told apart", not "the same person". `studio bench identity` measures it.
 SAME_PERSON = 0.6
 
