@@ -13,7 +13,7 @@ import torch
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import LANE, MAX_PIXELS, PROGRESS, Lane, Stopped, line, upload
+from studio.ui.common import LANE, MAX_PIXELS, PROGRESS, Lane, Stopped, line, on_gpu, upload, zero_gpu
 
 if TYPE_CHECKING:
     from pipelines.generate import GeneratePipeline, GenerateReport
@@ -104,6 +104,7 @@ class Runner:
     def __init__(self, pipeline: Callable[[], GeneratePipeline]) -> None:
         self.pipeline = pipeline
         self.lane = Lane()
+        self._call = on_gpu(self.call)
 
     def generate(
         self,
@@ -153,10 +154,16 @@ class Runner:
                 "yaw": float(yaw) if turn else None,
                 "smile": float(smile) or None,
             }
-            shown, report, lacking = make(self.pipeline(), photos, folder, bool(consent), settings, int(seed), on_step)
+            self.pipeline()  # before a GPU is lent
+            stated = (bool(consent), settings, int(seed), None if zero_gpu() else on_step)
+            shown, report, lacking = self._call(photos, folder, *stated)
             return [shown, report.to_dict(), line(verdict(report))], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], photos or [], request)
+
+    def call(self, photos: list[str] | None, folder: Path, *settings: Any) -> tuple[list[tuple[Path, str]], Any, str]:
+        """`make` with this runner's pipeline."""
+        return make(self.pipeline(), photos, folder, *settings)
 
 
 # ---- the pipeline call
@@ -169,7 +176,7 @@ def make(
     consent: bool,
     settings: dict[str, Any],
     seed: int,
-    on_step: Callable[..., Any],
+    on_step: Callable[..., Any] | None,
 ) -> tuple[list[tuple[Path, str]], GenerateReport, str]:
     """Generate and write what the page shows: PNG files with captions.
 
