@@ -29,7 +29,7 @@ SIZES = (0, 5, 10, 15, 20, 40, 10_000)  # px between the eyes
 SHRUNK = (16, 12, 9, 7, 5)  # px between the eyes
 EVERY = 4  # pair is shrunk
 FOLDS = 10
-RIDGE = 0.1  # on the slope: the two kinds hardly overlap, and the likelihood alone would want a step
+RIDGE = 0.01  # on the slope: the two kinds hardly overlap, and the likelihood alone would want a step
 BINS = (0.0, 0.05, 0.5, 0.95, 1.0)  # of probabilities, for the reliability table
 WEIGHTS = ("identity", "detector_full_range", "detector_back", "mesh")
 
