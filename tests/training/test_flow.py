@@ -41,16 +41,17 @@ def maker():
 
 
 def pairs(count=4000, dim=8):
-    """A descriptor is the first two coordinates of its latent, through a fixed matrix: p(w|e) is known."""
+    """A descriptor says a number z; the first coordinate is about z², which no linear regression on z finds."""
     rng = torch.Generator().manual_seed(0)
     space = tiny.latent_space()
-    v = torch.randn(count, dim, generator=rng)
-    seen = torch.randn(2, 128, generator=rng) / 8
-    return space, space.latents(v), v[:, :2] @ seen + torch.randn(1, 128, generator=rng) / 8
+    v, z = torch.randn(count, dim, generator=rng), torch.randn(count, 1, generator=rng)
+    v[:, :1] = (z.square() - 1) / 1.5 + 0.3 * v[:, :1]
+    seen, offset = (torch.randn(1, 128, generator=rng) / 8 for _ in range(2))
+    return space, space.latents(v), z * seen + offset, 2 * seen + offset
 
 
 def trainer(folder, **settings):
-    space, latents, descriptors = pairs()
+    space, latents, descriptors, _ = pairs()
     settings = {"steps": 400, "batch": 256, "learning_rate": 4e-3, "config": SMALL, "report": lambda _: None} | settings
     return FlowTrainer(latents, descriptors, torch.arange(len(latents)) % 25 == 0, space, folder, **settings)
 
@@ -126,26 +127,24 @@ def test_blurred_descriptors_keep_their_length_and_move_a_little():
     assert apart.max() < 0.25
 
 
-def test_it_learns_who_a_latent_is(tmp_path):
-    """Samples for a descriptor have its two coordinates, and all others as in the prior."""
+def test_it_learns_what_is_not_linear(tmp_path):
+    """Samples for z = 2 have 2 as their first coordinate, and all others as in the prior."""
     learned = trainer(tmp_path)
     before = learned.measure()
     learned.run()
     after = learned.measure()
-    assert after["known"] < 0.93 * before["known"]
+    assert after["known"] < 0.96 * before["known"]
     assert after["known"] < after["anybody"]
-    _, latents, descriptors = pairs()
-    v = learned.space(latents)[:1]
     x = torch.randn(300, 8, generator=torch.Generator().manual_seed(2))
-    who = descriptors[:1].expand(300, -1)
+    who = pairs()[3].expand(300, -1)
     with torch.no_grad():
         for step in range(20):
             t = 1 - step / 20
             x = x - guided(learned.average, x, torch.tensor(1000 * t), who, 1.0) / 20
         drawn = learned.average.coordinates(x)
-    assert (drawn[:, :2].mean(0) - v[0, :2]).abs().max() < 0.35
-    assert (drawn[:, :2].std(0) < 0.6).all()
-    assert (drawn[:, 2:].std(0) > 0.7).all()
+    assert 1.3 < float(drawn[:, 0].mean()) < 2.7
+    assert float(drawn[:, 1:].mean().abs()) < 0.3
+    assert (drawn[:, 1:].std(0) > 0.7).all()
 
 
 def test_resumes_to_the_bit(tmp_path):
@@ -164,7 +163,7 @@ def test_resumes_to_the_bit(tmp_path):
 
 
 def test_the_command_trains_goes_on_and_exports(tmp_path, monkeypatch):
-    space, latents, descriptors = pairs(60)
+    space, latents, descriptors, _ = pairs(60)
     space.save_pretrained(tmp_path / "space")
     monkeypatch.setattr(weights, "path", lambda name: tmp_path / "space")
     (tmp_path / "cache").mkdir()
