@@ -16,7 +16,7 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError, NoFaceError
-from studio.evidence import apply_tone, luma, tone_curve
+from studio.evidence import tone_curve, with_tone
 from studio.faces import align
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
@@ -395,8 +395,3 @@ def check_arguments(
         raise InputError(f"threshold must be above 0, got {threshold}: {search.EPSILON} is PULSE's")
     if output_type not in ("pil", "np", "pt"):
         raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
-
-
-def with_tone(pictures: Tensor, tone: Tensor | None) -> Tensor:
-    """Colour pictures (N,3,S,S) as they are, or in the tone of a monochrome input."""
-    return pictures if tone is None else apply_tone(luma(pictures), tone.to(pictures))

@@ -20,6 +20,8 @@ _PUBLIC = {
     "FaceFinder": "studio.find",
     "FaceMesh": "studio.networks.mesh",
     "Faces": "studio.faces.faces",
+    "FrontalizeOutput": "pipelines.frontalize",
+    "FrontalizePipeline": "pipelines.frontalize",
     "Generator": "studio.networks.generator",
     "IdentityEncoder": "studio.identity.encoder",
     "IdentityNet": "studio.networks.identity",

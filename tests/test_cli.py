@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
-from studio.benchmarks import identity, speed, upsample
+from studio.benchmarks import frontalize, identity, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -25,9 +25,9 @@ from tests.ui.toy import ToyComparer
 
 # Others call these from their scripts: a change belongs into the changelog.
 COMMANDS = {
-    "": ["restore", "faces", "compare", "verify", "upsample", "edit", "weights", "bench", "train"],
+    "": ["restore", "faces", "compare", "verify", "upsample", "frontalize", "edit", "weights", "bench", "train"],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity", "upsample"],
+    "bench": ["restore", "old", "speed", "identity", "upsample", "frontalize"],
     "train": ["list", "faces", "run", "heads", "directions", "export"],
 }
 OPTIONS = {
@@ -37,6 +37,8 @@ OPTIONS = {
     "compare": "json sheet",
     "verify": "json",
     "upsample": "output scale samples steps find reference seed report sheet credentials overwrite model device",
+    "frontalize": "output yaw pitch expression background face steps refine size report sheet credentials overwrite "
+    "model device",
     "edit": "output seed yaw pitch smile mouth eyes brow light steps before credentials device",
     "weights list": "",
     "weights pull": "",
@@ -47,6 +49,7 @@ OPTIONS = {
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
     "bench upsample": "photos size samples steps limit threads model sheet out",
+    "bench frontalize": "photos people limit min-yaw seed steps refine threads model sheet out",
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",
@@ -349,7 +352,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = ((bench, "run"), (bench, "run_old"), (speed, "run"), (identity, "run"), (upsample, "run"))
+    modules = [(module, "run") for module in (bench, speed, identity, upsample, frontalize)] + [(bench, "run_old")]
     for module, name in modules:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"

@@ -17,6 +17,8 @@ NAMES = [
     "FaceFinder",
     "FaceMesh",
     "Faces",
+    "FrontalizeOutput",
+    "FrontalizePipeline",
     "Generator",
     "IdentityEncoder",
     "IdentityNet",

@@ -135,6 +135,20 @@ def nearest(
     Raises:
         InputError: more than the bank holds.
     """
+    rows = nearest_rows(space, target, count, rng, embedding, grey, choice)
+    return space.bank_latents[rows].float()
+
+
+def nearest_rows(
+    space: LatentSpace,
+    target: Tensor,
+    count: int,
+    rng: torch.Generator | None = None,
+    embedding: Tensor | None = None,
+    grey: bool = False,
+    choice: int = 4,
+) -> Tensor:
+    """As `nearest`, but rows of the bank (count,)."""
     if count > space.config.bank:
         raise InputError(f"at most {space.config.bank} samples can be searched for at once, got {count}: ask for less")
     side = min(THUMB, *target.shape[-2:])
@@ -148,10 +162,51 @@ def nearest(
     if rng is not None:
         pool = order[: choice * count]
         order = pool[torch.randperm(len(pool), generator=rng)[:count].sort().values.to(pool.device)]
-    return space.bank_latents[order[:count]].float()
+    return order[:count]
+
+
+def estimate(
+    space: LatentSpace,
+    target: Tensor,
+    embedding: Tensor | None = None,
+    grey: bool = False,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Gaussian coordinates of a small picture: a ridge regression of the bank's on their pictures (and identities).
+
+    Args:
+        space: has the bank.
+        target: (3,h,w) RGB in [0,1].
+        embedding: (E,) identity vector of the person, which then counts too.
+        grey: look at brightness only.
+        rows: (N,) samples of the bank to start from. Each is moved by what the regression makes of the difference
+            between its picture and the target, so that it keeps what a small picture does not tell, and the samples
+            differ as faces of that picture do (Matheron's rule). None gives the regression itself.
+
+    Returns:
+        (N,D), or (1,D) without rows.
+    """
+    side = min(THUMB, *target.shape[-2:])
+
+    def features(pictures: Tensor, vectors: Tensor | None) -> Tensor:
+        small = F.interpolate(pictures, (side, side), mode="area")
+        small = (small.mean(1) if grey else small).flatten(1)
+        return small if vectors is None else torch.cat([small, vectors], 1)  # (K, F)
+
+    v = space(space.bank_latents.float())
+    x = features(space.bank_thumbs.float() / 255, None if embedding is None else space.bank_embeddings.float())
+    at = features(target[None].to(x), None if embedding is None else embedding[None].to(x))
+    middle, spread = x.mean(0), x.std(0) + 1e-4
+    x, at = (x - middle) / spread, (at - middle) / spread
+    gram = x.T @ x + RIDGE * torch.eye(x.shape[1], device=x.device)
+    slope = torch.linalg.solve(gram, x.T @ (v - v.mean(0)))  # (F, D)
+    if rows is None:
+        return v.mean(0) + at @ slope
+    return v[rows] + (at - x[rows]) @ slope
 
 
 IDENTITY_COST = 0.02  # squared identity distance of strangers, about 0.6, then counts as much as a face's pixels
+RIDGE = 500.0  # on a tenth of the bank it leaves 0.64 of the variance of w, 0.75 without identities; the nearest: 1.34
 
 
 @dataclass

@@ -13,11 +13,11 @@ import gradio as gr
 
 from studio.errors import InputError, StudioError
 from studio.provenance import own_certificate
-from studio.ui import about, compare, restore, upsample
+from studio.ui import about, compare, frontalize, restore, upsample
 from studio.ui.common import EXAMPLES, HOUR
 
 # A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out; model() gives the model.
-TABS = (restore, upsample, compare, about)
+TABS = (restore, upsample, frontalize, compare, about)
 
 QUEUE = 20  # waiting visitors; the next one is told that the queue is full
 MAX_UPLOAD = "40mb"

@@ -155,7 +155,7 @@ def test_a_phone_needs_no_sideways_scrolling(visit, photo):
     visitor = visit(viewport=PHONE, is_mobile=True, has_touch=True, color_scheme="dark")
     visitor.upload(photo)
     visitor.restore()
-    for name in ("Restore", "Upsample", "Compare", "About"):
+    for name in ("Restore", "Upsample", "Turn", "Compare", "About"):
         tab = visitor.page.get_by_role("tab", name=name)
         if tab.count() and tab.first.is_visible():
             tab.first.click()
