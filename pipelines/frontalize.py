@@ -269,11 +269,20 @@ class FrontalizePipeline(StudioPipeline):
     def likeness(self, subject: Subject, steps: int = 60, on_step: Callable[[Tensor], None] = lambda w: None) -> Tensor:
         """W+ latents (1,16,512) of the prior's face that is most like the photo's."""
         crop = subject.crop.to(self.device)
+        draw = self.quick_draw(subject.tone)
         start = search.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
-        return invert(
-            self.quick_draw(subject.tone),
-            crop,
+        seen = self.look(crop[None])[0]
+        aims = {name: float(seen[self.space.number(name)]) for name in ("yaw", "pitch", "smile")}
+        start, _ = move_to(
+            self.space,
             self.generator.slots(self.space.latents(start)).clone(),
+            aims,
+            lambda latents: self.look(draw(latents))[0],
+        )
+        return invert(
+            draw,
+            crop,
+            start,
             self.space,
             self.finder(),
             self.identity,

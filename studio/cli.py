@@ -236,6 +236,9 @@ def upsample(
     scale: Annotated[int | None, typer.Option(help="Exact size of the result in inputs; default: 1024 px.")] = None,
     samples: Annotated[int, typer.Option(help="Faces to look for; each is another guess.")] = 4,
     steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
+    consistent: Annotated[
+        bool, typer.Option(help="Lay what the prior could not draw over the face, blurred, so that it fits exactly.")
+    ] = True,
     find: Annotated[bool, typer.Option(help="The input is a photo; find the one face in it.")] = False,
     reference: Annotated[Path | None, typer.Option(help="A photo of the person who should be seen.")] = None,
     seed: Annotated[int | None, typer.Option(help="Starts elsewhere; default: the nearest faces.")] = None,
@@ -258,7 +261,7 @@ def upsample(
     inputs = images.find_images(paths)
     if not inputs:
         raise InputError("PATHS must name at least one image, and they name none: check the folder")
-    check_arguments(scale, samples, steps, EPSILON, "pt")
+    check_arguments(scale, samples, steps, EPSILON, consistent, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -266,6 +269,7 @@ def upsample(
         "scale": scale,
         "num_images_per_prompt": samples,
         "num_inference_steps": steps,
+        "consistent": consistent,
         "aligned": not find,
         "reference": reference,
     }
@@ -309,10 +313,13 @@ def upsample(
 
 def words(report: Any) -> str:
     """An `UpsampleReport` in one line."""
-    errors = " ".join(f"{sample.downscale_error:.4f}" for sample in report.samples)
-    converged = sum(sample.converged for sample in report.samples)
+    errors = " ".join(f"{sample.latent_error:.4f}" for sample in report.samples)
+    found, converged = (sum(getattr(one, name) for one in report.samples) for name in ("found", "converged"))
     apart = report.mean_identity_distance
-    line = f"{converged}/{len(report.samples)} within {report.threshold:g} (errors {errors})"
+    line = (
+        f"{found}/{len(report.samples)} found in the prior to within {report.threshold:g} (errors {errors}), "
+        f"{converged} as written"
+    )
     return line if apart is None else f"{line}; identity distance between them {apart:.2f}: they are guesses"
 
 

@@ -36,7 +36,8 @@ OPTIONS = {
     "faces": "json draw",
     "compare": "json sheet",
     "verify": "json",
-    "upsample": "output scale samples steps find reference seed report sheet credentials overwrite model device",
+    "upsample": "output scale samples steps consistent find reference seed report sheet credentials overwrite model "
+    "device",
     "frontalize": "output yaw pitch expression background face steps refine size report sheet credentials overwrite "
     "model device",
     "edit": "output seed yaw pitch smile mouth eyes brow light steps before credentials device",

@@ -23,7 +23,7 @@ from studio.faces.templates import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 from studio.find import FaceFinder
 from studio.latents.measure import trace_aligned
 from studio.networks.identity import IdentityNet
-from studio.networks.latent_space import LatentSpace
+from studio.networks.latent_space import FLOOR, LatentSpace
 
 STRUCTURE_SLOTS = 7
 COMPARED = 64  # px
@@ -89,7 +89,7 @@ def invert(
     net: IdentityNet,
     *,
     steps: int = 60,
-    rate: float = 0.1,
+    rate: float = 0.3,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Search the prior for a face.
@@ -114,6 +114,7 @@ def invert(
             wanted = traits(crop[None], finder, net)
         weight = face_weight(wanted.points.cpu().numpy(), crop.shape[-1]).to(crop)
         group = (torch.arange(begin.shape[1], device=begin.device) >= STRUCTURE_SLOTS).long()
+        gain = (1 - FLOOR / space.spread.square()).clamp_min(0).sqrt()  # axes that hardly vary hardly move
         shared = torch.zeros_like(begin[:, :2]).requires_grad_(True)  # (1, 2, D)
         own = torch.zeros_like(begin).requires_grad_(True)
         optimizer = torch.optim.Adam([{"params": [shared]}, {"params": [own]}], lr=rate, betas=(0.9, 0.99))
@@ -121,8 +122,8 @@ def invert(
         for step in range(steps + 1):
             for share, parameters in zip((1, OWN_RATE), optimizer.param_groups, strict=True):
                 parameters["lr"] = share * rate * (1 - 0.9 * step / max(steps, 1))
-            common = begin + shared[:, group]
-            w = space.latents(common + own)
+            common = begin + gain * shared[:, group]
+            w = space.latents(common + gain * own)
             cost = unlikeness(traits(draw(w).clamp(0, 1), finder, net), wanted, weight)
             cost = cost + RARITY * common.square().mean((1, 2)) + OWN_WAY * own.square().mean((1, 2))
             if float(cost.detach()) < least:

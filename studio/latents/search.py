@@ -87,6 +87,27 @@ def face_error(pictures: Tensor, target: Tensor) -> Tensor:
     return difference.square()[..., inside].flatten(1).mean(1)
 
 
+def back_project(pictures: Tensor, target: Tensor, steps: int = 10) -> Tensor:
+    """Make pictures shrink to a small one: add the enlarged rest, again and again (Irani and Peleg 1991).
+
+    What the prior cannot draw, a background mostly, is thereby laid over the picture as blurred as the small one shows
+    it. No detail is found by this; the search has to bring that.
+
+    Args:
+        pictures: (N,C,S,S) in [0,1].
+        target: (C,h,h) in [0,1].
+        steps: how often.
+
+    Returns:
+        (N,C,S,S) in [0,1].
+    """
+    size = pictures.shape[-2:]
+    for _ in range(steps):
+        rest = target - images.resize(pictures, *target.shape[-2:])
+        pictures = (pictures + images.resize(rest, *size)).clamp(0, 1)
+    return pictures
+
+
 def geodesic_cross(v: Tensor) -> Tensor:
     """Sum of squared angles between all pairs of slots (PULSE, GEOCROSS).
 
