@@ -51,8 +51,8 @@ def run(
         of the picture of the latents alone), `faces_converged` (share of faces with all samples converged),
         `any_converged` (with at least one), `face_converged` (share of samples whose latents' error inside the face is
         small enough), `downscale_error`, `latent_error` and `face_error` (mean and worst), `between_samples` (mean
-        pairwise identity distance), `to_original` (mean identity distance of samples to the original) and `nearest_to_original` (of the
-        best sample of each face), `seconds` per face (median), and counts.
+        pairwise identity distance), `to_original` (mean identity distance of samples to the original) and
+        `nearest_to_original` (of the best sample of each face), `seconds` per face (median), and counts.
 
     Raises:
         InputError: no face in the folder.
