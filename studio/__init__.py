@@ -29,6 +29,7 @@ _PUBLIC = {
     "ImageError": "studio.errors",
     "InputError": "studio.errors",
     "IrisNet": "studio.networks.iris",
+    "LatentEncoder": "studio.networks.latent_encoder",
     "LatentSpace": "studio.networks.latent_space",
     "MissingWeightsError": "studio.errors",
     "NoFaceError": "studio.errors",

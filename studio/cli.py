@@ -673,6 +673,21 @@ def train_heads(
     train_heads(folder, images, cache, minutes, resume, device, say)
 
 
+@train_app.command("encoder")
+def train_encoder(
+    folder: Annotated[Path, typer.Option(help="Checkpoint and network.")],
+    images: Annotated[int, typer.Option(help="Faces over the whole training.")] = 80_000,
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train the latent encoder, which gives searches of the prior their start."""
+    from studio.training.run import train_encoder
+
+    train_encoder(folder, images, cache, minutes, resume, device, say)
+
+
 @train_app.command("directions")
 def train_directions(
     folder: Annotated[Path, typer.Option(help="Where the latent space goes, such as weights/directions.")],

@@ -28,7 +28,7 @@ COMMANDS = {
     "": ["restore", "faces", "compare", "verify", "upsample", "frontalize", "edit", "weights", "bench", "train"],
     "weights": ["list", "pull", "verify", "path"],
     "bench": ["restore", "old", "speed", "identity", "upsample", "frontalize"],
-    "train": ["list", "faces", "run", "heads", "directions", "export"],
+    "train": ["list", "faces", "run", "heads", "encoder", "directions", "export"],
 }
 OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
@@ -55,6 +55,7 @@ OPTIONS = {
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",
     "train heads": "folder images cache minutes resume device",
+    "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed",
     "train export": "",
 }
@@ -377,15 +378,17 @@ def test_training(call, monkeypatch, tmp_path):
     assert "preset must be" in error_line(call("train", "run", "nothing", "--folder", tmp_path / "run"))
 
     seen = []
-    for name in ("train", "make_faces", "train_heads", "export"):
+    for name in ("train", "make_faces", "train_heads", "train_encoder", "export"):
         monkeypatch.setattr(training, name, lambda *arguments: seen.append(arguments))
     call("train", "run", "restore-tiny", "--folder", tmp_path, "--minutes", 2, "--resume", "--cache", tmp_path)
     call("train", "faces", "--count", 300, "--cache", tmp_path, "--device", "cpu")
     call("train", "heads", "--folder", tmp_path, "--images", 40, "--minutes", 1)
+    call("train", "encoder", "--folder", tmp_path, "--images", 50, "--cache", tmp_path, "--resume")
     call("train", "export", tmp_path, tmp_path / "out")
     assert seen == [
         ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say),
         (300, tmp_path, "cpu", cli.say),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say),
+        (tmp_path, 50, tmp_path, None, True, "auto", cli.say),
         (tmp_path, tmp_path / "out"),
     ]

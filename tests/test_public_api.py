@@ -26,6 +26,7 @@ NAMES = [
     "ImageHead",
     "InputError",
     "IrisNet",
+    "LatentEncoder",
     "LatentSpace",
     "MissingWeightsError",
     "NoFaceError",
