@@ -593,20 +593,23 @@ def bench_upsample(
 def bench_frontalize(
     photos: Annotated[Path | None, typer.Option(help="Folder with pairs.csv: real photographs too.")] = None,
     people: Annotated[int, typer.Option(help="Generated persons, each turned by every angle; 0: none.")] = 6,
-    limit: Annotated[int, typer.Option(help="At most so many real turned photographs; 0 takes all.")] = 0,
-    min_yaw: Annotated[float, typer.Option(help="Real photographs turned at least so far count.")] = 20.0,
+    limit: Annotated[int, typer.Option(help="At most so many turned photographs of pairs; 0 takes all.")] = 0,
+    min_yaw: Annotated[float, typer.Option(help="Photographs of pairs turned at least so far count.")] = 15.0,
+    profiles: Annotated[int, typer.Option(help="Half-profiles of PHOTOS/aligned_old; 0: none.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the generated persons.")] = 0,
     steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 60,
     refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
     sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the generated persons here.")] = None,
+    profile_sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the half-profiles here.")] = None,
     out: OutOption = None,
 ) -> None:
     """Turn generated faces back whose front is known; and what turning does to verification on real pairs."""
     from studio.benchmarks import frontalize
 
-    show(frontalize.run(photos, people, limit, min_yaw, seed, steps, refine, threads, model, sheet, say), out)
+    about = (photos, people, limit, min_yaw, profiles, seed, steps, refine, threads, model, sheet, profile_sheet)
+    show(frontalize.run(*about, say), out)
 
 
 # ---- training

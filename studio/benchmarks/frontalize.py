@@ -6,11 +6,13 @@ brought back to the person by `identity_steps`, which follow the encoder that al
 it still is. Sides whose measured angle is more than 4° off are left out.
 
 *Real photographs.* Every pair of `pairs.csv` with a side turned by `min_yaw` or more, as the mesh measures it:
-distances as they are, and with the turned sides frontalized.
+distances as they are, and with the turned sides frontalized. And half-profiles of `aligned_old`, chosen by the yaw in
+`manifest.csv`, of whom there is no second photograph: how straight they get, and how far from the photo.
 """
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,9 +27,11 @@ from studio import images, sheets
 from studio.benchmarks.identity import read_pairs, separation
 from studio.benchmarks.provenance import provenance
 from studio.errors import InputError, StudioError
+from studio.identity.similarity import SAME_PERSON
 from studio.latents.edit import move_to
 from studio.latents.identity_steps import identity_steps
 
+PROFILES = (20.0, 50.0)  # degrees
 ANGLES = (15.0, 30.0, 45.0, 60.0)
 OFF = 4.0  # degrees that a side may be off its angle
 HOLD_STEPS = 25
@@ -40,12 +44,14 @@ def run(
     people: int,
     limit: int,
     min_yaw: float,
+    profiles: int,
     seed: int,
     steps: int,
     refine: int,
     threads: int,
     model: str,
     sheet: Path | None,
+    profile_sheet: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Turn generated people back to the front, and real half-profiles to it.
@@ -54,17 +60,20 @@ def run(
         photos: folder with `pairs.csv`, or None for generated people alone.
         people: how many are generated; 0 leaves them out.
         limit: at most so many real photographs are turned, the most turned ones first; 0 takes all.
-        min_yaw: degrees.
+        min_yaw: degrees that a side of a pair is turned at least.
+        profiles: half-profiles of `photos/aligned_old`, evenly spread over them; 0 leaves them out.
         seed: of the people.
         steps: of the search, see `FrontalizePipeline.__call__`.
         refine: steps of the refinement, see there.
         threads: CPU threads; 0 leaves the default.
         model: see `FrontalizePipeline.from_pretrained`.
         sheet: where a sheet of the generated people goes (front, then side and result of each angle), or None.
+        profile_sheet: where one of the half-profiles goes (photo and result), or None.
         say: receives progress lines.
 
     Returns:
-        `generated` (see `turn_generated`) and `real` (see `turn_real`), None for what was left out, and what was asked.
+        `generated` (see `turn_generated`), `pairs` (see `turn_pairs`) and `half_profiles` (see `turn_profiles`), None
+        for what was left out, and what was asked.
 
     Raises:
         InputError: nothing to measure, or no `pairs.csv`.
@@ -82,7 +91,10 @@ def run(
         "people": people,
         **settings,
         "generated": turn_generated(pipeline, people, seed, settings, sheet, say) if people else None,
-        "real": turn_real(pipeline, photos, limit, min_yaw, settings, say) if photos else None,
+        "pairs": turn_pairs(pipeline, photos, limit, min_yaw, settings, say) if photos else None,
+        "half_profiles": turn_profiles(pipeline, photos, profiles, settings, profile_sheet, say)
+        if photos and profiles
+        else None,
         "provenance": provenance(WEIGHTS),
     }
 
@@ -162,7 +174,7 @@ def summary(sides: list[dict[str, float]]) -> dict[str, Any]:
         "residual_yaw": spread(columns["residual_yaw"]),
         "likeness_distance": spread(columns["likeness_distance"]),
         "to_input": spread(columns["to_input"]),
-        "to_front": {**spread(to_front), "same": round(float((to_front < 0.6).mean()), 4)},
+        "to_front": {**spread(to_front), "same": round(float((to_front < SAME_PERSON).mean()), 4)},
         "seconds": round(float(np.median(columns["seconds"])), 2),
     }
 
@@ -213,7 +225,7 @@ def picture_of(pipeline: FrontalizePipeline, w: Tensor) -> Tensor:
 # ---- real photographs
 
 
-def turn_real(
+def turn_pairs(
     pipeline: FrontalizePipeline,
     folder: Path,
     limit: int,
@@ -279,3 +291,68 @@ def separated(
     scores = separation(np.array([float((vectors[a] - vectors[b]).norm()) for a, b, _ in pairs]), same)
     scores.pop("curve")
     return scores
+
+
+def turn_profiles(
+    pipeline: FrontalizePipeline,
+    folder: Path,
+    count: int,
+    settings: dict[str, int],
+    sheet: Path | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Real half-profiles turned to the front.
+
+    Returns:
+        `photos` turned of `asked`, `refused` (file to reason), `yaw_before` and `residual_yaw` (|yaw|), `to_input`
+        (identity distance of the result to the photo), `likeness_distance`, `same` (share of results below 0.6).
+
+    Raises:
+        InputError: no `manifest.csv` there, or no half-profile in it.
+    """
+    chosen = half_profiles(folder, count)
+    refused, columns, cells = {}, [], []
+    for path in chosen:
+        try:
+            output = pipeline(path, face=0, output_type="pt", background="generated", **settings)
+        except StudioError as error:
+            refused[path.name] = str(error)
+            say(f"{path.name}: {error}")
+            continue
+        report = output.reports[0]
+        columns.append(
+            {
+                "yaw_before": abs(report.pose_before[0]),
+                "residual_yaw": abs(report.pose_after[0]),
+                "likeness_distance": report.likeness_distance,
+                "to_input": report.identity_distance,
+            }
+        )
+        cells += [output.crops[0], output.images[0]]
+        say(f"{path.name}: " + ", ".join(f"{name} {value:.2f}" for name, value in columns[-1].items()))
+    if sheet and cells:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheets.sheet([cells[i : i + 6] for i in range(0, len(cells), 6)], height=192).save(sheet)
+    values = {name: np.array([column[name] for column in columns]) for name in columns[0]} if columns else {}
+    return {
+        "asked": len(chosen),
+        "photos": len(columns),
+        "refused": refused,
+        **{name: spread(column) for name, column in values.items()},
+        "same": round(float((values["to_input"] < SAME_PERSON).mean()), 4) if columns else None,
+    }
+
+
+def half_profiles(folder: Path, count: int) -> list[Path]:
+    """At most `count` files of `folder/aligned_old` that the manifest says are turned by `PROFILES`, evenly spread."""
+    file = folder / "manifest.csv"
+    if not file.is_file():
+        raise InputError(f"{file} must say how far faces are turned, and it is not there: name another folder")
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["set"] == "aligned_old" and row["yaw_deg"]]
+    least, most = PROFILES
+    names = sorted(row["file"] for row in rows if least <= abs(float(row["yaw_deg"])) <= most)
+    if not names:
+        raise InputError(f"{file} must name half-profiles (set aligned_old, yaw_deg), it names none: leave them out")
+    count = min(count, len(names))
+    return [folder / "aligned_old" / names[round(i * (len(names) - 1) / max(count - 1, 1))] for i in range(count)]

@@ -34,14 +34,14 @@ def folder(tmp_path):
     return folder
 
 
-def run(photos=None, people=0, limit=0, min_yaw=0.0, sheet=None, say=lambda _: None):
-    return bench.run(photos, people, limit, min_yaw, 0, 1, 1, 0, "frontalize", sheet, say)
+def run(photos=None, people=0, limit=0, min_yaw=0.0, profiles=0, sheet=None, say=lambda _: None):
+    return bench.run(photos, people, limit, min_yaw, profiles, 0, 1, 1, 0, "frontalize", sheet, sheet, say)
 
 
 def test_generated_people(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "OFF", 1000.0)  # a toy head turns nowhere in particular
     report = run(people=1, sheet=tmp_path / "new" / "sheet.png")
-    assert report["real"] is None
+    assert report["pairs"] is report["half_profiles"] is None
     assert [row["angle"] for row in report["generated"]] == [15, 30, 45, 60]
     for row in report["generated"]:
         assert (row["sides"], row["refused"]) == (1, 0)
@@ -62,7 +62,7 @@ def test_sides_that_miss_their_angle_are_left_out(monkeypatch):
 
 
 def test_real_pairs_before_and_after(folder):
-    report = run(folder)["real"]
+    report = run(folder)["pairs"]
     assert (report["photos"], report["pairs"], report["refused"]) == (3, 2, {})
     assert report["before"]["genuine"]["count"] == report["after"]["genuine"]["count"] == 1
     assert report["before"]["genuine"]["mean"] != report["after"]["genuine"]["mean"]
@@ -70,7 +70,7 @@ def test_real_pairs_before_and_after(folder):
 
 
 def test_only_what_is_turned_far_enough_counts(folder):
-    report = run(folder, min_yaw=89.9)["real"]
+    report = run(folder, min_yaw=89.9)["pairs"]
     assert (report["photos"], report["pairs"], report["before"], report["residual_yaw"]) == (0, 0, None, None)
 
 
@@ -79,9 +79,25 @@ def test_a_refused_photo_stays_as_it_is(folder, pipeline, monkeypatch):
         raise InputError("no")
 
     monkeypatch.setattr(FrontalizePipeline, "turn", refuse)
-    report = run(folder, limit=1)["real"]
+    report = run(folder, limit=1)["pairs"]
     assert list(report["refused"].values()) == ["no"]
     assert report["before"] == report["after"]
+
+
+def test_half_profiles_are_chosen_by_the_manifest(folder, tmp_path):
+    with pytest.raises(InputError, match=r"manifest\.csv"):
+        run(folder, profiles=2, min_yaw=89.9)
+    rows = [f"aligned_old,{i}.jpg,{yaw}" for i, yaw in enumerate((0, 30, -40, 55, 25))]
+    (folder / "manifest.csv").write_text("\n".join(["set,file,yaw_deg", *rows, "old,9.jpg,30", "aligned_old,8.jpg,"]))
+    (folder / "aligned_old").mkdir()
+    for i in range(5):
+        images.save(tiny.image(72, 80, seed=i), folder / "aligned_old" / f"{i}.jpg")
+    assert [path.name for path in bench.half_profiles(folder, 9)] == ["1.jpg", "2.jpg", "4.jpg"]
+    report = run(folder, profiles=2, min_yaw=89.9, sheet=tmp_path / "old.png")["half_profiles"]
+    assert (report["asked"], report["photos"], report["refused"]) == (2, 2, {})
+    assert report["yaw_before"]["mean"] > 0
+    assert report["same"] in (0, 0.5, 1)
+    assert (tmp_path / "old.png").is_file()
 
 
 def test_the_same_seed_gives_the_same_person(pipeline):
