@@ -162,6 +162,7 @@ class FrontalizePipeline(StudioPipeline):
             network.to(memory_format=torch.channels_last)
         for network in (generator, head, identity, mesh):
             network.requires_grad_(False)  # gradients go to the latents, and pass through these
+        self._finder: FaceFinder | None = None
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
@@ -424,8 +425,10 @@ class FrontalizePipeline(StudioPipeline):
             yield on_step
 
     def finder(self) -> FaceFinder:
-        """Finds faces with this pipeline's networks."""
-        return FaceFinder(self.full_range, self.back, self.mesh)
+        """Finds faces with this pipeline's networks; made once, because every look at a picture asks for it."""
+        if self._finder is None:
+            self._finder = FaceFinder(self.full_range, self.back, self.mesh)
+        return self._finder
 
     def encoder(self) -> IdentityEncoder:
         """Embeds faces with this pipeline's network."""

@@ -29,7 +29,7 @@ STRUCTURE_SLOTS = 7
 COMPARED = 64  # px
 OUTSIDE = 0.3  # weight of the pixels outside the face
 MAPS = slice(1, 3)  # stages of the identity network whose maps are compared: 17 and 8 px
-PIXELS, FEATURES, IDENTITY, LANDMARKS = 12.0, 0.3, 1.0, 4.0
+PIXELS, FEATURES, IDENTITY, LANDMARKS = 40.0, 0.3, 1.0, 4.0
 RARITY, OWN_WAY = 0.01, 0.05
 OWN_RATE = 0.3  # of the rate, for what a slot does on its own
 

@@ -65,4 +65,4 @@ class LatentEncoder(StrictModel):
             raise InputError(f"faces must be (N,3,S,S) of {size} px or more, got {tuple(x.shape)}: align them first")
         if x.shape[2] > size:
             x = F.interpolate(x, (size, size), mode="area")
-        return self.head(self.body(x.to(self.dtype) - 0.5)).float().unflatten(1, (2, -1))
+        return self.head(self.body((x - 0.5).to(self.dtype))).float().unflatten(1, (2, -1))

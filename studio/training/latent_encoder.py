@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from studio.device import fast_bfloat16
 from studio.networks.latent_encoder import LatentEncoder
 from studio.networks.latent_space import LatentSpace
 from studio.training import checkpoints
@@ -81,8 +82,7 @@ class EncoderTrainer:
 
     def error(self, faces: Tensor, latents: Tensor) -> Tensor:
         """Mean squared error of w over its variance."""
-        fast = self.device == "cuda"
-        with torch.autocast(self.device, torch.bfloat16, enabled=fast):
+        with torch.autocast(self.device, torch.bfloat16, enabled=fast_bfloat16(self.device)):
             v = self.net(faces.contiguous(memory_format=torch.channels_last))
         return F.mse_loss(self.space.latents(v), latents) / self.variance
 
