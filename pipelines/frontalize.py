@@ -377,7 +377,9 @@ class FrontalizePipeline(StudioPipeline):
 
     def quick_draw(self, tone: Tensor | None) -> Callable[[Tensor], Tensor]:
         """W+ latents to pictures (N,3,256,256) RGB, about [0,1], with gradients, through the quick head."""
-        prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
+        with torch.inference_mode(False):  # tensors made in the caller's inference mode cannot have gradients
+            prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
+            tone = None if tone is None else tone.clone()
         return lambda w: with_tone(search.render(prior, w, SEARCHED, head), tone)
 
     def exact(self, w: Tensor, tone: Tensor | None) -> Tensor:

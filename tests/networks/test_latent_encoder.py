@@ -8,7 +8,7 @@ from studio.networks.latent_encoder import LatentEncoder
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    return LatentEncoder(size=32, widths=(8,) * 4, hidden=8, latent_dim=5).eval()
+    return LatentEncoder(size=32, widths=(16,) * 4, hidden=8, latent_dim=5).eval()
 
 
 def test_shapes_and_larger_pictures(net):

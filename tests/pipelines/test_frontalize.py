@@ -175,8 +175,11 @@ def test_steps_are_counted_and_what_the_callback_raises_ends_the_call():
 
 
 def test_runs_in_inference_mode():
+    built = tiny.frontalize_pipeline()
+    grey = luma(photo()[None])[0].expand(3, -1, -1).contiguous()
     with torch.inference_mode():
-        assert run(photo()).images[0].shape == (3, 64, 64)
+        output = built([photo(), grey], num_inference_steps=1, refinement_steps=1, output_type="pt")
+    assert output.images[0].shape == output.images[1].shape == (3, 64, 64)
 
 
 @pytest.mark.weights

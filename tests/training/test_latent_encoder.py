@@ -24,7 +24,7 @@ def make(tmp_path, monkeypatch):
 
     def trainer(name="run", **settings):
         torch.manual_seed(0)
-        net = LatentEncoder(size=32, widths=(8,) * 4, hidden=16, latent_dim=8)
+        net = LatentEncoder(size=32, widths=(16,) * 4, hidden=16, latent_dim=8)
         settings = {"images": 400, "batch": 9, "learning_rate": 0.01, "report": lambda line: None, **settings}
         return EncoderTrainer(SyntheticFaces(tmp_path / "cache"), tiny.latent_space(), tmp_path / name, net, **settings)
 
