@@ -88,7 +88,7 @@ def invert(
     net: IdentityNet,
     *,
     steps: int = 60,
-    rate: float = 0.04,
+    rate: float = 0.03,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Search the prior for a face.
