@@ -185,7 +185,7 @@ class FrontalizePipeline(StudioPipeline):
         expression: str = "keep",
         background: str = "keep",
         face: int | None = None,
-        num_inference_steps: int = 60,
+        num_inference_steps: int = 40,
         refinement_steps: int = 20,
         size: int | None = None,
         callback_on_step_end: StepCallback | None = None,
@@ -267,7 +267,7 @@ class FrontalizePipeline(StudioPipeline):
         person = self.encoder().embed(pixels, one.mesh)[0]
         return Subject(photo, crop, person, one.mesh, one.pose[0].tolist(), chosen, count, tone_curve(photo.pixels))
 
-    def likeness(self, subject: Subject, steps: int = 60, on_step: Callable[[Tensor], None] = lambda w: None) -> Tensor:
+    def likeness(self, subject: Subject, steps: int = 40, on_step: Callable[[Tensor], None] = lambda w: None) -> Tensor:
         """W+ latents (1,16,512) of the prior's face that is most like the photo's."""
         crop = subject.crop.to(self.device)
         draw = self.quick_draw(subject.tone)

@@ -52,12 +52,22 @@ class Traits:
     points: Tensor
 
 
-def traits(pictures: Tensor, finder: FaceFinder, net: IdentityNet) -> Traits:
-    """FFHQ-aligned pictures (N,3,S,S) RGB in [0,1] to what is compared of them, with gradients."""
+def traits(pictures: Tensor, finder: FaceFinder, net: IdentityNet, place: Tensor | None = None) -> Traits:
+    """What is compared of faces, with gradients.
+
+    Args:
+        pictures: (N,3,S,S) FFHQ-aligned, RGB in [0,1].
+        finder: its mesh places the faces.
+        net: the identity network.
+        place: (1,468,3) where the identity network should look for the face, in pixels; None: where it is. While a face
+            is searched for, it is the wanted one's place: one that follows the face leaves its own part out of the
+            gradient, and searches then drift off after some 35 steps.
+    """
     points, _ = trace_aligned(finder, pictures)
     right, left = (points[:, list(i)].mean(1) for i in (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS))
     apart = (left - right).norm(dim=1).detach().view(-1, 1, 1)
-    chips = warp(pictures, dlib_transform(points.detach().cpu().numpy(), net.config.size), net.config.size)
+    at = points if place is None else place.expand(len(pictures), -1, -1)
+    chips = warp(pictures, dlib_transform(at.detach().cpu().numpy(), net.config.size), net.config.size)
     maps = net.features(chips.to(net.dtype))
     vector = net.embed(maps[-1].mean((2, 3)))
     small = images.resize(pictures, COMPARED, COMPARED)
@@ -87,7 +97,7 @@ def invert(
     finder: FaceFinder,
     net: IdentityNet,
     *,
-    steps: int = 60,
+    steps: int = 40,
     rate: float = 0.03,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
@@ -100,7 +110,7 @@ def invert(
         space: the Gaussian coordinates.
         finder: its mesh places the faces.
         net: the identity network.
-        steps: of Adam; 60 give a likeness.
+        steps: of Adam; 40 give a likeness.
         rate: in spreads; it falls to a tenth by the last step. On one side face, the cost after 6 steps from 1.93 was
             0.95 at 0.03, 1.18 at 0.1, 1.60 at 0.3: a step of Adam moves every coordinate, and there are many.
         on_step: called with (step, w) after each.
@@ -123,7 +133,8 @@ def invert(
             optimizer.param_groups[0]["lr"] = rate * (1 - 0.9 * step / max(steps, 1))
             common = begin + gain * shared[:, group]
             w = space.latents(common + gain * own)
-            cost = unlikeness(traits(draw(w).clamp(0, 1), finder, net), wanted, weight)
+            found = traits(draw(w).clamp(0, 1), finder, net, wanted.points)
+            cost = unlikeness(found, wanted, weight)
             cost = cost + RARITY * common.square().mean((1, 2)) + OWN_WAY * own.square().mean((1, 2))
             if float(cost.detach()) < least:
                 least, best = float(cost.detach()), w.detach().clone()

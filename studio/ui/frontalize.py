@@ -53,7 +53,7 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
                     True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"
                 )
                 face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
-                steps = gr.Slider(10, 150, 60, step=10, label="Steps", info="More come nearer, and take longer")
+                steps = gr.Slider(10, 100, 40, step=10, label="Steps", info="More come nearer, and take longer")
         with gr.Column(scale=3, min_width=320):
             message = gr.HTML(line(WAITING))
             found = gr.Gallery(
@@ -113,7 +113,7 @@ class Runner:
         neutral: bool = False,
         background: bool = True,
         face: int = -1,
-        steps: int = 60,
+        steps: int = 40,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
