@@ -593,6 +593,7 @@ def bench_upsample(
 def bench_frontalize(
     photos: Annotated[Path | None, typer.Option(help="Folder with pairs.csv: real photographs too.")] = None,
     people: Annotated[int, typer.Option(help="Generated persons, each turned by every angle; 0: none.")] = 6,
+    pairs: Annotated[bool, typer.Option(help="Measure verification on PHOTOS/pairs.csv.")] = True,
     limit: Annotated[int, typer.Option(help="At most so many turned photographs of pairs; 0 takes all.")] = 0,
     min_yaw: Annotated[float, typer.Option(help="Photographs of pairs turned at least so far count.")] = 15.0,
     profiles: Annotated[int, typer.Option(help="Half-profiles of PHOTOS/aligned_old; 0: none.")] = 12,
@@ -608,7 +609,7 @@ def bench_frontalize(
     """Turn generated faces back whose front is known; and what turning does to verification on real pairs."""
     from studio.benchmarks import frontalize
 
-    about = (photos, people, limit, min_yaw, profiles, seed, steps, refine, threads, model, sheet, profile_sheet)
+    about = (photos, people, pairs, limit, min_yaw, profiles, seed, steps, refine, threads, model, sheet, profile_sheet)
     show(frontalize.run(*about, say), out)
 
 

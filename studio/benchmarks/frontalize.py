@@ -42,6 +42,7 @@ WEIGHTS = ("generator", "head_256", "directions", "identity", "detector_full_ran
 def run(
     photos: Path | None,
     people: int,
+    pairs: bool,
     limit: int,
     min_yaw: float,
     profiles: int,
@@ -57,8 +58,9 @@ def run(
     """Turn generated people back to the front, and real half-profiles to it.
 
     Args:
-        photos: folder with `pairs.csv`, or None for generated people alone.
+        photos: folder with `pairs.csv` and `manifest.csv`, or None for generated people alone.
         people: how many are generated; 0 leaves them out.
+        pairs: whether the real pairs are measured; every photograph of them has to be looked at for that.
         limit: at most so many real photographs are turned, the most turned ones first; 0 takes all.
         min_yaw: degrees that a side of a pair is turned at least.
         profiles: half-profiles of `photos/aligned_old`, evenly spread over them; 0 leaves them out.
@@ -91,7 +93,7 @@ def run(
         "people": people,
         **settings,
         "generated": turn_generated(pipeline, people, seed, settings, sheet, say) if people else None,
-        "pairs": turn_pairs(pipeline, photos, limit, min_yaw, settings, say) if photos else None,
+        "pairs": turn_pairs(pipeline, photos, limit, min_yaw, settings, say) if photos and pairs else None,
         "half_profiles": turn_profiles(pipeline, photos, profiles, settings, profile_sheet, say)
         if photos and profiles
         else None,

@@ -87,11 +87,13 @@ def face_error(pictures: Tensor, target: Tensor) -> Tensor:
     return difference.square()[..., inside].flatten(1).mean(1)
 
 
-def back_project(pictures: Tensor, target: Tensor, steps: int = 10) -> Tensor:
+def back_project(pictures: Tensor, target: Tensor, steps: int = 4) -> Tensor:
     """Make pictures shrink to a small one: add the enlarged rest, again and again (Irani and Peleg 1991).
 
-    What the prior cannot draw, a background mostly, is thereby laid over the picture as blurred as the small one shows
-    it. No detail is found by this; the search has to bring that.
+    Enlarging and then shrinking weakens fine detail, so that the rest goes through the inverse of both first (their
+    back-projection kernel): one step would do, but for values that leave [0,1]. What the prior cannot draw, a
+    background mostly, is thereby laid over the picture as blurred as the small one shows it. No detail is found by
+    this; the search has to bring that.
 
     Args:
         pictures: (N,C,S,S) in [0,1].
@@ -101,11 +103,19 @@ def back_project(pictures: Tensor, target: Tensor, steps: int = 10) -> Tensor:
     Returns:
         (N,C,S,S) in [0,1].
     """
-    size = pictures.shape[-2:]
+    size, small = pictures.shape[-1], target.shape[-1]
+    up, down = (resizing(*sides).to(pictures.device) for sides in ((small, size), (size, small)))
+    spread = (torch.linalg.inv(up @ down) @ up).to(pictures)  # a row, undone and enlarged: (small, size)
     for _ in range(steps):
-        rest = target - images.resize(pictures, *target.shape[-2:])
-        pictures = (pictures + images.resize(rest, *size)).clamp(0, 1)
+        rest = target - images.resize(pictures, small, small)
+        pictures = (pictures + spread.T @ rest @ spread).clamp(0, 1)
     return pictures
+
+
+def resizing(before: int, after: int) -> Tensor:
+    """Bicubic antialiased resizing of rows as a matrix (before,after) float64: row @ matrix, not cut to [0,1]."""
+    rows = torch.eye(before, dtype=torch.float64)[None, None]
+    return F.interpolate(rows, (before, after), mode="bicubic", antialias=True, align_corners=False)[0, 0]
 
 
 def geodesic_cross(v: Tensor) -> Tensor:

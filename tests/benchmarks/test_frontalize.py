@@ -34,8 +34,8 @@ def folder(tmp_path):
     return folder
 
 
-def run(photos=None, people=0, limit=0, min_yaw=0.0, profiles=0, sheet=None, say=lambda _: None):
-    return bench.run(photos, people, limit, min_yaw, profiles, 0, 1, 1, 0, "frontalize", sheet, sheet, say)
+def run(photos=None, people=0, limit=0, min_yaw=0.0, profiles=0, pairs=True, sheet=None, say=lambda _: None):
+    return bench.run(photos, people, pairs, limit, min_yaw, profiles, 0, 1, 1, 0, "frontalize", sheet, sheet, say)
 
 
 def test_generated_people(monkeypatch, tmp_path):
@@ -93,7 +93,9 @@ def test_half_profiles_are_chosen_by_the_manifest(folder, tmp_path):
     for i in range(5):
         images.save(tiny.image(72, 80, seed=i), folder / "aligned_old" / f"{i}.jpg")
     assert [path.name for path in bench.half_profiles(folder, 9)] == ["1.jpg", "2.jpg", "4.jpg"]
-    report = run(folder, profiles=2, min_yaw=89.9, sheet=tmp_path / "old.png")["half_profiles"]
+    report = run(folder, profiles=2, pairs=False, sheet=tmp_path / "old.png")
+    assert report["pairs"] is None
+    report = report["half_profiles"]
     assert (report["asked"], report["photos"], report["refused"]) == (2, 2, {})
     assert report["yaw_before"]["mean"] > 0
     assert report["same"] in (0, 0.5, 1)
