@@ -429,7 +429,8 @@ class FrontalizePipeline(StudioPipeline):
     def finder(self) -> FaceFinder:
         """Finds faces with this pipeline's networks; made once, because every look at a picture asks for it."""
         if self._finder is None:
-            self._finder = FaceFinder(self.full_range, self.back, self.mesh)
+            with torch.inference_mode(False):  # it lays the networks' weights out anew, and gradients pass through them
+                self._finder = FaceFinder(self.full_range, self.back, self.mesh)
         return self._finder
 
     def encoder(self) -> IdentityEncoder:
