@@ -50,8 +50,8 @@ OPTIONS = {
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
     "bench upsample": "photos size samples steps limit threads model sheet out",
-    "bench frontalize": "photos people pairs limit min-yaw profiles seed steps refine threads model sheet profile-sheet "
-    "out",
+    "bench frontalize": "photos people pairs limit min-yaw profiles seed steps refine threads model sheet "
+    "profile-sheet out",
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",

@@ -196,8 +196,9 @@ def sample(pipeline: FrontalizePipeline, seed: int) -> Tensor:
 
 @torch.no_grad()
 def at_yaw(pipeline: FrontalizePipeline, w: Tensor, yaw: float) -> Tensor:
-    """Latents moved along the direction of yaw alone until their picture measures it."""
-    return move_to(pipeline.space, w, {"yaw": yaw}, lambda moved: pipeline.look(pipeline.exact(moved, None))[0])[0]
+    """Latents moved along the direction of yaw alone until their (quickly drawn) picture measures it."""
+    draw = pipeline.quick_draw(None)
+    return move_to(pipeline.space, w, {"yaw": yaw}, lambda moved: pipeline.look(draw(moved))[0])[0]
 
 
 @torch.no_grad()
