@@ -167,7 +167,7 @@ class UpsamplePipeline(StudioPipeline):
         image: ImageLike | Sequence[ImageLike],
         scale: int | None = None,
         num_images_per_prompt: int = 4,
-        num_inference_steps: int = 80,
+        num_inference_steps: int = 50,
         threshold: float = search.EPSILON,
         consistent: bool = True,
         aligned: bool = True,
@@ -293,7 +293,7 @@ class UpsamplePipeline(StudioPipeline):
         small: Tensor,
         tone: Tensor | None = None,
         wanted: Tensor | None = None,
-        steps: int = 80,
+        steps: int = 50,
         threshold: float = search.EPSILON,
         callback: StepCallback | None = None,
     ) -> search.Found:
