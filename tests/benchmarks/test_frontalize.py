@@ -97,7 +97,8 @@ def test_half_profiles_are_chosen_by_the_manifest(folder, tmp_path):
     assert report["pairs"] is None
     report = report["half_profiles"]
     assert (report["asked"], report["photos"], report["refused"]) == (2, 2, {})
-    assert report["yaw_before"]["mean"] > 0
+    assert report["yaw_before"] == {"mean": 0.0, "worst": 0.0}  # what the toy finder sees
+    assert report["residual_yaw"]["worst"] >= report["residual_yaw"]["mean"] > 0
     assert report["same"] in (0, 0.5, 1)
     assert (tmp_path / "old.png").is_file()
 

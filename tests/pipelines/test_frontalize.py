@@ -8,7 +8,7 @@ from pipelines.frontalize import FrontalizePipeline, pose_aims
 from studio import images
 from studio.errors import ImageError, InputError, NoFaceError, StudioError
 from studio.evidence import luma
-from studio.latents import identity_steps
+from studio.latents import identity_steps, inversion
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
 from tests.faces.synthetic import faces_of, head
@@ -80,9 +80,10 @@ class TestFrontalize(FrontalizeConfig, PipelineContract):
     @pytest.fixture(autouse=True)
     def _near(self, monkeypatch):
         monkeypatch.setattr(frontalize, "CLOSE", 180.0)  # so that the photo's background is kept unless told otherwise
-        # A mesh with random weights jumps, so that steps lead nowhere: for the refinement the face stays in its place.
+        # A mesh with random weights jumps, so that steps lead nowhere: for the searches the face stays in its place.
         mesh = torch.from_numpy(head((128, 140), 120.0)).float()
-        monkeypatch.setattr(identity_steps, "trace_aligned", lambda finder, pictures: (mesh, torch.ones(1)))
+        for module in (identity_steps, inversion):
+            monkeypatch.setattr(module, "trace_aligned", lambda finder, pictures: (mesh, torch.ones(1)))
 
 
 def run(image, **arguments):
