@@ -252,7 +252,7 @@ class RestorePipeline(StudioPipeline):
         prior = draw_prior(self.generator, self.head, parts).float().cpu() / 2 + 0.5
         if prior.shape[2] != CROP:
             prior = images.resize(prior, CROP, CROP)
-        evidence = with_sure_detail(with_native_detail(parts.evidence.cpu(), small, crops), crops)
+        evidence = with_sure_detail(with_native_detail(parts.evidence.cpu(), small, crops, prior), crops, prior)
         # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
         evidence = evidence + PHOTO_SHARE * max(0.0, 2 * fidelity - 1) * (crops - evidence)
         restored = keep_shading(match_tone(fuse(evidence, prior, fidelity), crops), crops).clamp(0, 1)

@@ -542,12 +542,13 @@ def bench_old(
     fidelity: Annotated[float, typer.Option(help="See `studio restore`.")] = 0.5,
     limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of the faces here.")] = None,
     out: OutOption = None,
 ) -> None:
     """Restore real old photographs, where no original exists: identity kept, faces found again, sharpness."""
     from studio.benchmarks import restore
 
-    show(restore.run_old(photos, fidelity, limit, model, say), out)
+    show(restore.run_old(photos, fidelity, limit, model, sheet, say), out)
 
 
 @bench_app.command("speed")

@@ -16,6 +16,8 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)
 BANDS = 5
 SURE = 8  # power of the coherence; of 2, 4 and 8 the one with the best identity and landmarks on twelve portraits
+EXCESS = 2.0  # amplitude of a photo's octave over the prior's, above which it is no face
+REGIONS = 12  # across a face, in which it is looked at
 KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
@@ -191,7 +193,27 @@ def keep_shading(restored: Tensor, photo: Tensor) -> Tensor:
 # ---- detail above the network's own size
 
 
-def with_native_detail(evidence: Tensor, seen: Tensor, native: Tensor) -> Tensor:
+def plausible(photo: Tensor, prior: Tensor) -> Tensor:
+    """Whether an octave of a photo holds no more than a face can.
+
+    A printing screen, engraved lines or coarse grain have several times the energy that the prior ever draws, over
+    whole regions. Up to `EXCESS` times the prior's amplitude a band passes, above it falls off with the fourth power.
+
+    Args:
+        photo: one band, (N,3,H,W).
+        prior: the same band, (N,3,H,W).
+
+    Returns:
+        (N,1,H,W) in (0,1].
+    """
+    size = photo.shape[2:]
+    cells = [max(1, side // REGIONS) for side in size]
+    energies = [F.avg_pool2d(x.square().mean(1, keepdim=True), cells) for x in (photo, prior)]
+    share = (EXCESS**2 * energies[1] / energies[0].clamp_min(1e-10)).clamp(max=1) ** 2
+    return F.interpolate(share, size=size, mode="bilinear", align_corners=False)
+
+
+def with_native_detail(evidence: Tensor, seen: Tensor, native: Tensor, prior: Tensor) -> Tensor:
     """Carry the photograph's finest octave over to evidence of half the size, where it can be trusted.
 
     The network sees the face at half size. Where it left the finest octave it sees as it was, that octave was
@@ -201,33 +223,37 @@ def with_native_detail(evidence: Tensor, seen: Tensor, native: Tensor) -> Tensor
         evidence: (N,3,S,S) what the network returned.
         seen: (N,3,S,S) what the network was given.
         native: (N,3,2S,2S) the face that `seen` was shrunk from.
+        prior: (N,3,2S,2S), says what is `plausible`.
 
     Returns:
         (N,3,2S,2S).
     """
-    return double(evidence) + double(kept_detail(seen, evidence)) * pyramid(native, 1)[0]
+    finest, drawn = pyramid(native, 1)[0], pyramid(prior, 1)[0]
+    return double(evidence) + double(kept_detail(seen, evidence)) * plausible(finest, drawn) * finest
 
 
-def with_sure_detail(evidence: Tensor, photo: Tensor) -> Tensor:
+def with_sure_detail(evidence: Tensor, photo: Tensor, prior: Tensor) -> Tensor:
     """Give the evidence back what cleaning took from it though it was no damage.
 
     In each octave and place the photo's own band is weighed by a high power of the coherence of both,
     <e,x>^2 / (|e|^2 |x|^2): near 1 where the evidence explains the photo, near 0 where the photo holds grain, dots or
-    blocks that it does not.
+    blocks that it does not. What is left of a printing screen also agrees with the photo, so no more than what is
+    `plausible` comes back.
 
     Args:
         evidence: (N,3,S,S).
         photo: (N,3,S,S) the face that it was estimated from.
+        prior: (N,3,S,S).
 
     Returns:
         (N,3,S,S).
     """
-    from_evidence, from_photo = pyramid(evidence), pyramid(photo)
+    from_evidence, from_photo, from_prior = (pyramid(x) for x in (evidence, photo, prior))
     bands = []
-    for e, x in zip(from_evidence[:-1], from_photo[:-1], strict=True):
+    for e, x, p in zip(from_evidence[:-1], from_photo[:-1], from_prior[:-1], strict=True):
         shared = local_mean(e * x).clamp_min(0).square()
         coherence = shared / (local_mean(e.square()) * local_mean(x.square())).clamp_min(1e-10)
-        bands.append(e + coherence.clamp(max=1) ** SURE * (x - e))
+        bands.append(e + coherence.clamp(max=1) ** SURE * plausible(x, p) * (x - e))
     return collapse([*bands, from_evidence[-1]])
 
 

@@ -6,7 +6,9 @@
    tiles, and one suppression over all they found.
 3. `place`: the mesh on every candidate, twice, because the second crop is cut better.
 4. What the mesh does not take for a face, or finds a second time, is dropped.
-5. When nothing is left, `look_again` at the photo without what hides faces in old prints.
+5. `steady`: the mesh of what is left is the mean over eight crops, because one crop a little to the side moves its
+   points by 1 % of the eye distance.
+6. When nothing is left, `look_again` at the photo without what hides faces in old prints.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ MIN_PRESENCE = 0.5
 SURE_SCORE, SURE_PRESENCE = 0.85, 0.05
 # The mesh was trained on crops this much larger than the face.
 MARGIN = 1.5
+# The crops of `steady`: moved along and across the eye line by shares of the face, and of these sizes.
+SHIFTS, ZOOMS = (-0.05, 0.05), (0.94, 1.06)
 # A tile side of 12.5 faces shows a face about 20 px wide to the 256 px detector, the least it can see.
 FACES_PER_TILE = 12.5
 SMALLEST_FACE = 28.0
@@ -129,10 +133,11 @@ class FaceFinder:
         confirmed = (presence >= min_presence) | ((scores >= SURE_SCORE) & (presence >= SURE_PRESENCE))
         sure = torch.nonzero(confirmed).squeeze(1)
         kept = sure[blaze.nms(boxes[sure], scores[sure])]
-        area = (boxes[kept, 2:] - boxes[kept, :2]).prod(1)
-        kept = kept[area.argsort(descending=True, stable=True)]
+        mesh = self.steady(image, mesh[kept])
+        boxes = torch.cat([mesh[..., :2].amin(1), mesh[..., :2].amax(1)], 1)
+        order = (boxes[:, 2:] - boxes[:, :2]).prod(1).argsort(descending=True, stable=True)
         boxes, scores, mesh, presence = (
-            t[kept].detach().float().cpu().numpy() for t in (boxes, scores, mesh, presence)
+            t[order].detach().float().cpu().numpy() for t in (boxes, scores[kept], mesh, presence[kept])
         )
         return Faces(boxes=boxes, scores=scores, mesh=mesh, mesh_scores=presence, pose=pose_from_mesh(mesh))
 
@@ -218,11 +223,22 @@ class FaceFinder:
         """
         centre, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(1)
         mesh, _ = self._mesh(image, square(centre, MARGIN * side, level(points[:, 1] - points[:, 0])))
-        angle = level(mesh[:, [263, 362], :2].mean(1) - mesh[:, [33, 133], :2].mean(1))
-        upright = mesh[..., :2] @ turn(angle)  # (N, 468, 2) in axes along and across the eye line
-        low, high = upright.amin(1), upright.amax(1)
-        centre = ((low + high) / 2)[:, None] @ turn(angle).mT
-        return self._mesh(image, square(centre.squeeze(1), MARGIN * (high - low).amax(1), angle))
+        return self._mesh(image, around(mesh))
+
+    def steady(self, image: Tensor, mesh: Tensor) -> Tensor:
+        """The mean of the meshes on eight crops, moved and zoomed a little about each face.
+
+        Args:
+            image: (3,H,W) RGB in [0,1].
+            mesh: (N,468,3) from `place`, pixels of the photo.
+
+        Returns:
+            (N,468,3), pixels of the photo. Started from boxes that differ by 6 % of a face, they are 0.003 of the eye
+            distance apart; those of `place` are 0.009 apart (72 portraits).
+        """
+        crops = [around(mesh, (x, y), zoom) for x in SHIFTS for y in SHIFTS for zoom in ZOOMS]
+        meshes, _ = self._mesh(image, torch.cat(crops))
+        return meshes.view(len(crops), *mesh.shape).mean(0)
 
     def _mesh(self, image: Tensor, crop_to_image: Tensor) -> tuple[Tensor, Tensor]:
         """The mesh network on crops (N,2,3) of the photo; as `place`."""
@@ -298,6 +314,25 @@ def turn(angle: Tensor) -> Tensor:
     """Rotation matrices (N,2,2) by `angle` (N,) in radians, clockwise as seen with y downwards."""
     c, s = angle.cos(), angle.sin()
     return torch.stack([torch.stack([c, -s], -1), torch.stack([s, c], -1)], -2)
+
+
+def around(mesh: Tensor, shift: tuple[float, float] = (0.0, 0.0), zoom: float = 1.0) -> Tensor:
+    """Crops for the mesh, upright and of the size it was trained on, around meshes found before.
+
+    Args:
+        mesh: (N,468,3), pixels of the photo.
+        shift: of the crop, along and across the eye line, in shares of the face.
+        zoom: of its side.
+
+    Returns:
+        crop_to_image (N,2,3).
+    """
+    angle = level(mesh[:, [263, 362], :2].mean(1) - mesh[:, [33, 133], :2].mean(1))
+    upright = mesh[..., :2] @ turn(angle)  # (N, 468, 2) in axes along and across the eye line
+    low, high = upright.amin(1), upright.amax(1)
+    side = (high - low).amax(1)
+    centre = (low + high) / 2 + side[:, None] * low.new_tensor(shift)
+    return square((centre[:, None] @ turn(angle).mT).squeeze(1), MARGIN * zoom * side, angle)
 
 
 def square(centre: Tensor, side: Tensor, angle: Tensor) -> Tensor:

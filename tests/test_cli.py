@@ -46,7 +46,7 @@ OPTIONS = {
     "weights verify": "",
     "weights path": "",
     "bench restore": "photos recipe seed limit fidelity model sheet unseen out",
-    "bench old": "photos fidelity limit model out",
+    "bench old": "photos fidelity limit model sheet out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
     "bench upsample": "photos size samples steps limit threads model sheet out",

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from studio.degradations.ops import screen
 from studio.evidence import (
     apply_tone,
     blur,
@@ -16,6 +17,7 @@ from studio.evidence import (
     kept_detail,
     luma,
     match_tone,
+    plausible,
     pyramid,
     tone_curve,
     with_native_detail,
@@ -158,13 +160,13 @@ def test_fusion_is_local(blurred, prior):
 
 def test_native_detail_is_kept_where_the_network_left_the_picture_alone(sharp):
     seen = F.avg_pool2d(sharp, 2)
-    torch.testing.assert_close(with_native_detail(seen, seen, sharp), sharp, atol=1e-5, rtol=0)
+    torch.testing.assert_close(with_native_detail(seen, seen, sharp, sharp), sharp, atol=1e-5, rtol=0)
 
 
 def test_native_detail_is_dropped_where_the_network_took_it_for_noise(sharp):
     seen = F.avg_pool2d(sharp, 2)
     cleaned = seen - pyramid(seen, 1)[0]
-    result = with_native_detail(cleaned, seen, sharp)
+    result = with_native_detail(cleaned, seen, sharp, sharp)
     assert pyramid(result, 1)[0].std() < 0.2 * pyramid(sharp, 1)[0].std()
 
 
@@ -247,11 +249,31 @@ def test_detail_is_kept_where_the_finest_octave_stayed(sharp, blurred):
 def test_detail_that_the_evidence_explains_comes_back_and_noise_does_not(sharp):
     """Evidence that lost a tenth of the contrast gets it back; beside other noise of the same size it stays."""
     faint = collapse([*(0.9 * band for band in pyramid(sharp)[:-1]), pyramid(sharp)[-1]])
-    assert (with_sure_detail(faint, sharp) - sharp).abs().mean() < 0.1 * (faint - sharp).abs().mean()
-    torch.testing.assert_close(with_sure_detail(sharp, sharp), sharp, atol=1e-5, rtol=0)
+    assert (with_sure_detail(faint, sharp, sharp) - sharp).abs().mean() < 0.1 * (faint - sharp).abs().mean()
+    torch.testing.assert_close(with_sure_detail(sharp, sharp, sharp), sharp, atol=1e-5, rtol=0)
     noise = 0.2 * torch.randn(sharp.shape, generator=torch.Generator().manual_seed(7))
-    cleaned = with_sure_detail(sharp, sharp + noise)
+    cleaned = with_sure_detail(sharp, sharp + noise, sharp + noise)
     assert (cleaned - sharp).abs().mean() < 0.2 * noise.abs().mean()
+
+
+def test_a_printing_screen_does_not_come_back_though_the_evidence_holds_some_of_it(sharp):
+    face = 0.5 + 0.2 * (sharp - 0.5)
+    dots = 0.5 * (screen(S, 4.0, 0.6, "dots") - 0.5)
+    photo, cleaned = face + dots, face + 0.6 * dots
+    with_dots = with_sure_detail(cleaned, photo, photo) - face  # a prior that draws dots too finds them plausible
+    without = with_sure_detail(cleaned, photo, face) - face
+    assert with_dots.std() > 0.9 * dots.std()
+    assert without.std() < 0.65 * dots.std()
+    small = F.avg_pool2d(face, 2)
+    assert (with_native_detail(small, small, photo, photo) - face).std() > 0.7 * dots.std()
+    assert (with_native_detail(small, small, photo, face) - face).std() < 0.2 * dots.std()
+
+
+def test_plausible_is_what_the_prior_could_draw(sharp):
+    band = pyramid(sharp)[0]
+    assert plausible(1.5 * band, band).min() == 1
+    assert plausible(torch.zeros_like(band), band).min() == 1
+    assert plausible(6 * band, band).max() < 0.02
 
 
 def test_shading_is_the_photos_and_texture_the_restorers(sharp, prior):

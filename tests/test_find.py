@@ -157,3 +157,21 @@ def test_min_score_is_obeyed(finder, photos):
     faces = finder(image, min_score=0.85)
     assert 0 < len(faces) < 29
     assert (faces.scores >= 0.85).all()
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+@torch.inference_mode()
+def test_the_mean_over_eight_crops_hangs_less_on_where_it_was_started(finder, portraits):
+    apart = {"place": [], "steady": []}
+    for image in portraits:
+        boxes, _, points = finder.detect(image)
+        boxes, points = boxes[:1], points[:1]
+        aside = boxes + 0.06 * (boxes[:, 2:] - boxes[:, :2]).amax() * torch.tensor([1, -1, 1, -1])
+        first, second = (finder.place(image, start, points)[0] for start in (boxes, aside))
+        eye_distance = (first[0, 33] - first[0, 263]).norm()
+        apart["place"].append(float((first - second).norm(dim=2).mean() / eye_distance))
+        first, second = finder.steady(image, first), finder.steady(image, second)
+        apart["steady"].append(float((first - second).norm(dim=2).mean() / eye_distance))
+    assert sum(apart["steady"]) < 0.6 * sum(apart["place"])
+    assert max(apart["steady"]) < 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from studio.photosets import held_out
 
 RECIPES = ("gfpgan", "codeformer_large")
 SHEET_ROWS = 8
+OLD_PER_ROW = 2
 CELLS = 16
 JUDGE_NOTE = "the identity encoder and the face mesh took part in training, so they flatter the restored side"
 
@@ -57,10 +59,10 @@ def run(
     Returns:
         Per recipe the means for the input and for each fidelity: `psnr` dB, `ssim`, `identity_distance` (dlib, to the
         original), `identity_to_input` (to the damaged picture), `landmark_error` (share of the eye distance; over all
-        faces, the mesh started where the original's face is), `landmark_error_found` (the same over the faces that
-        the detector finds), `sharpness`, `lab_difference`, `colour_shift` (Lab difference to the input, both averaged
-        over cells of 1/16 of the side: what changed in colour and tone, without texture), `found` (share of the faces
-        that the detector finds).
+        faces, the mesh on both pictures started where the original's face is), `landmark_error_found` (the same over
+        the faces that the detector finds, wherever it finds them), `sharpness`, `lab_difference`, `colour_shift` (Lab
+        difference to the input, both averaged over cells of 1/16 of the side: what changed in colour and tone, without
+        texture), `found` (share of the faces that the detector finds).
     """
     pipeline = RestorePipeline.from_pretrained(model)
     paths = images.find_images([photos])
@@ -135,7 +137,7 @@ def measure(pipeline: RestorePipeline, clean: Tensor, damaged: Tensor, crops: Te
         "ssim": mean(ssim(crops, clean)),
         "identity_distance": mean(pipeline.distances(crops, clean, still, faces)),
         "identity_to_input": mean(pipeline.distances(crops, damaged, still, faces)),
-        "landmark_error": mean(landmark_error(place_meshes(pipeline, crops, faces), faces.mesh)),
+        "landmark_error": mean(landmark_error(*(place_meshes(pipeline, x, faces) for x in (crops, clean)))),
         "landmark_error_found": mean(of_found),
         "sharpness": mean(sharpness(crops)),
         "lab_difference": mean(mean_lab_difference(crops, clean)),
@@ -151,7 +153,7 @@ def place_meshes(pipeline: RestorePipeline, crops: Tensor, faces: Faces) -> np.n
     for crop, face in zip(crops, faces, strict=True):
         mesh = torch.from_numpy(face.mesh)
         eyes = torch.stack([mesh[:, list(pair), :2].mean(1) for pair in ((33, 133), (263, 362))], 1)  # (1, 2, 2)
-        meshes.append(finder.place(crop, torch.from_numpy(face.boxes), eyes)[0])
+        meshes.append(finder.steady(crop, finder.place(crop, torch.from_numpy(face.boxes), eyes)[0]))
     return torch.cat(meshes).cpu().numpy()
 
 
@@ -167,7 +169,9 @@ def line(versions: dict[str, dict[str, float]], name: str) -> str:
 
 
 @torch.inference_mode()
-def run_old(photos: Path, fidelity: float, limit: int, model: str, say: Callable[[str], None]) -> dict[str, Any]:
+def run_old(
+    photos: Path, fidelity: float, limit: int, model: str, sheet: Path | None, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Restore whole old photographs; nothing says what the faces were, so only what can be known is measured.
 
     Args:
@@ -175,6 +179,8 @@ def run_old(photos: Path, fidelity: float, limit: int, model: str, say: Callable
         fidelity: see `RestorePipeline.__call__`.
         limit: at most so many photos; 0 takes all.
         model: see `RestorePipeline.from_pretrained`.
+        sheet: where a contact sheet goes (the largest face of each photo: as it is, restored with fidelity 0, with
+            `fidelity`, and with 1), or None.
         say: receives progress lines.
 
     Returns:
@@ -183,6 +189,7 @@ def run_old(photos: Path, fidelity: float, limit: int, model: str, say: Callable
     """
     pipeline = RestorePipeline.from_pretrained(model)
     distances, gains, again, total, skipped = [], [], 0, 0, []
+    cells: list[list[Tensor]] = []
     paths = images.find_images([photos])[: limit or None]
     for path in paths:
         photo = images.load(path)
@@ -201,7 +208,14 @@ def run_old(photos: Path, fidelity: float, limit: int, model: str, say: Callable
             sharpness(luma(pipeline.crop(x, faces[done])[0]).expand(-1, 3, -1, -1)) for x in (photo, output.photos[0])
         ]
         gains += (pair[1] / pair[0].clamp_min(1e-6)).tolist()
+        if sheet:
+            crops, tone = pipeline.crop(photo, faces[done[:1]])[0], tone_curve(photo.pixels)
+            cells.append([crops[0], *(pipeline.restore_crops(crops, f, tone)[0] for f in (0.0, fidelity, 1.0))])
         say(f"{path.name}: {len(done)} faces, identity {np.mean(distances[-len(done) :]):.2f}")
+    if sheet:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        rows = [list(chain(*cells[i : i + OLD_PER_ROW])) for i in range(0, len(cells), OLD_PER_ROW)]
+        sheets.sheet(rows).save(sheet)
     return {
         "benchmark": "old",
         "set": photos.name,

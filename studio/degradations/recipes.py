@@ -56,7 +56,7 @@ class Ageing:
     black: Range = (0.05, 0.4)
     white: Range = (0.7, 1.0)
     vignette_chance: float = 0.3
-    halftone_chance: float = 0.3
+    halftone_chance: float = 0.45
     pitch: Range = (4.0, 11.0)
     hardness: Range = (3.0, 14.0)
     halftone_amount: Range = (0.1, 0.7)

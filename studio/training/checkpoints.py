@@ -68,20 +68,20 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads((folder / "state.json").read_text())
 
 
-def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as named tensors, for `save`."""
+def moments(optimizer: torch.optim.Optimizer, prefix: str = "optimizer") -> dict[str, Tensor]:
+    """An optimizer's state as tensors whose names begin with `prefix`, for `save`."""
     return {
-        f"optimizer.{number}.{name}": torch.as_tensor(value)
+        f"{prefix}.{number}.{name}": torch.as_tensor(value)
         for number, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
     }
 
 
-def load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], prefix: str = "optimizer") -> None:
     """Put what `moments` named back into an optimizer of the same parameters."""
     found: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        if name.startswith("optimizer."):
+        if name.startswith(f"{prefix}."):
             _, number, key = name.split(".", 2)
             found.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": found, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -23,6 +23,7 @@ from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restored, Restorer, draw_prior
 from studio.training import checkpoints
 from studio.training.augment import recolour, warp
+from studio.training.critic import Adversary
 from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, expand_latents
 from studio.training.losses import (
     coarse_loss,
@@ -30,6 +31,7 @@ from studio.training.losses import (
     energy_loss,
     evidence_loss,
     feature_loss,
+    grid_loss,
     identity_loss,
     landmark_loss,
 )
@@ -94,6 +96,8 @@ class Trainer:
             self.restorer.parameters(), lr=self.preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
         self.average = {name: value.detach().clone() for name, value in self.restorer.state_dict().items()}
+        self.adversary = Adversary(self.device, self.preset.seed) if self.preset.adversarial_weight else None
+        self.drawn: Tensor | None = None  # the faces of this step, for the critic
 
     @property
     def images(self) -> int:
@@ -192,7 +196,7 @@ class Trainer:
             maps = identity_loss(self.identity, prior, clean)
             person = descriptor_loss(self.identity, prior, clean, rng)
             person = person + 0.5 * descriptor_loss(self.identity, joined, clean, rng)
-        return {
+        found = {
             "prior": preset.prior_weight * coarse_loss(prior, clean),
             "spatial": preset.spatial_weight * sum(part.square().mean() for pair in parts.spatial for part in pair),
             "energy": preset.energy_weight * energy_loss(prior, clean),
@@ -200,6 +204,12 @@ class Trainer:
             "person": preset.person_weight * person,
             "landmarks": preset.landmarks_weight * landmarks,
         }
+        if preset.grid_weight:
+            found["grid"] = preset.grid_weight * grid_loss(prior, clean)
+        if self.adversary:
+            found["adversarial"] = preset.adversarial_weight * self.adversary.loss(prior, found["prior"])
+            self.drawn = prior.detach()
+        return found
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to 2 % over the preset's images."""
@@ -222,7 +232,10 @@ class Trainer:
             now = self.restorer.state_dict()
             torch._foreach_lerp_([self.average[name] for name in now], list(now.values()), 1 - decay)
         self.step += 1
-        return {name: value.item() for name, value in found.items()}
+        values = {name: value.item() for name, value in found.items()}
+        if self.adversary:
+            values["critic"] = self.adversary.learn(self.drawn, batch.clean.to(self.device))
+        return values
 
     # ---- the loop
 
@@ -266,6 +279,8 @@ class Trainer:
         tensors = {f"net.{name}": value for name, value in self.restorer.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= checkpoints.moments(self.optimizer)
+        if self.adversary:
+            tensors |= self.adversary.tensors()
         state = {"step": self.step, "seconds": self.seconds, "preset": self.preset.name}
         checkpoints.save(self.folder / "checkpoint", tensors, state)
         self.averaged().save_pretrained(self.folder / "restorer")
@@ -286,6 +301,8 @@ class Trainer:
         self.restorer.load_state_dict(under("net."))
         self.average = {name: value.to(self.device) for name, value in under("average.").items()}
         checkpoints.load_moments(self.optimizer, tensors)
+        if self.adversary:
+            self.adversary.load(tensors)
 
     def averaged(self) -> Restorer:
         """The averaged weights as a network of their own, on the CPU."""

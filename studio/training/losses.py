@@ -102,6 +102,22 @@ def energy_loss(predicted: Tensor, target: Tensor, bands: int = 3) -> Tensor:
     return loss
 
 
+def grid_loss(predicted: Tensor, target: Tensor, period: int = 8, cells: int = 4) -> Tensor:
+    """How much more a picture repeats itself from cell to cell than its target does.
+
+    A scale or shift that is the same over a region of the generator's 32, 64 or 128 px maps draws one small pattern
+    in every cell of it: a grid. The picture without its low-pass is cut into cells of `period` px, cells of
+    `cells` x `cells` neighbours are averaged, and what is left is what they share; a face has next to none of it.
+    """
+
+    def shared(x: Tensor) -> Tensor:
+        low = F.interpolate(F.avg_pool2d(x, period), scale_factor=float(period), mode="bilinear", align_corners=False)
+        patterns = F.avg_pool2d(F.pixel_unshuffle(x - low, period), cells, stride=1)
+        return patterns.square().mean(1).add(1e-6).sqrt()
+
+    return F.relu(shared(predicted) - shared(target)).mean()
+
+
 def coarse_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean of the L1 at 1/1, 1/2, 1/4 and 1/8 of the size: place and colour weigh more than fine texture."""
     return sum(F.l1_loss(F.avg_pool2d(predicted, k), F.avg_pool2d(target, k)) for k in (1, 2, 4, 8)) / 4

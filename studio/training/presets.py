@@ -30,6 +30,9 @@ class Preset:
         maps_weight: of the identity network's maps of the prior.
         person_weight: of the descriptors' distance, of the prior and (half) of the joined picture.
         landmarks_weight: of the mesh's points on both.
+        grid_weight: of patterns that repeat from cell to cell, on the prior.
+        adversarial_weight: of a critic of the prior's patches, see `studio.training.critic`; relative to the pull of
+            the prior's pixels, so 1 weighs as much as they do.
         expect: what the finished weights should reach, for whoever repeats it.
     """
 
@@ -55,6 +58,8 @@ class Preset:
     maps_weight: float = 1.0
     person_weight: float = 1.0
     landmarks_weight: float = 3.0
+    grid_weight: float = 0.0
+    adversarial_weight: float = 0.0
     ema: float = 0.998
     seed: int = 0
     expect: str = ""
@@ -93,6 +98,26 @@ PRESETS = {
             prior_weight=4.0,
             landmarks_weight=9.0,
             seed=1,
+        ),
+        # Its last part: takes the fine grids away that please the other losses.
+        Preset(
+            "restore-natural",
+            images=3_600,
+            real_share=0.375,
+            warped_share=0.25,
+            start="restore",
+            head="head_256",
+            spatial=True,
+            learning_rate=1e-4,
+            warmup=50,
+            identity_weight=0.0,
+            prior_weight=4.0,
+            energy_weight=2.0,
+            landmarks_weight=6.0,
+            grid_weight=60.0,
+            adversarial_weight=1.0,
+            ema=0.99,
+            seed=2,
         ),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )

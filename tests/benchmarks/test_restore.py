@@ -96,7 +96,8 @@ def test_damaged_portraits(folder, tmp_path):
         assert all(set(found) == MEASURES for found in versions.values())
     numbers = [value for found in report["recipes"]["gfpgan"].values() for value in found.values()]
     assert all(math.isfinite(value) for value in numbers)
-    assert report["recipes"]["none"]["input"]["identity_distance"] == 0
+    untouched = report["recipes"]["none"]["input"]
+    assert untouched["identity_distance"] == untouched["landmark_error"] == untouched["landmark_error_found"] == 0
     assert report["recipes"]["none"]["input"]["ssim"] == pytest.approx(1)
     assert "took part in training" in report["note"]
     assert report["recipes"]["gfpgan"]["input"]["colour_shift"] == 0
@@ -138,12 +139,14 @@ def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
     assert math.isnan(found["landmark_error_found"])
 
 
-def test_old_photographs(folder):
-    report = bench.run_old(folder, 0.5, 0, "restore", lambda _: None)
+def test_old_photographs(folder, tmp_path):
+    report = bench.run_old(folder, 0.5, 0, "restore", tmp_path / "new" / "sheet.png", lambda _: None)
     assert (report["photos"], report["faces"], report["found_again"]) == (3, 2, 1)
     assert report["skipped"] == ["wall.png: no face was found"]
     assert all(math.isfinite(report[name]) for name in ("identity_distance", "sharpness_gain"))
     assert report["sharpness_gain"] > 0
+    with Image.open(tmp_path / "new" / "sheet.png") as sheet:
+        assert sheet.width > 8 * 256  # two photos: input, three settings
 
 
 def test_speed(monkeypatch):

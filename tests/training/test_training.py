@@ -29,6 +29,7 @@ from studio.training.losses import (
     energy_loss,
     evidence_loss,
     feature_loss,
+    grid_loss,
     identity_loss,
     jitter,
     landmark_loss,
@@ -378,6 +379,24 @@ def test_stage_2_resumes_to_the_bit(make):
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
 
 
+def test_stage_2_with_a_critic_resumes_to_the_bit(make, monkeypatch):
+    monkeypatch.setattr("studio.training.critic.ALONE", 1)
+    straight = make("straight", adversarial_weight=0.5, **STAGE_2)
+    losses = advance(straight, 3)
+    assert losses[0]["adversarial"] == 0 and losses[2]["adversarial"] != 0
+    assert all(found["critic"] > 0 for found in losses)
+    first, second = (make("stopped", adversarial_weight=0.5, **STAGE_2) for _ in range(2))
+    advance(first, 1)
+    first.save()
+    second.resume()
+    advance(second, 2)
+    for wanted, got in (
+        (state_of(straight), state_of(second)),
+        (straight.adversary.tensors(), second.adversary.tensors()),
+    ):
+        assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+
+
 def test_a_monochrome_face_leaves_the_priors_colours_free(make):
     trainer = make(**STAGE_2)
     rng = torch.Generator().manual_seed(0)
@@ -566,3 +585,14 @@ def test_export_halves_the_size(make, tmp_path):
     assert net.dtype == torch.float32
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, trainer.average[name], atol=1e-3, rtol=1e-3)
+
+
+def test_grid_loss_sees_what_repeats_from_cell_to_cell():
+    photo = tiny.image(256, 256, seed=3)[None]
+    rows = torch.arange(256) % 4
+    grid = 0.03 * ((rows[:, None] + rows[None]) % 4 - 1.5)
+    noise = grid.flatten()[torch.randperm(256 * 256, generator=torch.Generator().manual_seed(0))].view(256, 256)
+    assert grid_loss(photo, photo) == 0
+    assert grid_loss(photo + grid, photo + grid) == 0  # the target's own
+    assert grid_loss(photo + grid, photo) > 4 * grid_loss(photo + noise, photo)
+    assert grid_loss(photo + grid, photo) > 0.5 * grid.std()
