@@ -117,8 +117,8 @@ class UpsampleOutput(BaseOutput):
 class UpsamplePipeline(StudioPipeline):
     """Large faces whose picture, shrunk, is a given small one.
 
-    PULSE (arXiv 2003.03808) from samples of a bank that are moved to the small face by regression, with the best step
-    kept, and a last step that makes the picture shrink to the small one exactly; see `studio.latents.search`.
+    PULSE (arXiv 2003.03808) from the nearest samples of a bank, with the best step kept, and a last step that makes the
+    picture shrink to the small one exactly; see `studio.latents.search`.
     The answer is never *the* face: several samples are drawn, and how much they differ is reported.
     """
 
@@ -167,7 +167,7 @@ class UpsamplePipeline(StudioPipeline):
         image: ImageLike | Sequence[ImageLike],
         scale: int | None = None,
         num_images_per_prompt: int = 4,
-        num_inference_steps: int = 50,
+        num_inference_steps: int = 80,
         threshold: float = search.EPSILON,
         consistent: bool = True,
         aligned: bool = True,
@@ -280,12 +280,10 @@ class UpsamplePipeline(StudioPipeline):
         wanted: Tensor | None = None,
         tone: Tensor | None = None,
     ) -> Tensor:
-        """Gaussian coordinates (K,16,512): bank samples like the small face (and the person wanted), moved to it."""
+        """Gaussian coordinates (K,16,512) of bank samples that look like the small face, and like the person wanted."""
         rng = None if seed is None else torch.Generator().manual_seed(seed)
-        grey = tone is not None
-        rows = search.nearest_rows(self.space, small, num_images_per_prompt, rng, wanted, grey=grey)
-        v = search.estimate(self.space, small, wanted, grey=grey, rows=rows)
-        return v[:, None].repeat(1, self.generator.num_slots, 1)
+        w = search.nearest(self.space, small, num_images_per_prompt, rng, wanted, grey=tone is not None)
+        return self.space(w)[:, None].repeat(1, self.generator.num_slots, 1)
 
     def search(
         self,
@@ -293,7 +291,7 @@ class UpsamplePipeline(StudioPipeline):
         small: Tensor,
         tone: Tensor | None = None,
         wanted: Tensor | None = None,
-        steps: int = 50,
+        steps: int = 80,
         threshold: float = search.EPSILON,
         callback: StepCallback | None = None,
     ) -> search.Found:

@@ -235,7 +235,7 @@ def upsample(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
     scale: Annotated[int | None, typer.Option(help="Exact size of the result in inputs; default: 1024 px.")] = None,
     samples: Annotated[int, typer.Option(help="Faces to look for; each is another guess.")] = 4,
-    steps: Annotated[int, typer.Option(help="Of the search.")] = 50,
+    steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
     consistent: Annotated[
         bool, typer.Option(help="Lay what the prior could not draw over the face, blurred, so that it fits exactly.")
     ] = True,
@@ -577,7 +577,7 @@ def bench_upsample(
     photos: PhotosOption,
     size: Annotated[int, typer.Option(help="Side of the small faces in pixels.")] = 32,
     samples: Annotated[int, typer.Option(help="Per face.")] = 4,
-    steps: Annotated[int, typer.Option(help="Of the search.")] = 50,
+    steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
     limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",

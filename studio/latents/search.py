@@ -166,20 +166,6 @@ def nearest(
     Raises:
         InputError: more than the bank holds.
     """
-    rows = nearest_rows(space, target, count, rng, embedding, grey, choice)
-    return space.bank_latents[rows].float()
-
-
-def nearest_rows(
-    space: LatentSpace,
-    target: Tensor,
-    count: int,
-    rng: torch.Generator | None = None,
-    embedding: Tensor | None = None,
-    grey: bool = False,
-    choice: int = 4,
-) -> Tensor:
-    """As `nearest`, but rows of the bank (count,)."""
     if count > space.config.bank:
         raise InputError(f"at most {space.config.bank} samples can be searched for at once, got {count}: ask for less")
     side = min(THUMB, *target.shape[-2:])
@@ -193,16 +179,10 @@ def nearest_rows(
     if rng is not None:
         pool = order[: choice * count]
         order = pool[torch.randperm(len(pool), generator=rng)[:count].sort().values.to(pool.device)]
-    return order[:count]
+    return space.bank_latents[order[:count]].float()
 
 
-def estimate(
-    space: LatentSpace,
-    target: Tensor,
-    embedding: Tensor | None = None,
-    grey: bool = False,
-    rows: Tensor | None = None,
-) -> Tensor:
+def estimate(space: LatentSpace, target: Tensor, embedding: Tensor | None = None, grey: bool = False) -> Tensor:
     """Gaussian coordinates of a small picture: a ridge regression of the bank's on their pictures (and identities).
 
     Args:
@@ -210,12 +190,9 @@ def estimate(
         target: (3,h,w) RGB in [0,1].
         embedding: (E,) identity vector of the person, which then counts too.
         grey: look at brightness only.
-        rows: (N,) samples of the bank to start from. Each is moved by what the regression makes of the difference
-            between its picture and the target, so that it keeps what a small picture does not tell, and the samples
-            differ as faces of that picture do (Matheron's rule). None gives the regression itself.
 
     Returns:
-        (N,D), or (1,D) without rows.
+        (1,D). It is the mean of the faces that look so, and so paler than any of them.
     """
     side = min(THUMB, *target.shape[-2:])
 
@@ -231,9 +208,7 @@ def estimate(
     x, at = (x - middle) / spread, (at - middle) / spread
     gram = x.T @ x + RIDGE * torch.eye(x.shape[1], device=x.device)
     slope = torch.linalg.solve(gram, x.T @ (v - v.mean(0)))  # (F, D)
-    if rows is None:
-        return v.mean(0) + at @ slope
-    return v[rows] + (at - x[rows]) @ slope
+    return v.mean(0) + at @ slope
 
 
 IDENTITY_COST = 0.02  # squared identity distance of strangers, about 0.6, then counts as much as a face's pixels

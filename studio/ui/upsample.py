@@ -51,7 +51,7 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
                 stop = gr.Button("Cancel", min_width=120)
             with gr.Accordion("Options", open=False):
                 samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Samples", info="Each is another guess")
-                steps = gr.Slider(10, 200, 50, step=10, label="Steps", info="More come nearer, and take longer")
+                steps = gr.Slider(10, 200, 80, step=10, label="Steps", info="More come nearer, and take longer")
                 seed = gr.Number(0, label="Seed", info="0 starts at the nearest faces, others elsewhere", precision=0)
                 reference = upload("Reference (optional): another photo of the person", height=120)
         with gr.Column(scale=3, min_width=320):
@@ -109,7 +109,7 @@ class Runner:
         photo: str | None,
         find: bool = False,
         samples: int = 4,
-        steps: int = 50,
+        steps: int = 80,
         seed: int = 0,
         reference: str | None = None,
         request: gr.Request | None = None,

@@ -216,7 +216,7 @@ def test_back_projection_makes_a_picture_shrink_to_the_small_one_and_keeps_its_d
 
 
 def test_estimate_finds_the_coordinates_of_a_bank_picture():
-    """A bank whose pictures are linear in the latents is regressed well; a sample's own picture moves it nowhere."""
+    """A bank whose pictures are linear in the latents is regressed well."""
     space = LatentSpace(dim=4, bank=200, embedding_dim=3)
     rng = torch.Generator().manual_seed(0)
     w = torch.rand(200, 4, generator=rng)
@@ -227,9 +227,7 @@ def test_estimate_finds_the_coordinates_of_a_bank_picture():
     wanted = space(w[7:8])
     middle = space(w).mean(0)
     assert (search.estimate(space, thumbs[7]) - wanted).norm() < 0.3 * (middle - wanted).norm()
-    assert torch.allclose(search.estimate(space, thumbs[7], rows=torch.tensor([7])), wanted, atol=0.05)
-    moved = search.estimate(space, thumbs[7], space.bank_embeddings[7], rows=torch.tensor([3, 4]))
-    apart = (space(w[[3, 4]]) - wanted).norm(dim=1)
-    assert ((moved - wanted).norm(dim=1) < 0.5 * apart).all()
+    person = search.estimate(space, thumbs[7], space.bank_embeddings[7])
+    assert (person - wanted).norm() < 0.3 * (middle - wanted).norm()
     grey = search.estimate(space, thumbs[7].mean(0, keepdim=True).expand(3, -1, -1), grey=True)
     assert (grey - wanted).norm() < 0.6 * (middle - wanted).norm()
