@@ -3,7 +3,7 @@
 *Generated people.* A person is turned to the front, then by each angle to one side, and the side is given to the
 pipeline. Turning along a direction alone makes another person of somebody (0.6 and more at 45°), so that the side is
 brought back to the person by `identity_steps`, which follow the encoder that also judges; `input_distance` says how far
-it still is. Sides whose measured angle is more than 4° off are left out.
+it still is. Sides whose measured angle is more than 4° off are left out, and those in which the mesh sees no face.
 
 *Real photographs.* Every pair of `pairs.csv` with a side turned by `min_yaw` or more, as the mesh measures it:
 distances as they are, and with the turned sides frontalized. And half-profiles of `aligned_old`, chosen by the yaw in
@@ -130,8 +130,12 @@ def turn_generated(
         row = [picture_of(pipeline, front)]
         for k, angle in enumerate(ANGLES):
             sign = 1.0 if (number + k) % 2 else -1.0
-            side = held(pipeline, front, person, sign * angle, float(values[1]))
-            measured, vector = pipeline.look(pipeline.exact(side, None))
+            try:
+                side = held(pipeline, front, person, sign * angle, float(values[1]))
+                measured, vector = pipeline.look(pipeline.exact(side, None))
+            except StudioError:
+                say(f"person {number}, {angle:.0f}°: left out, the prior draws no such side")
+                continue
             if abs(float(measured[0]) - sign * angle) > OFF:
                 say(f"person {number}, {angle:.0f}°: left out, the side measures {float(measured[0]):+.0f}°")
                 continue
