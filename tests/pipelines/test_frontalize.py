@@ -192,7 +192,8 @@ def test_runs_in_inference_mode():
 def test_a_generated_person_is_turned_to_the_front(repository):
     built = FrontalizePipeline.from_pretrained("frontalize")
     built.set_progress_bar_config(disable=True)
-    report = built(repository / "examples" / "portrait.jpg", yaw=20.0, num_inference_steps=15, refinement_steps=8)
+    photo = repository / "examples" / "portrait.jpg"
+    report = built(photo, face=0, yaw=20.0, num_inference_steps=15, refinement_steps=8)
     report = report.reports[0]
     assert report.pose_after[0] == pytest.approx(20, abs=5)
     assert abs(report.pose_after[1] - report.pose_before[1]) < 10
