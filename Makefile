@@ -45,6 +45,8 @@ restore: setup weights
 test: setup-dev
 	$(BIN)/python -m pytest -q $(ARGS)
 
+# Every request runs in a thread of its own; with an arena for each, memory grows with the number of visitors.
+app: export MALLOC_ARENA_MAX ?= 1
 app: setup weights
 	$(BIN)/python app.py $(ARGS)
 

@@ -206,6 +206,75 @@ def compare(
 
 
 @app.command()
+def album(
+    paths: PathsArgument,
+    threshold: Annotated[
+        float | None, typer.Option(help="Largest mean distance of groups that are joined; default: as measured best.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the album as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line per face as CSV.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write the faces, a row for each person, here (PNG, JPEG).")
+    ] = None,
+) -> None:
+    """Group the faces of many photographs by person, as far as that can be told, and how often that is wrong.
+
+    Exit code 0: all photos were read. 1: some file failed. 2: wrong arguments.
+    """
+    from tqdm import tqdm
+
+    from studio import images
+    from studio.identity.album import THRESHOLD, AlbumMaker, check_arguments
+
+    if as_json and as_csv:
+        raise InputError("either --json or --csv must be asked for, got both: leave one out")
+    inputs = images.find_images(paths)
+    if not inputs:
+        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    threshold = THRESHOLD if threshold is None else threshold
+    check_arguments(len(inputs), threshold)
+    maker = AlbumMaker.from_pretrained()
+    with tqdm(total=len(inputs), unit="photo", disable=not sys.stderr.isatty()) as bar:
+        found = maker(
+            inputs,
+            threshold,
+            names=[str(path) for path in inputs],
+            on_photo=lambda done, _: bar.update(done - bar.n),
+        )
+    for i, reason in found.failed.items():
+        say(f"{found.names[i]}: {reason}")
+    if sheet:
+        _album_sheet(found, sheet)
+    if as_json:
+        show(found.to_dict())
+    elif as_csv:
+        typer.echo(found.to_csv(), nl=False)
+    else:
+        for row in sorted(found.rows(), key=lambda row: row["person"] or len(found.people) + 1):
+            who = f"person {row['person']}" if row["person"] else "set aside"
+            apart = "" if row["distance"] is None else f"  {row['distance']:.2f} from the others"
+            typer.echo(f"{who:12} {row['photo']}  face {row['face']}{apart}{row['reason'] and '  ' + row['reason']}")
+        typer.echo(found.sentence)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _album_sheet(found: Any, path: Path) -> None:
+    """A row for each person with up to twelve faces."""
+    from studio.sheets import sheet
+
+    rows = {f"person {number}": members[:12] for number, members in enumerate(found.people, 1)}
+    rows["set aside"] = found.set_aside[:12]
+    rows = {label: members for label, members in rows.items() if members}
+    if not rows:
+        raise InputError("a sheet needs at least one face, and none was found: leave --sheet out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet([[found.faces[i].crop / 255 for i in members] for members in rows.values()], list(rows), height=128).save(
+        path
+    )
+
+
+@app.command()
 def verify(
     file: Annotated[Path, typer.Argument(help="A picture or video.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -572,6 +641,14 @@ def bench_identity(photos: PhotosOption, out: OutOption = None) -> None:
     show(identity.run(photos), out)
 
 
+@bench_app.command("album")
+def bench_album(photos: PhotosOption, out: OutOption = None) -> None:
+    """Grouping by person: the photographs of `PHOTOS/pairs.csv` as one album, compared with who is who."""
+    from studio.benchmarks import album
+
+    show(album.run(photos), out)
+
+
 @bench_app.command("upsample")
 def bench_upsample(
     photos: PhotosOption,
@@ -612,6 +689,32 @@ def bench_frontalize(
 
     about = (photos, people, pairs, limit, min_yaw, profiles, seed, steps, refine, threads, model, sheet, profile_sheet)
     show(frontalize.run(*about, say), out)
+
+
+@bench_app.command("app")
+def bench_visitors(
+    visitors: Annotated[int, typer.Option(help="At the same time.", min=1)] = 20,
+    side: Annotated[int, typer.Option(help="Longer side of the photo they send, px; 0: as the example is.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    out: OutOption = None,
+) -> None:
+    """Serve the app, let many restore a photo at once: finished, refused, seconds, peak memory."""
+    import torch
+
+    from studio.benchmarks.provenance import provenance
+    from studio.ui import rush
+
+    if threads:
+        torch.set_num_threads(threads)
+    found = rush.run(visitors, side)
+    show(
+        {
+            "benchmark": "app",
+            **found,
+            "provenance": provenance(("restore", "head_512", "generator", "identity", "mesh")),
+        },
+        out,
+    )
 
 
 # ---- training

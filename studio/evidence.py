@@ -16,7 +16,7 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)
 BANDS = 5
 SURE = 8  # power of the coherence; of 2, 4 and 8 the one with the best identity and landmarks on twelve portraits
-EXCESS = 2.0  # amplitude of a photo's octave over the prior's, above which it is no face
+EXCESS = 3.0  # amplitude of a photo's octave over the prior's, above which it is no face
 REGIONS = 12  # across a face, in which it is looked at
 KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
-from studio.errors import InputError
+from studio.errors import InputError, MissingWeightsError
+from studio.ui import app
 from studio.ui.app import MAX_UPLOAD, Lazy, build, options
 from tests.ui.toy import closed_loops
 
@@ -99,6 +101,35 @@ def test_lazy_tries_again_after_a_failure():
     with pytest.raises(InputError):
         lazy()
     assert lazy() == "pipeline"
+
+
+@pytest.mark.parametrize(
+    ("zero", "order"),
+    [("0", ["launch", "a", "b", "stay"]), ("true", ["a", "b", "launch", "a", "stay"])],  # a failed one is tried again
+)
+def test_models_are_loaded_before_anybody_asks(monkeypatch, zero, order):
+    """While the page is there already; on ZeroGPU before it is. One that cannot be loaded stops nothing."""
+    did = []
+
+    def tab(title):
+        def load():
+            did.append(title)
+            if title == "a":
+                raise MissingWeightsError("not here")
+            return title
+
+        return types.SimpleNamespace(TITLE=title, load=load, tab=lambda model: None)
+
+    monkeypatch.setenv("SPACES_ZERO_GPU", zero)
+    monkeypatch.setitem(sys.modules, "spaces", types.ModuleType("spaces"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "spaces")
+    monkeypatch.setattr(app, "TABS", (tab("a"), tab("b")))
+    monkeypatch.setattr(app, "own_certificate", lambda: None)
+    monkeypatch.setattr(app.gr.Blocks, "launch", lambda self, **settings: did.append("launch"))
+    monkeypatch.setattr(app.gr.Blocks, "block_thread", lambda self: did.append("stay"))
+    with closed_loops():
+        app.serve()
+    assert did == order
 
 
 @pytest.mark.slow

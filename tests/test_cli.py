@@ -18,16 +18,29 @@ from studio.benchmarks import frontalize, identity, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
+from studio.identity.album import AlbumMaker
 from studio.identity.compare import Comparer
 from studio.training import run as training
 from tests import tiny
-from tests.ui.toy import ToyComparer
+from tests.ui.toy import ToyAlbum, ToyComparer
 
 # Others call these from their scripts: a change belongs into the changelog.
 COMMANDS = {
-    "": ["restore", "faces", "compare", "verify", "upsample", "frontalize", "edit", "weights", "bench", "train"],
+    "": [
+        "restore",
+        "faces",
+        "compare",
+        "album",
+        "verify",
+        "upsample",
+        "frontalize",
+        "edit",
+        "weights",
+        "bench",
+        "train",
+    ],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity", "upsample", "frontalize"],
+    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "frontalize", "app"],
     "train": ["list", "faces", "run", "heads", "encoder", "directions", "export"],
 }
 OPTIONS = {
@@ -35,6 +48,7 @@ OPTIONS = {
     "keep-gps credentials model device",
     "faces": "json draw",
     "compare": "json sheet",
+    "album": "threshold json csv sheet",
     "verify": "json",
     "upsample": "output scale samples steps consistent find reference seed report sheet credentials overwrite model "
     "device",
@@ -49,9 +63,11 @@ OPTIONS = {
     "bench old": "photos fidelity limit model sheet out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
+    "bench album": "photos out",
     "bench upsample": "photos size samples steps limit threads model sheet out",
     "bench frontalize": "photos people pairs limit min-yaw profiles seed steps refine threads model sheet "
     "profile-sheet out",
+    "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",
@@ -295,6 +311,27 @@ def test_compare(call, album, tmp_path, monkeypatch):
     found = json.loads(call("compare", album / "good.png", album / "good.png", "--json")[1])
     assert (found["verdict"], found["distance"]) == ("same", 0.0)
     assert "shows none" in error_line(call("compare", album / "good.png", album / "nobody.png"))
+
+
+def test_album(call, album, tmp_path, monkeypatch):
+    monkeypatch.setattr(AlbumMaker, "from_pretrained", classmethod(lambda cls: ToyAlbum()))
+    two = [images.save(images.load(tiny.sharp_photo()), album / f"sharp{i}.png") for i in (0, 1)]
+    code, out, err = call("album", two[0], album / "nobody.png", "--sheet", tmp_path / "sheets" / "all.png")
+    assert (code, err) == (0, "")
+    assert f"person 1     {two[0]}  face 0" in out
+    assert "2 faces in 2 photos: 2 people. No face was found in 1 photo." in out
+    assert (tmp_path / "sheets" / "all.png").exists()
+    (album / "notes.jpg").write_text("no photo")
+    code, out, err = call("album", album, "--threshold", "0.001", "--json")
+    found = json.loads(out)
+    assert (code, found["threshold"], len(found["faces"])) == (1, 0.001, 6)
+    assert [face["person"] for face in found["faces"]] == [None, None, 1, 2, 1, 2]
+    assert found["failed"][0]["photo"] == str(album / "notes.jpg")
+    assert err.startswith(str(album / "notes.jpg"))
+    assert call("album", two[0], "--csv")[1].splitlines()[0].startswith("photo,face,person,distance")
+    assert "got both" in error_line(call("album", two[0], "--csv", "--json"))
+    assert "threshold" in error_line(call("album", two[0], "--threshold", "0"))
+    assert "leave --sheet out" in error_line(call("album", album / "nobody.png", "--sheet", tmp_path / "none.png"))
 
 
 def test_verify(call, album, tmp_path):

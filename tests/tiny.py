@@ -248,6 +248,12 @@ def photo(*, seed: int = 0) -> Tensor:
     return (0.8 * image(176, 256, seed=seed) + 0.1 * smooth_image(176, 256)).clamp(0, 1)
 
 
+def sharp_photo(*, seed: int = 0) -> Tensor:
+    """Likewise, with detail of a few pixels in it."""
+    grain = torch.rand(3, 88, 128, generator=torch.Generator().manual_seed(seed)).repeat_interleave(2, 1)
+    return (0.5 * photo(seed=seed) + 0.5 * grain.repeat_interleave(2, 2)).clamp(0, 1)
+
+
 def restore_pipeline() -> RestorePipeline:
     """The real classes; with `TwoFaces` in place of the finder it does everything that the real one does."""
     # Five blocks and a head after the fourth are enough: a prior of 128 px is enlarged to the crop's 512.

@@ -21,6 +21,8 @@ LIMITS = """
   distance says how far it moved from the photo, and the guard blends it back above its threshold.
 - Pure profiles are often not found, and faces with less than 4 px between the eyes are left alone. The report says why.
 - Faces are restored at 512 px. On a face that is larger and sharp already, lower the strength, or leave it out.
+- Upsampled faces are guesses out of the model, not the person; so is who belongs together in an album. Relatives,
+  children and poor photographs are confused most.
 - Distances are measured with an encoder that also took part in training, so they flatter the result.
 
 ## Privacy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -13,11 +13,12 @@ import gradio as gr
 
 from studio.errors import InputError, StudioError
 from studio.provenance import own_certificate
-from studio.ui import about, compare, frontalize, restore, upsample
-from studio.ui.common import EXAMPLES, HOUR
+from studio.ui import about, album, compare, frontalize, restore, upsample
+from studio.ui.common import EXAMPLES, HOUR, zero_gpu
 
 # A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out; model() gives the model.
-TABS = (restore, upsample, frontalize, compare, about)
+# One for each pipeline that is there, in the order of the page: a pipeline that is added puts its tab before `compare`.
+TABS = (restore, upsample, frontalize, compare, album, about)
 
 QUEUE = 20  # waiting visitors; the next one is told that the queue is full
 MAX_UPLOAD = "40mb"
@@ -43,8 +44,20 @@ CSS = """
 .faces caption { text-align: left; font-weight: 600; padding: 4px 8px; }
 .faces th, .faces td { text-align: left; padding: 6px 8px; border: 0 solid var(--border-color-primary); }
 .faces td { border-top-width: 1px !important; }
+.guesses .grid-wrap { max-height: none !important; }
+.shelf .grid-wrap { min-height: 0 !important; padding: 8px !important; }
+.shelf .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; }
+.shelf .grid-container { padding: 0 !important; gap: 6px !important; }
+.shelf .gallery-item, .shelf .thumbnail-lg { min-width: 0 !important; width: 100% !important; }
+.shelf .caption-label { display: none; }  /* the name is the picture's alternative text */
+.person h3 { margin: 12px 0 4px; }
+.person ul { display: grid; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)); gap: 8px; }
+.person ul { list-style: none; padding: 0; margin: 0; }
+.person img { width: 100%; height: auto; border-radius: var(--radius-md); }
+.person span { display: block; overflow-wrap: anywhere; font-size: var(--text-sm); }
 @media (max-width: 640px) {
   .pairs .grid-container { grid-template-columns: 1fr !important; }
+  .guesses .grid-container { grid-template-columns: 1fr 1fr !important; }
   .faces table { font-size: var(--text-sm); }
 }
 """
@@ -179,6 +192,8 @@ def theme() -> gr.themes.Base:
 def serve() -> None:
     """Launch the app, load the models while the page can be looked at already, and stay until stopped.
 
+    On a ZeroGPU Space the models come first: what is on the GPU at the launch is what the lent ones are given.
+
     Raises:
         InputError: see `options`.
         CredentialsError: a certificate is set that cannot be read.
@@ -186,8 +201,15 @@ def serve() -> None:
     own_certificate()
     models = {one.TITLE: Lazy(one.load) for one in TABS}
     app = build(models)
+    if zero_gpu():
+        preload(models.values())
     app.launch(prevent_thread_lock=True, **options(os.environ))
-    for model in models.values():
-        with suppress(StudioError):  # said on the page at the first use, where somebody reads it
-            model()
+    preload(models.values())
     app.block_thread()
+
+
+def preload(models: Iterable[Lazy]) -> None:
+    """Load what is not loaded yet; what fails is said on the page at the first use, where somebody reads it."""
+    for model in models:
+        with suppress(StudioError):
+            model()

@@ -128,16 +128,20 @@ def watched(pipeline: Any, stop: threading.Event, progress: Callable[..., Any]) 
             hook.remove()
 
 
-def on_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
+def on_gpu(function: Callable[..., Any], seconds: int = 60) -> Callable[..., Any]:
     """`function`, which on a ZeroGPU Space (where the package `spaces` is) runs while a GPU is lent; else itself.
 
     There it runs in a forked process: its arguments must be picklable, and a cancelled one is ended from outside.
+
+    Args:
+        function: everything that runs a network which may be on the GPU.
+        seconds: for which the GPU is asked for; a call that takes longer is ended.
     """
     if importlib.util.find_spec("spaces") is None:
         return function
     import spaces
 
-    return spaces.GPU(function)
+    return spaces.GPU(function, duration=seconds)
 
 
 def zero_gpu() -> bool:
@@ -185,7 +189,9 @@ def upload(label: str, *, many: bool = False, height: int = 150) -> gr.File:
     What gradio refuses, by its name say, would lie around for an hour. Not gr.Image, which takes neither HEIC nor
     damaged files to our loader, and would cut 16 bits to 8.
     """
-    return gr.File(label=label, file_count="multiple" if many else "single", height=height)
+    file = gr.File(label=label, file_count="multiple" if many else "single", height=height)
+    file._process_single_file = lambda given: given.path  # gradio's own leaves an empty file behind for each
+    return file
 
 
 def read(source: str | Path | None, scale: int = 1) -> Photo:
@@ -224,14 +230,43 @@ def show(photo: Photo, height: int, width: int, path: Path) -> Path:
     return images.save(replace(small, bits=8, exif=None), path)
 
 
-def shelf(target: gr.File) -> None:
-    """Example pictures that one click puts into `target`; nothing where the folder has none."""
-    files = sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg"))
-    if files:
-        shown = gr.Dataset(
-            components=[gr.Image(label="Example", render=False)],
-            samples=[[str(path)] for path in files],
-            label="Examples (generated people, damaged on purpose)",
-            type="index",
+def examples() -> list[Path]:
+    """Photos to try the app with: generated people, damaged on purpose. None where the folder is not there."""
+    return sorted(path for path in EXAMPLES.glob("*") if path.suffix.lower() in (".png", ".jpg"))
+
+
+def offer(label: str, targets: Sequence[gr.File], values: Sequence[Any]) -> None:
+    """A button that puts example photos into `targets`; nothing where there are none."""
+    if examples():
+        gr.Button(label, size="sm").click(
+            lambda: list(values) if len(values) > 1 else values[0],
+            None,
+            list(targets),
+            api_visibility="private",
+            show_progress="hidden",
         )
-        shown.click(lambda index: str(files[index]), shown, target, api_visibility="private", show_progress="hidden")
+
+
+def shelf(target: gr.File) -> None:
+    """Example pictures that one click puts into `target`; nothing where the folder has none.
+
+    Not gr.Dataset or gr.Examples, whose pictures have no names for a screen reader.
+    """
+    if files := examples():
+        gr.Markdown("Or an example (generated people, damaged on purpose):")
+        shown = gr.Gallery(
+            [(str(path), path.stem.replace("-", " ").capitalize()) for path in files],
+            label="Examples",
+            show_label=False,
+            columns=len(files),
+            height="auto",
+            allow_preview=False,
+            buttons=[],
+            interactive=False,
+            elem_classes="shelf",
+        )
+
+        def choose(event: gr.SelectData) -> str:
+            return str(files[event.index])
+
+        shown.select(choose, None, target, api_visibility="private", show_progress="hidden")

@@ -11,7 +11,7 @@ import gradio as gr
 
 from studio import images
 from studio.images import Photo
-from studio.ui.common import LANE, Lane, line, read, upload
+from studio.ui.common import LANE, Lane, examples, line, offer, read, upload
 
 if TYPE_CHECKING:
     from studio.identity.compare import Comparer
@@ -37,6 +37,7 @@ def tab(comparer: Callable[[], Comparer]) -> None:
         with gr.Column(scale=2, min_width=320):
             first = upload("One photo")
             second = upload("The other photo")
+            offer("Use two examples", [first, second], [str(path) for path in examples()[:2]])
             start = gr.Button("Compare", variant="primary")
         with gr.Column(scale=3, min_width=320):
             message = gr.HTML(line(WAITING))

@@ -264,7 +264,7 @@ class Runner:
     def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
         self.pipeline = pipeline
         self.lane = Lane()
-        self._call = on_gpu(self.call)
+        self._call, self._find = on_gpu(self.call), on_gpu(self.find, seconds=15)
 
     def restore(
         self,
@@ -322,18 +322,23 @@ class Runner:
         """`restore_photo` with this runner's pipeline."""
         return restore_photo(self.pipeline(), photo, folder, **settings)
 
+    def find(self, path: str) -> np.ndarray:
+        """The boxes of the faces in a file, (N,4), in widths of the photo."""
+        photo = read(path)
+        return self.pipeline().find(photo).boxes / photo.width
+
     def look(self, path: str | None, found: Found | None) -> list[Any]:
         """Find the faces of the uploaded photo, so that they can be chosen by a click or from the list."""
         if path is None or found is None:
             return [gr.skip(), gr.skip(), None]
         try:
-            photo = read(path)
-            faces = self.pipeline().find(photo)
+            self.pipeline()  # before a GPU is lent
+            boxes = self._find(path) * found.pixels.shape[2]
         except StudioError as error:
             warn(error)
             return [gr.skip(), gr.skip(), found]
-        found = Found(found.pixels, faces.boxes * (found.pixels.shape[2] / photo.width))
-        choices = ["all", "largest", *(str(i) for i in range(len(faces)))]
+        found = Found(found.pixels, boxes)
+        choices = ["all", "largest", *(str(i) for i in range(len(boxes)))]
         return [mark("all", found), gr.Dropdown(choices=choices, value="all"), found]
 
 
@@ -439,7 +444,7 @@ def restore_photo(
         "identity_guard": identity_guard or None,
         "colorize": colorize,
     }
-    output = pipeline(photo, **settings)
+    output = pipeline(photo, **settings, output_type="pt")  # no picture in 8 bits, which nobody looks at
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
     result = Result(report, verdict(report, output.reports[0]))
     after = output.photos[0]

@@ -114,7 +114,7 @@ class Runner:
     def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
         self.pipeline = pipeline
         self.lane = Lane()
-        self._call = on_gpu(self.call)
+        self._call = on_gpu(self.call, seconds=120)
 
     def restore_many(
         self,
@@ -216,7 +216,7 @@ def restore_photos(
     inputs = gathered(sources, folder / "photos")
 
     def restore(path: Path, **settings: Any) -> Any:
-        return pipeline(read(path, scale), **settings)
+        return pipeline(read(path, scale), **settings, output_type="pt")
 
     reports = batch.restore_files(
         restore, inputs, folder / "restored", settings=settings, suffix=FORMATS[file_format], credentials=credentials

@@ -1,22 +1,23 @@
-"""Many visitors at once: `python -m studio.ui.rush 20` serves the app, sends it requests, and prints JSON.
+"""Many visitors at once: serves the app and sends it requests. `studio bench app` is its command.
 
-Every request must be answered: with a restored photo, or with the words that the queue is full. Peak memory is of the
-process that serves.
+Every request must be answered: with a restored photo, or with the words that the queue is full.
 """
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
 import resource
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from studio import images
 from studio.ui.app import QUEUE, build, options
 from studio.ui.common import EXAMPLES
 
@@ -57,30 +58,35 @@ def rush(url: str, photo: Path, visitors: int) -> dict[str, Any]:
     }
 
 
-def run(visitors: int, models: dict[str, Callable[[], Any]] | None = None) -> dict[str, Any]:
-    """Serve the app and rush it.
+def run(visitors: int, side: int = 0, models: dict[str, Callable[[], Any]] | None = None) -> dict[str, Any]:
+    """Serve the app and rush it; the visitors are in another process, so that their memory is not the app's.
 
     Args:
         visitors: at the same time.
+        side: px, longer side to which the example photo is enlarged; 0 leaves it as it is.
         models: as `build` takes them; None serves the committed ones.
+
+    Returns:
+        What `rush` says, with the `photo` sent (width and height), `queue` (who may wait), and the peak memory of the
+        process that serves, MB: `peak_mb_one` after the first visitor, who loads the model, and `peak_mb` at the end.
     """
+    photo = images.load(EXAMPLES / "portrait.jpg")
+    share = side / max(photo.height, photo.width) if side else 1
+    photo = photo.with_pixels(images.resize(photo.pixels, round(photo.height * share), round(photo.width * share)))
     app = build(models)
     _, url, _ = app.launch(prevent_thread_lock=True, quiet=True, **options(os.environ))
     try:
-        photo = EXAMPLES / "portrait.jpg"
-        rush(url, photo, 1)  # loads the model
-        before = peak()
-        found = rush(url, photo, visitors)
+        with TemporaryDirectory() as folder, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as outside:
+            file = images.save(photo, Path(folder) / "photo.jpg")
+            outside.submit(rush, url, file, 1).result()
+            before = peak()
+            found = outside.submit(rush, url, file, visitors).result()
     finally:
         app.close()
-    return {**found, "queue": QUEUE, "peak_mb_one": before, "peak_mb": peak()}
+    return {**found, "photo": [photo.width, photo.height], "queue": QUEUE, "peak_mb_one": before, "peak_mb": peak()}
 
 
 def peak() -> int:
     """Largest resident memory of this process so far, MB."""
     found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on a Mac
     return found // (2**20 if sys.platform == "darwin" else 2**10)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(run(int(sys.argv[1]) if len(sys.argv) > 1 else 20), indent=1) + "\n")

@@ -1,7 +1,7 @@
 """Pictures of every tab, light, dark and as on a phone: `python -m studio.ui.screenshots docs/img`.
 
 Serves the app with the committed weights, works it as a visitor would in a headless Chromium (the package playwright,
-and a browser named `chromium` on the path), and writes PNG files. The people in them are generated: examples/.
+and a browser named `chromium` on the path), and writes PNG files. The people in them are generated.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from studio import images
 from studio.errors import InputError
 from studio.ui.app import build, options
 from studio.ui.common import EXAMPLES
@@ -78,28 +80,60 @@ def run(folder: Path) -> list[Path]:
         return written[-1]
 
     try:
-        with chromium() as browser:
-            wide(browser, url, to)
+        with chromium() as browser, TemporaryDirectory() as scratch:
+            wide(browser, url, to, Path(scratch))
             other(browser, url, to)
     finally:
         app.close()
     return written
 
 
-def wide(browser: Browser, url: str, to: Any) -> None:
+def people(folder: Path) -> list[Path]:
+    """Three generated people, each in three photos: as drawn, turned, smiling in other light; and a tiny one."""
+    from studio.latents.editor import Editor
+
+    editor = Editor.from_pretrained("cpu")
+    views: dict[str, dict[str, float]] = {"a": {}, "b": {"yaw": 22.0}, "c": {"smile": 0.5, "yaw": -12.0, "light": 1.0}}
+    files = []
+    for seed in (3, 5, 8):
+        w = editor.sample(seed)
+        for name, changes in views.items():
+            drawn = editor.draw(editor.edit(w, changes)[0] if changes else w)
+            files.append(images.save(images.resize(drawn, 400, 400), folder / f"photo-{seed}{name}.jpg"))
+    return [*files, images.save(images.resize(drawn, 40, 40), folder / "tiny.png")]
+
+
+def wide(browser: Browser, url: str, to: Any, folder: Path) -> None:
     """Every tab on a large screen."""
     page = browser.new_page(viewport=WIDE, color_scheme="light")
     page.goto(url)
     restore(page, EXAMPLES / "three-friends.jpg")
     shoot(page, to("restore"))
+    page.get_by_role("tab", name="Upsample").click()
+    page.get_by_text("Choose a tiny face").wait_for()
+    small = images.resize(images.load(EXAMPLES / "portrait.jpg").pixels, 32, 32)
+    page.locator("input[type=file]:not([multiple])").first.set_input_files(
+        str(images.save(small, folder / "face-32px.png"))
+    )
+    page.get_by_text("face-32px").first.wait_for()
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.get_by_text("These are guesses").first.wait_for(timeout=MINUTES)
+    shoot(page, to("upsample"))
     page.get_by_role("tab", name="Compare").click()
     page.get_by_text("Choose two photos").wait_for()
-    for name in ("old-print.jpg", "portrait.jpg"):
-        page.locator("input[type=file]").first.set_input_files(str(EXAMPLES / name))  # gone where a file is in
-        page.get_by_text(name).or_(page.get_by_text(name.split(".")[0])).first.wait_for()
+    page.get_by_role("button", name="Use two examples").click()
+    page.get_by_text("old-print-2").first.wait_for()
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_text("no evidence").or_(page.get_by_text("Too poor")).first.wait_for(timeout=MINUTES)
     shoot(page, to("compare"))
+    page.get_by_role("tab", name="Album").click()
+    page.get_by_text("Choose up to 200").wait_for()
+    panel = page.get_by_role("tabpanel").filter(has=page.get_by_role("button", name="Group by person")).last
+    panel.locator("input[type=file]").set_input_files([str(path) for path in people(folder)])
+    page.get_by_text("photo-8c").first.wait_for()
+    page.get_by_role("button", name="Group by person").click()
+    page.get_by_text("no evidence").last.wait_for(timeout=MINUTES)
+    shoot(page, to("album"))
     page.get_by_role("tab", name="About").click()
     shoot(page, to("about"))
     page.close()

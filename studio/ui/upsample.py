@@ -13,7 +13,7 @@ import torch
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import LANE, PROGRESS, Lane, Stopped, line, upload
+from studio.ui.common import LANE, PROGRESS, Lane, Stopped, line, on_gpu, upload, zero_gpu
 
 if TYPE_CHECKING:
     from pipelines.upsample import UpsamplePipeline, UpsampleReport
@@ -59,11 +59,12 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
             found = gr.Gallery(
                 label="Guesses: the small face, then the samples",
                 format="png",
-                columns=2,
+                columns=3,
                 height="auto",
                 object_fit="contain",
                 buttons=["download", "fullscreen"],
                 interactive=False,
+                elem_classes="guesses",
             )
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
@@ -103,6 +104,7 @@ class Runner:
     def __init__(self, pipeline: Callable[[], UpsamplePipeline]) -> None:
         self.pipeline = pipeline
         self.lane = Lane()
+        self._call = on_gpu(self.call)
 
     def upsample(
         self,
@@ -139,12 +141,16 @@ class Runner:
                 return given
 
             progress(0, desc="Loading the model")
-            shown, report, lacking = search(
-                self.pipeline(), photo, folder, find, int(samples), int(steps), int(seed), reference, on_step
-            )
+            self.pipeline()  # before a GPU is lent
+            settings = (find, int(samples), int(steps), int(seed), reference)
+            shown, report, lacking = self._call(photo, folder, *settings, None if zero_gpu() else on_step)
             return [shown, report.to_dict(), line(verdict(report))], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo, reference], request)
+
+    def call(self, photo: str | None, folder: Path, *settings: Any) -> tuple[list[tuple[Path, str]], Any, str]:
+        """`search` with this runner's pipeline."""
+        return search(self.pipeline(), photo, folder, *settings)
 
 
 # ---- the pipeline call
@@ -159,7 +165,7 @@ def search(
     steps: int,
     seed: int,
     reference: str | Path | None,
-    on_step: Callable[..., Any],
+    on_step: Callable[..., Any] | None = None,
 ) -> tuple[list[tuple[Path, str]], UpsampleReport, str]:
     """Search one file and write what the page shows: PNG files with captions, the small face first.
 

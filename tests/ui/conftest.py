@@ -2,13 +2,13 @@
 
 import pytest
 from gradio_client import Client
-from PIL import Image
+from PIL import Image, ImageCms
 
 from studio import images
 from studio.images import Photo
 from studio.ui.app import build, options
 from tests import tiny
-from tests.ui.toy import ToyComparer, ToyRestore, closed_loops
+from tests.ui.toy import ToyAlbum, ToyComparer, ToyRestore, closed_loops
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,10 @@ def pipeline():
 
 @pytest.fixture
 def photo(tmp_path):
-    """16 bits, alpha: what a viewer's format would lose."""
+    """16 bits, alpha, a colour profile: what a viewer's format would lose."""
     pixels, alpha = tiny.image(40, 60), tiny.image(40, 60, seed=1)[:1]
-    return images.save(Photo(pixels, alpha, bits=16), tmp_path / "aunt.png")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return images.save(Photo(pixels, alpha, icc=profile, bits=16), tmp_path / "aunt.png")
 
 
 @pytest.fixture
@@ -34,6 +35,12 @@ def black(tmp_path):
     path = tmp_path / "black.png"
     Image.new("RGB", (32, 32)).save(path)
     return path
+
+
+@pytest.fixture
+def face(tmp_path):
+    """A tiny one, for Upsample."""
+    return images.save(tiny.image(12, 12), tmp_path / "face.png")
 
 
 @pytest.fixture
@@ -45,7 +52,8 @@ def text(tmp_path):
 
 @pytest.fixture(scope="module")
 def url(_loops):
-    app = build({"Restore": ToyRestore(tiny.tiny_net()), "Compare": ToyComparer()})
+    models = {"Restore": ToyRestore(tiny.tiny_net()), "Upsample": tiny.upsample_pipeline()}
+    app = build({**models, "Compare": ToyComparer(), "Album": ToyAlbum()})
     _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, **options({}))
     yield address
     app.close()

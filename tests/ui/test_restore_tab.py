@@ -253,6 +253,7 @@ def test_formats(pipeline, photo, tmp_path, file_format, suffix, bits):
     assert result.file.suffix == suffix
     whole = images.load(result.file)
     assert (whole.bits, whole.alpha is None) == (bits, file_format == "jpg")
+    assert whole.icc == images.load(photo).icc and whole.icc
     with pytest.raises(InputError, match="file_format"):
         restore_photo(pipeline, photo, tmp_path / "out", file_format="gif")
 
@@ -275,7 +276,7 @@ def test_works_without_examples(pipeline, monkeypatch, tmp_path):
     monkeypatch.setattr("studio.ui.common.EXAMPLES", tmp_path / "none")
     with gr.Blocks(analytics_enabled=False) as blocks:
         tab(lambda: pipeline)
-    assert not [block for block in blocks.blocks.values() if isinstance(block, gr.Dataset)]
+    assert not [block for block in blocks.blocks.values() if "Examples" in str(getattr(block, "label", ""))]
 
 
 def test_every_widget_has_a_label(pipeline):
@@ -333,6 +334,7 @@ def test_endpoints_and_their_arguments(client):
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
         "/frontalize": ["photo", "yaw", "keep_pitch", "pitch", "neutral", "background", "face", "steps"],
         "/compare": ["first", "second"],
+        "/album": ["photos", "threshold"],
     }
 
 

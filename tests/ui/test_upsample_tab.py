@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from pipelines import upsample
-from studio import images
+from studio import images, provenance
 from studio.errors import ImageError, InputError
-from studio.ui.common import STOPPED
-from studio.ui.upsample import Runner, search, tab, verdict
+from studio.ui.common import EXAMPLES, STOPPED
+from studio.ui.upsample import Runner, load, search, tab, verdict
 from tests import tiny
 from tests.ui.toy import closed_loops
 
@@ -29,11 +29,6 @@ def _loops():
 def pipeline(monkeypatch):
     monkeypatch.setattr(upsample, "FaceFinder", tiny.SureFinder)
     return tiny.upsample_pipeline()
-
-
-@pytest.fixture
-def face(tmp_path):
-    return images.save(tiny.image(12, 12), tmp_path / "tiny.png")
 
 
 def run(pipeline, source, folder, find=False, samples=2, steps=2, seed=0, reference=None, on_step=lambda *given: None):
@@ -125,3 +120,20 @@ def test_every_widget_has_a_label(pipeline):
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
     assert len(widgets) == 8
     assert all(widget.label for widget in widgets)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_a_guess_is_signed_and_marked_and_the_mark_survives_jpeg_85(tmp_path):
+    """On by default, with the committed prior: credentials are intact in the file, and gone after a re-encoding."""
+    pytest.importorskip("c2pa", reason="the extra `provenance` is not installed")
+    small = images.save(images.resize(images.load(EXAMPLES / "portrait.jpg").pixels, 32, 32), tmp_path / "face.png")
+    shown, _, lacking = run(load(), small, tmp_path / "out", samples=1, steps=4)
+    assert lacking == ""
+    found = provenance.verify(shown[1][0])
+    assert (found.credentials, found.source_type) == (provenance.INTACT, provenance.GENERATED)
+    assert (found.mark.found, found.mark.kind) == (True, "upsample")
+    again = images.save(images.load(shown[1][0]), tmp_path / "again.jpg", quality=85)
+    found = provenance.verify(again)
+    assert found.credentials == provenance.NONE
+    assert (found.ok, found.mark.kind) == (True, "upsample")

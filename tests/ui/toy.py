@@ -1,6 +1,8 @@
 """What the tests of the web app share: a toy pipeline, and order in what gradio leaves behind."""
 
 import asyncio
+import threading
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,6 +14,7 @@ from studio import images
 from studio.base import StudioPipeline
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.identity.album import AlbumMaker
 from studio.identity.compare import Comparer
 from studio.identity.encoder import IdentityEncoder
 from tests import tiny
@@ -21,6 +24,8 @@ MARKS = [
     pytest.mark.usefixtures("_loops"),
     pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
     pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+    # gradio leaves a socket open where a port is taken, and its client where it is refused.
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
@@ -105,6 +110,26 @@ class ToyRestore(StudioPipeline):
         )
 
 
+class Slow:
+    """Takes its time, and counts how many are at work at once."""
+
+    def __init__(self, pipeline, seconds=0.1):
+        self.seconds = seconds
+        self.pipeline, self.components, self.find = pipeline, pipeline.components, pipeline.find
+        self.inside, self.most, self.lock = 0, 0, threading.Lock()
+
+    def __call__(self, *arguments, **settings):
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        time.sleep(self.seconds)
+        try:
+            return self.pipeline(*arguments, **settings)
+        finally:
+            with self.lock:
+                self.inside -= 1
+
+
 class ToyComparer(Comparer):
     """The real one over toy networks: two faces in any photo that is not of one colour."""
 
@@ -112,3 +137,11 @@ class ToyComparer(Comparer):
         pipeline = tiny.restore_pipeline()
         finder = tiny.TwoFaces(pipeline.full_range, pipeline.back, pipeline.mesh)
         super().__init__(finder, IdentityEncoder(pipeline.identity))
+
+
+class ToyAlbum(AlbumMaker):
+    """Likewise: the real one over toy networks."""
+
+    def __init__(self, finder=tiny.TwoFaces):
+        pipeline = tiny.restore_pipeline()
+        super().__init__(finder(pipeline.full_range, pipeline.back, pipeline.mesh), IdentityEncoder(pipeline.identity))
