@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from studio.errors import InputError
 from studio.faces.templates import CHIN, FOREHEAD, LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
@@ -40,6 +43,24 @@ def pose_from_mesh(mesh: np.ndarray) -> np.ndarray:
     pitch = -np.arctan2(y[:, 2], z[:, 2])
     roll = np.arctan2(x[:, 1], x[:, 0])
     return np.degrees(np.stack([yaw, pitch, roll], 1)).astype(np.float32)
+
+
+def yaw_and_pitch(mesh: Tensor) -> Tensor:
+    """The first two angles of `pose_from_mesh`, with gradients to the mesh.
+
+    Args:
+        mesh: (N,468,3).
+
+    Returns:
+        (N,2) degrees.
+    """
+    x = F.normalize(mesh[:, list(LEFT_EYE_CORNERS)].mean(1) - mesh[:, list(RIGHT_EYE_CORNERS)].mean(1), dim=1)
+    down = mesh[:, CHIN] - mesh[:, FOREHEAD]
+    y = F.normalize(down - (down * x).sum(1, keepdim=True) * x, dim=1)
+    z = torch.linalg.cross(x, y)
+    yaw = torch.atan2(-x[:, 2], x[:, :2].norm(dim=1))
+    pitch = -torch.atan2(y[:, 2], z[:, 2])
+    return torch.rad2deg(torch.stack([yaw, pitch], 1))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

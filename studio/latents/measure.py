@@ -45,15 +45,28 @@ def place_aligned(finder: FaceFinder, images: Tensor) -> Measured:
         finder: only its mesh is used.
         images: (N,3,S,S) float RGB in [0,1], one face each.
     """
-    side = images.shape[-1]
-    box, eyes = torch.tensor([BOX]) * side, torch.tensor([EYES]) * side
-    like = {"device": finder.mesh.device, "dtype": finder.mesh.dtype}
-    with torch.no_grad():
-        placed = [finder.place(image.to(**like), box.to(**like), eyes.to(**like)) for image in images]
-    if not placed:
+    if not len(images):
         return Measured(np.zeros((0, 468, 3), np.float32), np.zeros(0, np.float32))
-    mesh, presence = (torch.cat(parts).float().cpu().numpy() for parts in zip(*placed, strict=True))
-    return Measured(mesh, presence)
+    with torch.no_grad():
+        mesh, presence = trace_aligned(finder, images)
+    return Measured(mesh.cpu().numpy(), presence.cpu().numpy())
+
+
+def trace_aligned(finder: FaceFinder, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The mesh on FFHQ-aligned faces, with gradients to the pictures.
+
+    Args:
+        finder: only its mesh is used.
+        images: (N,3,S,S) float RGB in [0,1], one face each, N at least 1.
+
+    Returns:
+        Meshes (N,468,3) in pixels of the images and presence (N,) in [0,1], float32.
+    """
+    side = images.shape[-1]
+    like = {"device": finder.mesh.device, "dtype": finder.mesh.dtype}
+    box, eyes = (torch.tensor([shares]).to(**like) * side for shares in (BOX, EYES))
+    mesh, presence = zip(*(finder.place(image.to(**like), box, eyes) for image in images), strict=True)
+    return torch.cat(mesh).float(), torch.cat(presence).float()
 
 
 def attributes(images: Tensor, mesh: np.ndarray) -> np.ndarray:

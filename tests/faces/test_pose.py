@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from studio.errors import InputError
-from studio.faces.pose import pose_from_mesh
+from studio.faces.pose import pose_from_mesh, yaw_and_pitch
 from tests.faces.synthetic import head
 
 POSES = [(0, 0, 0), (30, 0, 0), (-50, 0, 0), (0, 20, 0), (0, -25, 0), (0, 0, 170), (35, -15, 25), (-70, 20, -100)]
@@ -37,3 +38,15 @@ def test_a_collapsed_mesh_gives_numbers():
 def test_refuses_other_shapes():
     with pytest.raises(InputError, match="468"):
         pose_from_mesh(np.zeros((468, 3)))
+
+
+@pytest.mark.parametrize("pose", POSES[:5])
+def test_with_gradients_it_is_the_same(pose):
+    mesh = torch.from_numpy(head(yaw=pose[0], pitch=pose[1])).requires_grad_(True)
+    angles = yaw_and_pitch(mesh)
+    np.testing.assert_allclose(angles.detach()[0], pose[:2], atol=1e-3)
+    for k in (0, 1):  # following the slope a little way changes the angle as it says
+        (slope,) = torch.autograd.grad(angles[0, k], mesh, retain_graph=True)
+        step = 0.1 / slope.square().sum()
+        moved = yaw_and_pitch((mesh + step * slope).detach()) - angles.detach()
+        assert float(moved[0, k]) == pytest.approx(0.1, rel=0.1)

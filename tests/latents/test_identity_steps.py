@@ -1,0 +1,88 @@
+"""Steps towards a person, with toy networks."""
+
+import pytest
+import torch
+
+from studio.identity.encoder import IdentityEncoder
+from studio.latents import identity_steps as steps_module
+from studio.latents import search
+from studio.latents.identity_steps import identity_steps
+from studio.latents.measure import embed, place_aligned
+from tests import tiny
+from tests.faces.synthetic import head
+
+
+@pytest.fixture
+def parts():
+    """Prior, space, finder, encoder, drawing function."""
+    prior = tiny.varied_generator().requires_grad_(False)
+    encoder = IdentityEncoder(tiny.identity_net().requires_grad_(False))
+    return prior, tiny.latent_space(), tiny.finder(), encoder, lambda w: search.render(prior, w, 64)
+
+
+def person(parts, w):
+    _, _, finder, encoder, draw = parts
+    with torch.no_grad():
+        picture = draw(w).clamp(0, 1)
+        return embed(encoder, picture, place_aligned(finder, picture).mesh)[0]
+
+
+def run(parts, w, wanted, **settings):
+    _, space, finder, encoder, draw = parts
+    return identity_steps(draw, w, wanted, space, finder, encoder, **settings)
+
+
+def latents(parts, *rows):
+    return parts[0].slots(parts[1].bank_latents[list(rows)]).clone()
+
+
+def test_comes_nearer_to_the_person(parts, monkeypatch):
+    # A mesh with random weights jumps, and the chip with it: here the face stays where it is.
+    mesh = torch.from_numpy(head((32, 36), 30.0)).float()
+    monkeypatch.setattr(steps_module, "trace_aligned", lambda finder, pictures: (mesh, torch.ones(1)))
+    _, _, _, encoder, draw = parts
+    with torch.no_grad():
+        wanted = embed(encoder, draw(latents(parts, 1)).clamp(0, 1), mesh.numpy())[0]
+    found = run(parts, latents(parts, 0), wanted, steps=25, rate=0.2, pull=0.0)
+    assert float(found.after) < 0.7 * float(found.before)
+    with torch.no_grad():
+        reached = embed(encoder, draw(found.w).clamp(0, 1), mesh.numpy())[0]
+    assert float((reached - wanted).norm()) == pytest.approx(float(found.after), rel=1e-3)
+    assert 0 < int(found.step) <= 25
+
+
+def test_a_strong_pull_keeps_the_face(parts):
+    wanted, w = person(parts, latents(parts, 1)), latents(parts, 0)
+    free, held = (run(parts, w, wanted, steps=8, pull=pull).w for pull in (0.0, 1e4))
+    assert (held - w).norm() < (free - w).norm() / 3
+
+
+def test_each_face_goes_its_own_way(parts):
+    wanted = torch.stack([person(parts, latents(parts, k)) for k in (2, 3)])
+    w = latents(parts, 0, 1)
+    together = run(parts, w, wanted, steps=4)
+    for i in (0, 1):
+        alone = run(parts, w[i : i + 1], wanted[i], steps=4)
+        assert torch.allclose(together.w[i], alone.w[0], atol=1e-3)
+
+
+def test_no_step_gives_the_start_back(parts):
+    w = latents(parts, 0)
+    found = run(parts, w, person(parts, latents(parts, 1)), steps=0)
+    assert torch.allclose(found.w, w, atol=1e-4)
+    assert torch.equal(found.before, found.after)
+
+
+def test_a_wanted_pose_changes_the_way(parts):
+    wanted, w = person(parts, latents(parts, 1)), latents(parts, 0)
+    free = run(parts, w, wanted, steps=3).w
+    posed = run(parts, w, wanted, steps=3, pose=torch.tensor([[40.0, 0.0]])).w
+    assert not torch.equal(free, posed)
+
+
+def test_the_callback_sees_every_step_and_the_caller_may_be_in_inference_mode(parts):
+    seen = []
+    wanted, w = person(parts, latents(parts, 1)), latents(parts, 0)
+    with torch.inference_mode():
+        run(parts, w, wanted, steps=3, on_step=lambda step, w, distance: seen.append((step, tuple(w.shape))))
+    assert seen == [(step, (1, 8, 8)) for step in range(4)]
