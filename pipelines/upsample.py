@@ -16,7 +16,7 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError, NoFaceError
-from studio.evidence import apply_tone, luma, tone_curve
+from studio.evidence import apply_tone, luma, tone_curve, with_tone
 from studio.faces import align
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
@@ -50,9 +50,11 @@ class SampleReport:
         downscale_error: mean squared error over pixels and RGB channels in [0,1] between the small face and the
             returned picture, shrunk to its size (bicubic, antialiased). For a monochrome input both are compared in
             their tone.
-        converged: the error is at most the threshold.
-        face_error: the same inside the ellipse in which aligned faces lie: a background that the prior cannot draw (a
-            flag, lettering) keeps the first error high when the face has long been found.
+        converged: that error is at most the threshold.
+        latent_error: the same of the picture that the latents alone give, before it was made consistent.
+        found: that error is at most the threshold.
+        face_error: `latent_error` inside the ellipse in which aligned faces lie: a background that the prior cannot
+            draw (a flag, lettering) keeps it high when the face has long been found.
         best_step: the step that was kept, from 0.
         reference_distance: identity distance to the reference photo; None without one. The search minimises it, so
             that it flatters.
@@ -60,6 +62,8 @@ class SampleReport:
 
     downscale_error: float
     converged: bool
+    latent_error: float
+    found: bool
     face_error: float
     best_step: int
     reference_distance: float | None
@@ -113,7 +117,8 @@ class UpsampleOutput(BaseOutput):
 class UpsamplePipeline(StudioPipeline):
     """Large faces whose picture, shrunk, is a given small one.
 
-    PULSE (arXiv 2003.03808) from the nearest samples of a bank, with the best step kept; see `studio.latents.search`.
+    PULSE (arXiv 2003.03808) from the nearest samples of a bank, with the best step kept, and a last step that makes the
+    picture shrink to the small one exactly; see `studio.latents.search`.
     The answer is never *the* face: several samples are drawn, and how much they differ is reported.
     """
 
@@ -164,6 +169,7 @@ class UpsamplePipeline(StudioPipeline):
         num_images_per_prompt: int = 4,
         num_inference_steps: int = 80,
         threshold: float = search.EPSILON,
+        consistent: bool = True,
         aligned: bool = True,
         reference: ImageLike | None = None,
         generator: torch.Generator | None = None,
@@ -181,6 +187,9 @@ class UpsamplePipeline(StudioPipeline):
             num_images_per_prompt: 1 to 16.
             num_inference_steps: of the search at the most, 1 or more; it ends earlier where all samples are found.
             threshold: downscale error below which a sample counts as found (PULSE: 2e-3).
+            consistent: add to each picture what it still lacks of the small face (back-projection), blurred as it is
+                there: it then shrinks to the small one, also where the prior could not draw it. False gives the
+                picture of the latents.
             aligned: the input is a square picture of a face placed as in FFHQ (eyes a little above the middle). False:
                 the input is a whole photo in which one face is found and cut out first.
             reference: a photo of the person who should be seen; the samples then also resemble this person.
@@ -199,7 +208,7 @@ class UpsamplePipeline(StudioPipeline):
             NoFaceError: no face where one is needed.
             ImageError: an image that cannot be used.
         """
-        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, output_type)
+        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, consistent, output_type)
         batch = list(image) if isinstance(image, list | tuple) else [image]
         wanted = self.embed_reference(reference)
         smalls = [self.small_face(images.load(item), aligned, scale) for item in batch]  # 1. read, find, cut out
@@ -214,8 +223,9 @@ class UpsamplePipeline(StudioPipeline):
             )  # 3. search
             w = self.space.latents(found.v)
             size = small.shape[-1] * scale if scale else self.generator.image_size
-            pictures = self.draw(w, size, tone)  # 4. draw
-            reports.append(self.report(pictures, small, found, wanted, threshold))  # 5. compare
+            drawn = self.draw(w, size, tone)  # 4. draw
+            pictures = self.make_consistent(drawn, small, tone) if consistent else drawn  # 5. add what is missing
+            reports.append(self.report(pictures, drawn, small, found, wanted, threshold))  # 6. compare
             outputs.append([images.as_type(picture, output_type) for picture in pictures])
             latents.append(w.float().cpu())
         output = UpsampleOutput(outputs, reports, smalls, latents)
@@ -326,11 +336,25 @@ class UpsamplePipeline(StudioPipeline):
         pictures = images.resize((pictures / 2 + 0.5).clamp(0, 1), size, size)
         return with_tone(pictures, tone).clamp(0, 1).cpu()
 
+    def make_consistent(self, pictures: Tensor, small: Tensor, tone: Tensor | None = None) -> Tensor:
+        """Pictures (K,3,S,S) that shrink to the small face (3,n,n), in its tone; see `search.back_project`."""
+        if tone is None:
+            return search.back_project(pictures, small)
+        grey = search.back_project(luma(pictures), luma(small[None])[0])
+        return apply_tone(grey, tone.to(grey)).clamp(0, 1)
+
     def report(
-        self, pictures: Tensor, small: Tensor, found: search.Found, wanted: Tensor | None, threshold: float
+        self,
+        pictures: Tensor,
+        drawn: Tensor,
+        small: Tensor,
+        found: search.Found,
+        wanted: Tensor | None,
+        threshold: float,
     ) -> UpsampleReport:
-        """Measure finished pictures (K,3,S,S) against the small face, each other and the person wanted."""
-        errors, of_face = search.downscale_error(pictures, small), search.face_error(pictures, small)
+        """Measure finished pictures, and those of the latents alone, (K,3,S,S) both, against what they should be."""
+        errors, of_latents = search.downscale_error(pictures, small), search.downscale_error(drawn, small)
+        of_face = search.face_error(drawn, small)
         seen = images.resize(pictures, SEARCHED, SEARCHED)
         vectors = embed(self.encoder(), seen, place_aligned(self.finder(), seen).mesh).cpu()
         apart = distances(vectors, vectors)
@@ -345,6 +369,8 @@ class UpsamplePipeline(StudioPipeline):
                 SampleReport(
                     downscale_error=float(errors[i]),
                     converged=bool(errors[i] <= threshold),
+                    latent_error=float(of_latents[i]),
+                    found=bool(of_latents[i] <= threshold),
                     face_error=float(of_face[i]),
                     best_step=int(found.step[i]),
                     reference_distance=to_wanted[i],
@@ -380,7 +406,12 @@ class UpsamplePipeline(StudioPipeline):
 
 
 def check_arguments(
-    scale: int | None, num_images_per_prompt: int, num_inference_steps: int, threshold: float, output_type: str
+    scale: int | None,
+    num_images_per_prompt: int,
+    num_inference_steps: int,
+    threshold: float,
+    consistent: bool,
+    output_type: str,
 ) -> None:
     """Refuse what `__call__` cannot do."""
     counts = {"num_images_per_prompt": num_images_per_prompt, "num_inference_steps": num_inference_steps}
@@ -391,12 +422,9 @@ def check_arguments(
         raise InputError(
             f"num_images_per_prompt must be at most {MOST_SAMPLES}, got {num_images_per_prompt}: they share the memory"
         )
+    if not isinstance(consistent, bool):
+        raise InputError(f"consistent must be True or False, got {consistent!r}: pass one of them")
     if not threshold > 0:
         raise InputError(f"threshold must be above 0, got {threshold}: {search.EPSILON} is PULSE's")
     if output_type not in ("pil", "np", "pt"):
         raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
-
-
-def with_tone(pictures: Tensor, tone: Tensor | None) -> Tensor:
-    """Colour pictures (N,3,S,S) as they are, or in the tone of a monochrome input."""
-    return pictures if tone is None else apply_tone(luma(pictures), tone.to(pictures))

@@ -305,6 +305,9 @@ def upsample(
     scale: Annotated[int | None, typer.Option(help="Exact size of the result in inputs; default: 1024 px.")] = None,
     samples: Annotated[int, typer.Option(help="Faces to look for; each is another guess.")] = 4,
     steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
+    consistent: Annotated[
+        bool, typer.Option(help="Lay what the prior could not draw over the face, blurred, so that it fits exactly.")
+    ] = True,
     find: Annotated[bool, typer.Option(help="The input is a photo; find the one face in it.")] = False,
     reference: Annotated[Path | None, typer.Option(help="A photo of the person who should be seen.")] = None,
     seed: Annotated[int | None, typer.Option(help="Starts elsewhere; default: the nearest faces.")] = None,
@@ -327,7 +330,7 @@ def upsample(
     inputs = images.find_images(paths)
     if not inputs:
         raise InputError("PATHS must name at least one image, and they name none: check the folder")
-    check_arguments(scale, samples, steps, EPSILON, "pt")
+    check_arguments(scale, samples, steps, EPSILON, consistent, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -335,6 +338,7 @@ def upsample(
         "scale": scale,
         "num_images_per_prompt": samples,
         "num_inference_steps": steps,
+        "consistent": consistent,
         "aligned": not find,
         "reference": reference,
     }
@@ -378,10 +382,13 @@ def upsample(
 
 def words(report: Any) -> str:
     """An `UpsampleReport` in one line."""
-    errors = " ".join(f"{sample.downscale_error:.4f}" for sample in report.samples)
-    converged = sum(sample.converged for sample in report.samples)
+    errors = " ".join(f"{sample.latent_error:.4f}" for sample in report.samples)
+    found, converged = (sum(getattr(one, name) for one in report.samples) for name in ("found", "converged"))
     apart = report.mean_identity_distance
-    line = f"{converged}/{len(report.samples)} within {report.threshold:g} (errors {errors})"
+    line = (
+        f"{found}/{len(report.samples)} found in the prior to within {report.threshold:g} (errors {errors}), "
+        f"{converged} as written"
+    )
     return line if apart is None else f"{line}; identity distance between them {apart:.2f}: they are guesses"
 
 
@@ -389,6 +396,90 @@ def _seeded(seed: int) -> Any:
     import torch
 
     return torch.Generator().manual_seed(seed)
+
+
+@app.command()
+def frontalize(
+    paths: PathsArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
+    yaw: Annotated[float, typer.Option(help="-45 to 45 degrees; 0 looks into the camera, above 0 to the left.")] = 0.0,
+    pitch: Annotated[float | None, typer.Option(help="-35 to 20 degrees; default: as it is.")] = None,
+    expression: Annotated[str, typer.Option(help="keep, or neutral: no smile.")] = "keep",
+    background: Annotated[str, typer.Option(help="keep it where the head turns little, or generated.")] = "keep",
+    face: Annotated[int | None, typer.Option(help="0 is the largest; default: the photo must show one face.")] = None,
+    steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 40,
+    refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
+    size: Annotated[int | None, typer.Option(help="Side of the results in pixels; default 1024.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: photo, result.")] = None,
+    credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Turn the face of a photo into the camera, or to another angle. The results are synthetic likenesses.
+
+    Exit code 0: all were turned. 1: some file failed. 2: wrong arguments.
+    """
+    from pipelines.frontalize import FrontalizePipeline, check_arguments
+    from studio import batch, images, provenance, sheets
+    from studio.device import pick_device
+
+    inputs = images.find_images(paths)
+    if not inputs:
+        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    check_arguments(yaw, pitch, expression, background, face, steps, refine, "pt")
+    targets = batch.plan_outputs(inputs, output, ".png")
+    pipeline = FrontalizePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    settings = {
+        "yaw": yaw,
+        "pitch": pitch,
+        "expression": expression,
+        "background": background,
+        "face": face,
+        "num_inference_steps": steps,
+        "refinement_steps": refine,
+        "size": size,
+    }
+    made = provenance.Operation("frontalize", "a likeness out of the prior, turned", settings)
+    found: list[dict[str, Any]] = []
+    rows, labels = [], []
+    for source, target in zip(inputs, targets, strict=True):
+        try:
+            if target.exists() and not overwrite:
+                raise InputError(f"{target} must not exist yet: pass --overwrite to replace it")
+            done = pipeline(source, **settings, output_type="pt")
+        except StudioError as error:
+            found.append({"input": str(source), "failed": str(error)})
+            say(f"{source.name}: {error}")
+            continue
+        lacking = provenance.save_synthetic(
+            done.images[0], target, made, source=source.read_bytes(), credentials=credentials
+        )
+        line = turned(done.reports[0])
+        for text in filter(None, (lacking, line)):
+            say(f"{source.name}: {text}")
+        found.append({"input": str(source), "output": str(target), **done.reports[0].to_dict()})
+        rows.append([done.crops[0], done.images[0]])
+        labels.append(line)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(found, indent=1) + "\n")
+    if sheet and rows:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheets.sheet(rows, labels).save(sheet)
+    if any("failed" in entry for entry in found):
+        raise typer.Exit(1)
+
+
+def turned(report: Any) -> str:
+    """A `FrontalizeReport` in one line."""
+    line = (
+        f"yaw {report.pose_before[0]:+.0f} to {report.pose_after[0]:+.0f}, pitch {report.pose_before[1]:+.0f} to "
+        f"{report.pose_after[1]:+.0f}; identity distance {report.identity_distance:.2f}"
+    )
+    return line if report.same_person else f"{line}: NOT the person any more (0.6 is the limit)"
 
 
 @app.command()
@@ -688,6 +779,30 @@ def bench_generate(
     show(generate.run(photos, *counts, timed, seed, threads, model, say), out)
 
 
+@bench_app.command("frontalize")
+def bench_frontalize(
+    photos: Annotated[Path | None, typer.Option(help="Folder with pairs.csv: real photographs too.")] = None,
+    people: Annotated[int, typer.Option(help="Generated persons, each turned by every angle; 0: none.")] = 6,
+    pairs: Annotated[bool, typer.Option(help="Measure verification on PHOTOS/pairs.csv.")] = True,
+    limit: Annotated[int, typer.Option(help="At most so many turned photographs of pairs; 0 takes all.")] = 0,
+    min_yaw: Annotated[float, typer.Option(help="Photographs of pairs turned at least so far count.")] = 15.0,
+    profiles: Annotated[int, typer.Option(help="Half-profiles of PHOTOS/aligned_old; 0: none.")] = 12,
+    seed: Annotated[int, typer.Option(help="Of the generated persons.")] = 0,
+    steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 40,
+    refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the generated persons here.")] = None,
+    profile_sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the half-profiles here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Turn generated faces back whose front is known; and what turning does to verification on real pairs."""
+    from studio.benchmarks import frontalize
+
+    about = (photos, people, pairs, limit, min_yaw, profiles, seed, steps, refine, threads, model, sheet, profile_sheet)
+    show(frontalize.run(*about, say), out)
+
+
 @bench_app.command("app")
 def bench_visitors(
     visitors: Annotated[int, typer.Option(help="At the same time.", min=1)] = 20,
@@ -776,6 +891,21 @@ def train_heads(
     from studio.training.run import train_heads
 
     train_heads(folder, images, cache, minutes, resume, device, say)
+
+
+@train_app.command("encoder")
+def train_encoder(
+    folder: Annotated[Path, typer.Option(help="Checkpoint and network.")],
+    images: Annotated[int, typer.Option(help="Faces over the whole training.")] = 80_000,
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train the latent encoder, which gives searches of the prior their start."""
+    from studio.training.run import train_encoder
+
+    train_encoder(folder, images, cache, minutes, resume, device, say)
 
 
 @train_app.command("directions")

@@ -150,6 +150,11 @@ def apply_tone(y: Tensor, curve: Tensor) -> Tensor:
     return y + torch.cat([red, green, blue], 1)
 
 
+def with_tone(pictures: Tensor, curve: Tensor | None) -> Tensor:
+    """Colour pictures (N,3,H,W) as they are without a `tone_curve`, in its tone with one."""
+    return pictures if curve is None else apply_tone(luma(pictures), curve.to(pictures))
+
+
 def match_tone(restored: Tensor, photo: Tensor) -> Tensor:
     """Give a restored face the brightness, contrast and colour of the photo it goes back into.
 

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
-from studio.benchmarks import identity, speed, upsample
+from studio.benchmarks import album as album_bench
+from studio.benchmarks import frontalize, identity, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -26,10 +27,22 @@ from tests.ui.toy import ToyAlbum, ToyComparer
 
 # Others call these from their scripts: a change belongs into the changelog.
 COMMANDS = {
-    "": ["restore", "faces", "compare", "album", "verify", "upsample", "edit", "weights", "bench", "train"],
+    "": [
+        "restore",
+        "faces",
+        "compare",
+        "album",
+        "verify",
+        "upsample",
+        "frontalize",
+        "edit",
+        "weights",
+        "bench",
+        "train",
+    ],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "app"],
-    "train": ["list", "faces", "run", "heads", "directions", "export"],
+    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "frontalize", "app"],
+    "train": ["list", "faces", "run", "heads", "encoder", "directions", "export"],
 }
 OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
@@ -38,7 +51,10 @@ OPTIONS = {
     "compare": "json sheet",
     "album": "threshold json csv sheet",
     "verify": "json",
-    "upsample": "output scale samples steps find reference seed report sheet credentials overwrite model device",
+    "upsample": "output scale samples steps consistent find reference seed report sheet credentials overwrite model "
+    "device",
+    "frontalize": "output yaw pitch expression background face steps refine size report sheet credentials overwrite "
+    "model device",
     "edit": "output seed yaw pitch smile mouth eyes brow light steps before credentials device",
     "weights list": "",
     "weights pull": "",
@@ -50,11 +66,14 @@ OPTIONS = {
     "bench identity": "photos out",
     "bench album": "photos out",
     "bench upsample": "photos size samples steps limit threads model sheet out",
+    "bench frontalize": "photos people pairs limit min-yaw profiles seed steps refine threads model sheet "
+    "profile-sheet out",
     "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device dry-run",
     "train heads": "folder images cache minutes resume device",
+    "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed",
     "train export": "",
 }
@@ -374,11 +393,15 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = ((bench, "run"), (bench, "run_old"), (speed, "run"), (identity, "run"), (upsample, "run"))
+    modules = [(module, "run") for module in (bench, speed, identity, album_bench, upsample, frontalize)] + [
+        (bench, "run_old")
+    ]
     for module, name in modules:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"
     for name in COMMANDS["bench"]:
+        if name == "app":  # serves the app itself
+            continue
         photos = () if name == "speed" else ("--photos", tmp_path)
         code, text, _ = call("bench", name, *photos, "--out", out)
         assert code == 0
@@ -398,15 +421,17 @@ def test_training(call, monkeypatch, tmp_path):
     assert "preset must be" in error_line(call("train", "run", "nothing", "--folder", tmp_path / "run"))
 
     seen = []
-    for name in ("train", "make_faces", "train_heads", "export"):
+    for name in ("train", "make_faces", "train_heads", "train_encoder", "export"):
         monkeypatch.setattr(training, name, lambda *arguments: seen.append(arguments))
     call("train", "run", "restore-tiny", "--folder", tmp_path, "--minutes", 2, "--resume", "--cache", tmp_path)
     call("train", "faces", "--count", 300, "--cache", tmp_path, "--device", "cpu")
     call("train", "heads", "--folder", tmp_path, "--images", 40, "--minutes", 1)
+    call("train", "encoder", "--folder", tmp_path, "--images", 50, "--cache", tmp_path, "--resume")
     call("train", "export", tmp_path, tmp_path / "out")
     assert seen == [
         ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say),
         (300, tmp_path, "cpu", cli.say),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say),
+        (tmp_path, 50, tmp_path, None, True, "auto", cli.say),
         (tmp_path, tmp_path / "out"),
     ]

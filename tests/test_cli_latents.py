@@ -1,4 +1,4 @@
-"""The commands that search and turn: upsample and edit, with toy networks."""
+"""The commands that search and turn: upsample, frontalize and edit, with toy networks."""
 
 import json
 import sys
@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from pipelines import upsample
+from pipelines import frontalize, upsample
+from pipelines.frontalize import FrontalizePipeline, FrontalizeReport
 from pipelines.upsample import UpsamplePipeline
 from studio import cli, images
 from studio.latents.editor import Editor
@@ -32,6 +33,9 @@ def _toys(monkeypatch):
     pipeline = tiny.upsample_pipeline()
     monkeypatch.setattr(upsample, "FaceFinder", tiny.SureFinder)
     monkeypatch.setattr(UpsamplePipeline, "from_pretrained", classmethod(lambda cls, name, *, device=None: pipeline))
+    turning = tiny.frontalize_pipeline()
+    monkeypatch.setattr(frontalize, "FaceFinder", tiny.SureFinder)
+    monkeypatch.setattr(FrontalizePipeline, "from_pretrained", classmethod(lambda cls, name, *, device=None: turning))
     editor = tiny.editor()
     monkeypatch.setattr(Editor, "from_pretrained", classmethod(lambda cls, device="cpu": editor))
 
@@ -143,3 +147,63 @@ def test_edit_needs_one_face(call, tmp_path, width, message):
     code, _, err = call("edit", photo, "--smile", 1, "-o", tmp_path / "out.png")
     assert code == 2
     assert message in err
+
+
+# ---- frontalize
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    images.save(tiny.image(72, 80, seed=7), folder / "aunt.png")
+    images.save(tiny.image(72, 160, seed=8), folder / "both.png")
+    return folder
+
+
+STEPS = ("--steps", 1, "--refine", 1)
+
+
+def test_frontalize_turns_what_it_can_and_says_the_rest(call, photos, tmp_path):
+    out, report, sheet = tmp_path / "out", tmp_path / "report.json", tmp_path / "sheets" / "all.png"
+    code, _, err = call("frontalize", photos, "-o", out, *STEPS, "--yaw", 5, "--report", report, "--sheet", sheet)
+    assert code == 1
+    assert "both.png: one face must be chosen" in err
+    assert "identity distance" in err
+    assert [path.name for path in out.iterdir()] == ["aunt.png"]
+    assert images.load(out / "aunt.png").pixels.shape == (3, 64, 64)
+    turned, failed = json.loads(report.read_text())
+    assert (turned["yaw"], turned["background"] in ("photo", "generated")) == (5.0, True)
+    assert "one face must be chosen" in failed["failed"]
+    assert images.load(sheet).width > 2 * 256
+
+
+def test_frontalize_chooses_a_face_and_replaces_nothing_unasked(call, photos, tmp_path):
+    arguments = ("frontalize", photos / "both.png", "-o", tmp_path / "out", *STEPS, "--face", 1, "--size", 32)
+    assert call(*arguments)[0] == 0
+    assert images.load(tmp_path / "out" / "both.png").pixels.shape == (3, 32, 32)
+    code, _, err = call(*arguments)
+    assert code == 1
+    assert "--overwrite" in err
+    assert call(*arguments, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--yaw", 50), "yaw must be from -45 to 45"),
+        (("--pitch", 30), "pitch must be from -35 to 20"),
+        (("--expression", "happy"), "expression must be one of"),
+        (("--face", -1), "face must be an index"),
+    ],
+)
+def test_frontalize_checks_its_arguments_first(call, photos, tmp_path, options, message):
+    code, out, err = call("frontalize", photos, "-o", tmp_path / "out", *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_somebody_else_is_said_loudly():
+    report = FrontalizeReport(0, None, [30, 0, 0], [1, -5], {}, {}, 0.2, 0.71, False, "generated", 0, 1)
+    assert "NOT the person" in cli.turned(report)
+    report.same_person = True
+    assert "NOT" not in cli.turned(report)

@@ -21,6 +21,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
+from pipelines.frontalize import FrontalizePipeline
 from pipelines.generate import GeneratePipeline
 from pipelines.restore import RestorePipeline
 from pipelines.upsample import UpsamplePipeline
@@ -290,6 +291,16 @@ def upsample_pipeline() -> UpsamplePipeline:
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     prior = varied_generator(), image_head(start=2)
     built = UpsamplePipeline(*prior, latent_space(), *detectors, face_mesh(), identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+def frontalize_pipeline() -> FrontalizePipeline:
+    """The real classes; a prior of 64 px, a head of 32."""
+    with seeded():
+        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
+    prior = varied_generator(), image_head(start=2)
+    built = FrontalizePipeline(*prior, latent_space(), *detectors, face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built
 

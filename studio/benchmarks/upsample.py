@@ -47,11 +47,12 @@ def run(
         say: receives progress lines.
 
     Returns:
-        `converged` (share of all samples whose error is at most the threshold), `faces_converged` (share of faces with
-        all samples so), `any_converged` (with at least one), `face_converged` (share of samples whose error inside the
-        face is), `downscale_error` and `face_error` (mean and worst), `between_samples` (mean pairwise identity
-        distance), `to_original` (mean identity distance of samples to the original) and `nearest_to_original` (of the
-        best sample of each face), `seconds` per face (median), and counts.
+        `converged` (share of all samples whose picture's error is at most the threshold), `latents_converged` (the same
+        of the picture of the latents alone), `faces_converged` (share of faces with all samples converged),
+        `any_converged` (with at least one), `face_converged` (share of samples whose latents' error inside the face is
+        small enough), `downscale_error`, `latent_error` and `face_error` (mean and worst), `between_samples` (mean
+        pairwise identity distance), `to_original` (mean identity distance of samples to the original) and
+        `nearest_to_original` (of the best sample of each face), `seconds` per face (median), and counts.
 
     Raises:
         InputError: no face in the folder.
@@ -63,7 +64,8 @@ def run(
     originals = aligned_faces(pipeline, photos, limit)
     say(f"{len(originals)} faces from {photos.name}")
     persons = embed(pipeline.encoder(), originals, place_aligned(pipeline.finder(), originals).mesh).cpu()
-    errors, of_face, converged, between, to_original, seconds = [], [], [], [], [], []
+    errors, of_latents, of_face, converged, found = [], [], [], [], []
+    between, to_original, seconds = [], [], []
     rows: list[list[Tensor]] = []
     for original, person in zip(originals, persons, strict=True):
         small = images.resize(original, size, size)
@@ -72,6 +74,8 @@ def run(
         seconds.append(time.perf_counter() - start)
         report = output.reports[0]
         errors.append([sample.downscale_error for sample in report.samples])
+        of_latents.append([sample.latent_error for sample in report.samples])
+        found.append([sample.found for sample in report.samples])
         of_face.append([sample.face_error for sample in report.samples])
         converged.append([sample.converged for sample in report.samples])
         between.append(report.mean_identity_distance)
@@ -79,8 +83,11 @@ def run(
         vectors = embed(pipeline.encoder(), seen, place_aligned(pipeline.finder(), seen).mesh).cpu()
         to_original.append((vectors - person).norm(dim=1).tolist())
         rows.append([original, images.resize(small, ALIGNED, ALIGNED), *seen])
-        shown = [np.round(each[-1], 4).tolist() for each in (errors, of_face)]
-        say(f"face {len(errors)}: errors {shown[0]}, of the face {shown[1]}, {seconds[-1]:.0f} s")
+        shown = [np.round(each[-1], 4).tolist() for each in (errors, of_latents, of_face)]
+        say(
+            f"face {len(errors)}: errors {shown[0]}, of the latents {shown[1]}, there of the face {shown[2]}, "
+            f"{seconds[-1]:.0f} s"
+        )
     if sheet:
         sheet.parent.mkdir(parents=True, exist_ok=True)
         sheets.sheet(rows[:SHEET_ROWS]).save(sheet)
@@ -93,10 +100,12 @@ def run(
         "steps": steps,
         "threshold": report.threshold,
         "converged": mean(converged),
+        "latents_converged": mean(found),
         "faces_converged": mean([all(each) for each in converged]),
         "any_converged": mean([any(each) for each in converged]),
         "face_converged": mean([[error <= report.threshold for error in each] for each in of_face]),
         "downscale_error": {"mean": mean(errors, 6), "worst": round(float(np.max(errors)), 6)},
+        "latent_error": {"mean": mean(of_latents, 6), "worst": round(float(np.max(of_latents)), 6)},
         "face_error": {"mean": mean(of_face, 6), "worst": round(float(np.max(of_face)), 6)},
         "between_samples": mean(between) if samples > 1 else None,
         "to_original": mean(to_original),

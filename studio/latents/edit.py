@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from torch import Tensor
 
 from studio.networks.latent_space import LatentSpace
@@ -36,3 +38,30 @@ def move(space: LatentSpace, w: Tensor, attribute: str, amount: float | Tensor) 
 def truncate(w: Tensor, mean: Tensor, share: float) -> Tensor:
     """Pull latents (…,D) towards the mean latent (D,): `share` 1 keeps them, 0 gives the mean face."""
     return mean + share * (w - mean)
+
+
+def move_to(
+    space: LatentSpace,
+    w: Tensor,
+    aims: Mapping[str, float],
+    measure: Callable[[Tensor], Tensor],
+    corrections: int = 3,
+) -> tuple[Tensor, Tensor]:
+    """Move one face until it measures as wanted: move by what is missing, measure, and again.
+
+    Args:
+        space: has the directions.
+        w: (1,slots,D) W+ latents.
+        aims: attribute to its wanted value, in its unit.
+        measure: W+ latents to the attributes (A,) of their picture, in the order of `space.config.attributes`.
+        corrections: how many times it is moved.
+
+    Returns:
+        The moved latents and their attributes (A,).
+    """
+    values = measure(w)
+    for _ in range(corrections if aims else 0):
+        for name, aim in aims.items():
+            w = move(space, w, name, aim - float(values[space.number(name)]))
+        values = measure(w)
+    return w, values

@@ -18,7 +18,7 @@ from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import SAME_PERSON
 from studio.images import Photo
 from studio.latents import search
-from studio.latents.edit import move
+from studio.latents.edit import move_to
 from studio.latents.measure import Resemblance, attributes, embed, place_aligned
 from studio.networks.generator import Generator
 from studio.networks.latent_space import LatentSpace
@@ -180,13 +180,8 @@ class Editor:
             for name, value in changes.items()
             for i in (self.space.number(name),)
         }
-        moved, values = w, before
-        for _ in range(CORRECTIONS):
-            for name, aim in aims.items():
-                moved = move(self.space, moved, name, aim - float(values[self.space.number(name)]))
-            values, after, _ = self.look(moved)
-        if not changes:
-            after = identity
+        moved, values = move_to(self.space, w, aims, lambda latents: self.look(latents)[0], CORRECTIONS)
+        _, after, _ = self.look(moved)
         report = EditReport(
             asked=dict(changes),
             before=self.shown(before),

@@ -14,6 +14,7 @@ from studio.errors import InputError, WeightsError
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
+from studio.networks.latent_encoder import LatentEncoder
 from studio.networks.latent_flow import LatentFlow
 from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import CONFIG_NAME
@@ -24,6 +25,7 @@ from studio.training.data import SHARD, SyntheticFaces, load_real_faces, make_sh
 from studio.training.flow import FlowTrainer
 from studio.training.heads import HeadTrainer
 from studio.training.identities import load_identities
+from studio.training.latent_encoder import EncoderTrainer
 from studio.training.loop import Trainer
 from studio.training.presets import PRESETS, Preset
 
@@ -165,6 +167,27 @@ def train_heads(
     trainer.run(minutes)
 
 
+def train_encoder(
+    folder: Path,
+    images: int,
+    cache: Path,
+    minutes: float | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the latent encoder, or go on with it; arguments as of `train_heads`, with a cache that there must be."""
+    check_folder(folder, resume)
+    device = pick_device(device)
+    torch.manual_seed(0)
+    net = LatentEncoder()
+    space = LatentSpace.from_pretrained(weights.path("directions")).to(device)
+    trainer = EncoderTrainer(SyntheticFaces(cache), space, folder, net, images, device=device, report=report)
+    if resume:
+        trainer.resume()
+    trainer.run(minutes)
+
+
 def train_flow(
     folder: Path,
     cache: Path,
@@ -203,7 +226,7 @@ def export(folder: Path, target: Path) -> None:
     """Write the weights of a training in half precision, as a network's folder.
 
     Args:
-        folder: of the network: `RUN` of a restorer's or a flow's training, or `RUN/head-512` of the heads'.
+        folder: of the network: `RUN` of a restorer's or a flow's training, `RUN/head-512`, `RUN/latent-encoder`.
         target: folder to write; its weights are replaced.
 
     Raises:
@@ -214,5 +237,11 @@ def export(folder: Path, target: Path) -> None:
     if not (source / CONFIG_NAME).is_file():
         raise InputError(f"{folder} must be the folder of a training, and holds no network: train first")
     kind = json.loads((source / CONFIG_NAME).read_text(encoding="utf-8"))["_class_name"]
-    net = {"Restorer": Restorer, "ImageHead": ImageHead, "LatentFlow": LatentFlow}[kind].from_pretrained(source)
+    kinds = {
+        "Restorer": Restorer,
+        "ImageHead": ImageHead,
+        "LatentEncoder": LatentEncoder,
+        "LatentFlow": LatentFlow,
+    }
+    net = kinds[kind].from_pretrained(source)
     net.to(torch.float16).save_pretrained(target)

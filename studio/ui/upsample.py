@@ -201,7 +201,7 @@ def search(
     )
     data, lacking = Path(source).read_bytes(), ""
     for k, (picture, sample) in enumerate(zip(output.images[0], report.samples, strict=True)):
-        caption = f"Guess {k + 1}: error {sample.downscale_error:.4f}, {'found' if sample.converged else 'not found'}"
+        caption = f"Guess {k + 1}: error {sample.latent_error:.4f}, {'found' if sample.found else 'not found'}"
         file = folder / f"guess_{k + 1}.png"
         lacking = provenance.save_synthetic(picture, file, made, source=data)
         shown.append((file, caption))
@@ -210,8 +210,11 @@ def search(
 
 def verdict(report: UpsampleReport) -> str:
     """The report in one line."""
-    found = sum(sample.converged for sample in report.samples)
+    found = sum(sample.found for sample in report.samples)
     count = len(report.samples)
     apart = report.mean_identity_distance
     differ = "" if apart is None else f" Identity distance between them {apart:.2f} (0.6 and more: different people)."
-    return f"{found} of {count} shrink to the small face. These are guesses, not the person.{differ}"
+    return (
+        f"{found} of {count} were found to shrink to the small face, the others fitted to it. "
+        f"These are guesses, not the person.{differ}"
+    )

@@ -41,6 +41,8 @@ def test_report(folder, tmp_path):
     assert 0 <= report["faces_converged"] <= report["converged"] <= 1
     assert report["faces_converged"] <= report["any_converged"] <= 1
     assert 0 <= report["face_converged"] <= 1
+    assert 0 <= report["latents_converged"] <= report["converged"]
+    assert report["latent_error"]["mean"] > report["downscale_error"]["mean"]
     assert report["face_error"]["worst"] >= report["face_error"]["mean"] > 0
     assert report["downscale_error"]["worst"] >= report["downscale_error"]["mean"] > 0
     assert report["nearest_to_original"] <= report["to_original"]

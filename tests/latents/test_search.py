@@ -200,3 +200,34 @@ def test_an_approximation_is_corrected_by_exact_pictures(target):
     assert downscale_error(draw(seeing.v), target).max() <= 2e-3
     assert len(looks) < 10
     assert torch.allclose(downscale_error(draw(seeing.v), target), seeing.error, atol=1e-6)
+
+
+def test_back_projection_makes_a_picture_shrink_to_the_small_one_and_keeps_its_detail():
+    small, large = (
+        tiny.image(8, 8, seed=1),
+        0.2 + 0.6 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
+    )
+    small = 0.3 + 0.4 * small
+    done = search.back_project(large, small)
+    assert downscale_error(large, small).min() > 5e-3
+    assert downscale_error(done, small).max() < 1e-4
+    fine = [picture - F.avg_pool2d(F.pad(picture, [4] * 4, "reflect"), 9, 1) for picture in (large, done)]
+    assert (fine[0] - fine[1]).abs().mean() < 0.2 * fine[0].abs().mean()
+
+
+def test_estimate_finds_the_coordinates_of_a_bank_picture():
+    """A bank whose pictures are linear in the latents is regressed well."""
+    space = LatentSpace(dim=4, bank=200, embedding_dim=3)
+    rng = torch.Generator().manual_seed(0)
+    w = torch.rand(200, 4, generator=rng)
+    space.bank_latents.copy_(w)
+    thumbs = (w @ torch.rand(4, 3 * 16 * 16, generator=rng) / 4).view(200, 3, 16, 16)
+    space.bank_thumbs.copy_((255 * thumbs).round().byte())
+    space.bank_embeddings.copy_(torch.randn(200, 3, generator=rng))
+    wanted = space(w[7:8])
+    middle = space(w).mean(0)
+    assert (search.estimate(space, thumbs[7]) - wanted).norm() < 0.3 * (middle - wanted).norm()
+    person = search.estimate(space, thumbs[7], space.bank_embeddings[7])
+    assert (person - wanted).norm() < 0.3 * (middle - wanted).norm()
+    grey = search.estimate(space, thumbs[7].mean(0, keepdim=True).expand(3, -1, -1), grey=True)
+    assert (grey - wanted).norm() < 0.6 * (middle - wanted).norm()

@@ -55,6 +55,7 @@ class UpsampleConfig:
             "num_images_per_prompt": 3,
             "num_inference_steps": 9,
             "threshold": 0.5,
+            "consistent": False,
             "aligned": With(False, image=photo(72)),
             "reference": photo(),
             "generator": [torch.Generator().manual_seed(5), None],
@@ -80,6 +81,7 @@ class UpsampleConfig:
             ({"num_images_per_prompt": True}, InputError, "num_images_per_prompt"),
             ({"num_inference_steps": 0}, InputError, "num_inference_steps"),
             ({"threshold": float("nan")}, InputError, "threshold"),
+            ({"consistent": 0.5}, InputError, "consistent"),
             ({"reference": torch.zeros(3, 72, 80)}, NoFaceError, "reference"),
             ({"reference": photo(160)}, InputError, "reference.*2"),
             ({"num_images_per_prompt": 13}, InputError, "at most 12"),
@@ -108,6 +110,11 @@ def test_the_error_is_that_of_the_returned_picture():
     target = small(11)
     output = run(target, scale=4, threshold=0.03, num_inference_steps=1, num_images_per_prompt=6)
     errors = downscale_error(torch.stack(output.images[0]), target)
+    drawn = tiny.upsample_pipeline().draw(output.latents[0], 44)
+    of_latents = downscale_error(drawn, target)
+    assert [sample.latent_error for sample in output.reports[0].samples] == pytest.approx(of_latents.tolist(), rel=1e-4)
+    assert [sample.found for sample in output.reports[0].samples] == (of_latents <= 0.03).tolist()
+    assert errors.max() < 0.1 * of_latents.max()
     assert [sample.downscale_error for sample in output.reports[0].samples] == pytest.approx(errors.tolist(), rel=1e-5)
     assert [sample.converged for sample in output.reports[0].samples] == (errors <= 0.03).tolist()
 
@@ -120,7 +127,7 @@ def test_searching_brings_the_error_down(monkeypatch):
         w = built.space.bank_latents[:1]
         target = images.resize((built.generator(w)[0] / 2 + 0.5).clamp(0, 1), 16, 16)
     few, many = (
-        built(target, output_type="pt", num_inference_steps=steps, num_images_per_prompt=3).reports[0]
+        built(target, consistent=False, output_type="pt", num_inference_steps=steps, num_images_per_prompt=3).reports[0]
         for steps in (1, 100)
     )
     before, after = ([sample.downscale_error for sample in report.samples] for report in (few, many))
@@ -187,7 +194,7 @@ def test_the_callback_can_hold_the_search_where_it_is():
 def test_latents_give_the_pictures_again():
     built = tiny.upsample_pipeline()
     output = built(small(), output_type="pt", num_inference_steps=3, num_images_per_prompt=2)
-    again = built.draw(output.latents[0], 64)
+    again = built.make_consistent(built.draw(output.latents[0], 64), small())
     assert torch.allclose(again, torch.stack(output.images[0]), atol=1e-5)
 
 

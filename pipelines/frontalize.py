@@ -1,0 +1,485 @@
+"""Turn a head: a photo of a face in, the same person looking into the camera (or elsewhere) out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from studio import images, weights
+from studio.base import StudioPipeline
+from studio.errors import InputError, NoFaceError, StudioError
+from studio.evidence import tone_curve, with_tone
+from studio.faces import align
+from studio.faces.paste import soft_mask
+from studio.find import FaceFinder
+from studio.identity.encoder import IdentityEncoder
+from studio.identity.similarity import SAME_PERSON
+from studio.images import Photo
+from studio.latents import search
+from studio.latents.edit import move_to
+from studio.latents.identity_steps import identity_steps
+from studio.latents.inversion import invert
+from studio.latents.measure import Measured, attributes, embed, place_aligned
+from studio.networks.detector import FaceDetector
+from studio.networks.generator import Generator
+from studio.networks.identity import IdentityNet
+from studio.networks.image_head import ImageHead
+from studio.networks.latent_space import LatentSpace
+from studio.networks.mesh import FaceMesh
+
+SEARCHED = 256  # px, side of the pictures that are compared
+SMALLEST_EYE_DISTANCE = 8.0  # photo pixels; below it there is nothing of a person to keep
+YAW, PITCH = (-45.0, 45.0), (-35.0, 20.0)  # degrees that the prior draws; beyond them faces fall apart
+SMALLEST = 16  # px, of the output
+CLOSE = 12.0  # degrees of change up to which the photo's own background still fits around the head
+RELAXED = {"smile": -1.0, "mouth": -1.0}  # spreads from the mean of generated faces, most of which smile
+KEPT = ("smile", "mouth")
+LAST_CORRECTIONS = 2
+NOTE = "synthetic: a likeness out of the prior, turned. The identity encoder took part, so its distances flatter"
+
+ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
+StepCallback = Callable[["FrontalizePipeline", int, int, dict[str, Tensor]], None]
+
+
+@dataclass
+class FrontalizeReport:
+    """What was done to one face.
+
+    Attributes:
+        yaw, pitch: asked for, in degrees as `studio.faces.pose` measures them; None where it was left as it was.
+        pose_before: yaw, pitch, roll of the face in the photo, degrees.
+        pose_after: yaw and pitch of the result, measured in the picture without its background.
+        expression_before, expression_after: width of the smile and opening of the mouth, in spreads from the average
+            generated face, of the photo's likeness and of the result.
+        likeness_distance: identity distance (dlib) between the photo and its likeness, before it is turned.
+        identity_distance: between the photo and the result.
+        same_person: that is below 0.6. Where it is not, the result shows somebody else.
+        background: "photo" where the photo's own is kept around the head, else "generated".
+        face: index of the face in the photo, 0 is the largest; faces_found: how many there were.
+        note: what the picture is.
+    """
+
+    yaw: float
+    pitch: float | None
+    pose_before: list[float]
+    pose_after: list[float]
+    expression_before: dict[str, float]
+    expression_after: dict[str, float]
+    likeness_distance: float
+    identity_distance: float
+    same_person: bool
+    background: str
+    face: int
+    faces_found: int
+    note: str = NOTE
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+@dataclass
+class FrontalizeOutput(BaseOutput):
+    """Result of `FrontalizePipeline`.
+
+    Attributes:
+        images: one FFHQ-aligned square picture per input, as `output_type` says.
+        reports: one `FrontalizeReport` per input.
+        crops: the aligned face of each input, (3,256,256) float32 RGB in [0,1].
+        latents: (1,16,512) float32 W+ latents of each result, for `studio.latents.edit`.
+    """
+
+    images: list[Image.Image] | list[np.ndarray] | list[Tensor]
+    reports: list[FrontalizeReport]
+    crops: list[Tensor]
+    latents: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The face of a photo that is turned.
+
+    Attributes:
+        photo: the photo.
+        crop: (3,256,256) FFHQ-aligned, RGB in [0,1].
+        person: (E,) identity vector.
+        mesh: (1,468,3) in pixels of the photo.
+        pose: yaw, pitch, roll in degrees.
+        face, faces_found: which one of how many.
+        tone: `tone_curve` of a monochrome photo.
+    """
+
+    photo: Photo
+    crop: Tensor
+    person: Tensor
+    mesh: np.ndarray
+    pose: list[float]
+    face: int
+    faces_found: int
+    tone: Tensor | None
+
+
+class FrontalizePipeline(StudioPipeline):
+    """Finds a face in the prior, turns it there, and brings it back to the person.
+
+    The direction to turn along is the mean change of latents with the measured angle; what it does to the identity is
+    taken back by gradient steps that hold the pose. TP-GAN (arXiv 1704.04086) states the task; its two-pathway network
+    is not used here.
+    """
+
+    known_names: ClassVar[tuple[str, ...]] = ("frontalize",)
+
+    def __init__(
+        self,
+        generator: Generator,
+        head: ImageHead,
+        space: LatentSpace,
+        full_range: FaceDetector,
+        back: FaceDetector,
+        mesh: FaceMesh,
+        identity: IdentityNet,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            generator=generator,
+            head=head,
+            space=space,
+            full_range=full_range,
+            back=back,
+            mesh=mesh,
+            identity=identity,
+        )
+        for network in (generator, head):
+            network.to(memory_format=torch.channels_last)
+        for network in (generator, head, identity, mesh):
+            network.requires_grad_(False)  # gradients go to the latents, and pass through these
+        self._finder: FaceFinder | None = None
+
+    @classmethod
+    def _components(cls, name: str) -> dict[str, Any]:
+        return {
+            "generator": Generator.from_pretrained(weights.path("generator")),
+            "head": ImageHead.from_pretrained(weights.path("head_256")),
+            "space": LatentSpace.from_pretrained(weights.path("directions")),
+            "full_range": FaceDetector.from_pretrained(weights.path("detector_full_range")),
+            "back": FaceDetector.from_pretrained(weights.path("detector_back")),
+            "mesh": FaceMesh.from_pretrained(weights.path("mesh")),
+            "identity": IdentityNet.from_pretrained(weights.path("identity")),
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        yaw: float = 0.0,
+        pitch: float | None = None,
+        expression: str = "keep",
+        background: str = "keep",
+        face: int | None = None,
+        num_inference_steps: int = 40,
+        refinement_steps: int = 20,
+        size: int | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> FrontalizeOutput | tuple:
+        """Turn the face of one photo or of a list of them.
+
+        Args:
+            image: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`; or a list of these.
+                Grey, sepia and duotone photos give pictures of the same tone.
+            yaw: -45 to 45 degrees; 0 looks into the camera, above 0 to the left side of the picture.
+            pitch: -35 to 20 degrees, as the mesh measures it (a level head is near -8); None leaves it as it is.
+            expression: "keep" the smile and the mouth, or "neutral": mouth closed, no smile.
+            background: "keep" the photo's own where the head turns by no more than 12 degrees (it would not fit around
+                another outline; the report says which it is), or "generated".
+            face: index of the face to turn, 0 is the largest; None asks for a photo of one face.
+            num_inference_steps: of the search for the photo's likeness, 1 or more.
+            refinement_steps: towards the person after turning, 0 or more.
+            size: side of the result in pixels; None gives the prior's 1024.
+            callback_on_step_end: called with (pipeline, step, step, {"latents": (1,16,512)}) after each step of
+                searching and refining; what it returns is not read, what it raises ends the call.
+            output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
+            return_dict: False returns a tuple of the output's fields.
+
+        Returns:
+            `FrontalizeOutput`.
+
+        Raises:
+            InputError: an argument outside its range, several faces and no choice, or a face that is too small.
+            NoFaceError: a photo without a face.
+            ImageError: an image that cannot be used.
+        """
+        size = self.generator.image_size if size is None else size
+        check_arguments(yaw, pitch, expression, background, face, num_inference_steps, refinement_steps, output_type)
+        check_size(size, self.generator.image_size)
+        batch = list(image) if isinstance(image, list | tuple) else [image]
+        subjects = [self.subject(images.load(item), face) for item in batch]  # 1. read, find, align
+        pictures, reports, latents = [], [], []
+        for subject in subjects:
+            with self.steps(num_inference_steps + refinement_steps, callback_on_step_end) as on_step:
+                w = self.likeness(subject, num_inference_steps, on_step)  # 2. find in the prior
+                turned = self.turn(subject, w, yaw, pitch, expression)  # 3. turn
+                turned = self.refine(subject, turned, yaw, pitch, refinement_steps, on_step)  # 4. back to the person
+            picture, kept = self.picture(subject, turned, size, background)  # 5. draw, background
+            reports.append(self.report(subject, w, turned, yaw, pitch, kept))  # 6. measure
+            pictures.append(images.as_type(picture, output_type))
+            latents.append(turned.float().cpu())
+        output = FrontalizeOutput(pictures, reports, [subject.crop for subject in subjects], latents)
+        return output if return_dict else output.to_tuple()
+
+    # ---- the steps, each usable alone
+
+    def subject(self, photo: Photo, face: int | None = None) -> Subject:
+        """The face of a photo that is turned.
+
+        Raises:
+            NoFaceError: the photo shows none.
+            InputError: several and no choice, an index that there is not, or too few pixels.
+        """
+        faces = self.finder()(photo.pixels)
+        count = len(faces)
+        if not count:
+            raise NoFaceError(f"the photo must show a face, none was found in {photo.name}: give another one")
+        if face is None and count > 1:
+            raise InputError(f"one face must be chosen, {photo.name} shows {count}: pass face=0 for the largest")
+        chosen = face or 0
+        if chosen >= count:
+            raise InputError(f"face must be from 0 to {count - 1} for {photo.name}, got {chosen}: pass one of them")
+        one = faces[[chosen]]
+        apart = float(one.eye_distances[0])
+        if apart < SMALLEST_EYE_DISTANCE:
+            raise InputError(
+                f"a face must have {SMALLEST_EYE_DISTANCE:.0f} px between its eyes to be turned, the one in "
+                f"{photo.name} has {apart:.1f}: use UpsamplePipeline first"
+            )
+        crop = align.warp(photo.pixels, align.ffhq_transform(one.mesh, SEARCHED), SEARCHED)[0].clamp(0, 1)
+        pixels = photo.pixels.to(self.device, self.identity.dtype)
+        person = self.encoder().embed(pixels, one.mesh)[0]
+        return Subject(photo, crop, person, one.mesh, one.pose[0].tolist(), chosen, count, tone_curve(photo.pixels))
+
+    def likeness(self, subject: Subject, steps: int = 40, on_step: Callable[[Tensor], None] = lambda w: None) -> Tensor:
+        """W+ latents (1,16,512) of the prior's face that is most like the photo's."""
+        crop = subject.crop.to(self.device)
+        draw = self.quick_draw(subject.tone)
+        start = search.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
+        seen = self.look(crop[None])[0]
+        aims = {name: float(seen[self.space.number(name)]) for name in ("yaw", "pitch", "smile")}
+        start, _ = move_to(
+            self.space,
+            self.generator.slots(self.space.latents(start)).clone(),
+            aims,
+            lambda latents: self.look(draw(latents))[0],
+        )
+        return invert(
+            draw,
+            crop,
+            start,
+            self.space,
+            self.finder(),
+            self.identity,
+            steps=steps,
+            on_step=lambda step, w: on_step(w) if step else None,
+        )
+
+    def turn(
+        self, subject: Subject, w: Tensor, yaw: float = 0.0, pitch: float | None = None, expression: str = "keep"
+    ) -> Tensor:
+        """Move latents (1,16,512) along the directions until the pose and the expression measure as asked for."""
+        draw = self.quick_draw(subject.tone)
+
+        def measure(latents: Tensor) -> Tensor:
+            return self.look(draw(latents))[0]
+
+        before = measure(w)
+        aims = {**pose_aims(yaw, pitch, before), **self.expression_aims(expression, before)}
+        return move_to(self.space, w, aims, measure)[0]
+
+    def refine(
+        self,
+        subject: Subject,
+        w: Tensor,
+        yaw: float = 0.0,
+        pitch: float | None = None,
+        steps: int = 20,
+        on_step: Callable[[Tensor], None] = lambda w: None,
+    ) -> Tensor:
+        """Bring turned latents (1,16,512) back to the person, and correct what that did to the pose."""
+        before = self.look(self.exact(w, subject.tone))[0]
+        aims = pose_aims(yaw, pitch, before)
+        moved = identity_steps(
+            self.quick_draw(subject.tone),
+            w,
+            subject.person,
+            self.space,
+            self.finder(),
+            self.encoder(),
+            steps=steps,
+            pose=torch.tensor([[aims["yaw"], aims["pitch"]]]),
+            on_step=lambda step, latents, _: on_step(latents) if step else None,
+        )
+        return move_to(
+            self.space,
+            moved.w,
+            aims,
+            lambda latents: self.look(self.exact(latents, subject.tone))[0],
+            LAST_CORRECTIONS,
+        )[0]
+
+    def picture(self, subject: Subject, w: Tensor, size: int, background: str = "keep") -> tuple[Tensor, str]:
+        """The result (3,size,size) RGB in [0,1], and whose background it has: "photo" or "generated"."""
+        drawn = (self.generator(w.to(self.generator.dtype)).float() / 2 + 0.5).clamp(0, 1).cpu()
+        drawn = with_tone(images.resize(drawn, size, size), subject.tone).clamp(0, 1)
+        after = place_aligned(self.finder(), images.resize(drawn, SEARCHED, SEARCHED)).mesh
+        angles = attributes(images.resize(drawn, SEARCHED, SEARCHED), after)[0, :2]
+        if background == "generated" or np.abs(angles - subject.pose[:2]).max() > CLOSE:
+            return drawn[0], "generated"
+        to_photo = align.ffhq_transform(subject.mesh, size)
+        around = align.warp(subject.photo.pixels, to_photo, size).clamp(0, 1)
+        to_picture = np.array([[[1.0, 0, 0], [0, 1.0, 0]]], np.float32)
+        mask = torch.maximum(
+            soft_mask(subject.mesh, to_photo, size), soft_mask(after * (size / SEARCHED), to_picture, size)
+        )
+        return (around + mask * (drawn - around))[0], "photo"
+
+    def report(
+        self, subject: Subject, likeness: Tensor, turned: Tensor, yaw: float, pitch: float | None, background: str
+    ) -> FrontalizeReport:
+        """Measure the likeness and the result, W+ (1,16,512) both, against the photo."""
+        (before, first), (after, last) = (self.look(self.exact(w, subject.tone)) for w in (likeness, turned))
+        person = subject.person.float().cpu()
+        distance = float((last - person).norm())
+        return FrontalizeReport(
+            yaw=yaw,
+            pitch=pitch,
+            pose_before=[round(angle, 2) for angle in subject.pose],
+            pose_after=[round(float(angle), 2) for angle in after[:2]],
+            expression_before=self.expression(before),
+            expression_after=self.expression(after),
+            likeness_distance=float((first - person).norm()),
+            identity_distance=distance,
+            same_person=distance < SAME_PERSON,
+            background=background,
+            face=subject.face,
+            faces_found=subject.faces_found,
+        )
+
+    # ---- what the steps use
+
+    def quick_draw(self, tone: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """W+ latents to pictures (N,3,256,256) RGB, about [0,1], with gradients, through the quick head."""
+        with torch.inference_mode(False):  # tensors made in the caller's inference mode cannot have gradients
+            prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
+            tone = None if tone is None else tone.clone()
+        return lambda w: with_tone(search.render(prior, w, SEARCHED, head), tone)
+
+    def exact(self, w: Tensor, tone: Tensor | None) -> Tensor:
+        """W+ latents to the generator's own pictures (N,3,256,256) RGB in [0,1]."""
+        return with_tone(search.render(self.generator, w, SEARCHED), tone).clamp(0, 1)
+
+    def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Attributes (A,) and identity vector (E,) of one aligned picture (1,3,S,S), on the CPU.
+
+        Raises:
+            StudioError: the mesh sees no face there.
+        """
+        pictures = pictures.clamp(0, 1)
+        found: Measured = place_aligned(self.finder(), pictures)
+        if not found.seen[0]:
+            raise StudioError("the turned picture must be a face, and left what the prior can draw: turn it less")
+        values = torch.from_numpy(attributes(pictures, found.mesh))[0]
+        return values, embed(self.encoder(), pictures, found.mesh)[0].float().cpu()
+
+    def expression_aims(self, expression: str, before: Tensor) -> dict[str, float]:
+        """Attribute to wanted value, for an expression to keep (attributes (A,) of the likeness) or a neutral one."""
+        if expression == "keep":
+            return {name: float(before[self.space.number(name)]) for name in KEPT}
+        mean, spread = self.space.attribute_mean.float().cpu(), self.space.attribute_spread.float().cpu()
+        return {name: float((mean + spreads * spread)[self.space.number(name)]) for name, spreads in RELAXED.items()}
+
+    def expression(self, values: Tensor) -> dict[str, float]:
+        """Smile and mouth of attributes (A,), in spreads from the average generated face."""
+        mean, spread = self.space.attribute_mean.float().cpu(), self.space.attribute_spread.float().cpu()
+        return {name: round(float(((values - mean) / spread)[self.space.number(name)]), 2) for name in KEPT}
+
+    @contextmanager
+    def steps(self, total: int, callback: StepCallback | None) -> Iterator[Callable[[Tensor], None]]:
+        """A progress bar, and what to call after each step, with its latents."""
+        done = 0
+        with self.progress_bar(total=total) as bar:
+
+            def on_step(w: Tensor) -> None:
+                nonlocal done
+                bar.update()
+                if callback is not None:
+                    callback(self, done, done, {"latents": w})
+                done += 1
+
+            yield on_step
+
+    def finder(self) -> FaceFinder:
+        """Finds faces with this pipeline's networks; made once, because every look at a picture asks for it."""
+        if self._finder is None:
+            with torch.inference_mode(False):  # it lays the networks' weights out anew, and gradients pass through them
+                self._finder = FaceFinder(self.full_range, self.back, self.mesh)
+        return self._finder
+
+    def encoder(self) -> IdentityEncoder:
+        """Embeds faces with this pipeline's network."""
+        return IdentityEncoder(self.identity)
+
+
+# ---- plain functions of the steps
+
+
+def check_arguments(
+    yaw: float,
+    pitch: float | None,
+    expression: str,
+    background: str,
+    face: int | None,
+    num_inference_steps: int,
+    refinement_steps: int,
+    output_type: str,
+) -> None:
+    """Refuse what `__call__` cannot do."""
+    for name, value, (least, most) in (("yaw", yaw, YAW), ("pitch", pitch, PITCH)):
+        if not (name == "pitch" and value is None) and not (
+            isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+        ):
+            raise InputError(f"{name} must be from {least:g} to {most:g} degrees, got {value!r}: turn it less")
+    for name, value, known in (
+        ("expression", expression, ("keep", "neutral")),
+        ("background", background, ("keep", "generated")),
+        ("output_type", output_type, ("pil", "np", "pt")),
+    ):
+        if value not in known:
+            raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}: choose one of them")
+    if face is not None and not (type(face) is int and face >= 0):
+        raise InputError(f"face must be an index from 0 on, got {face!r}: 0 is the largest face")
+    for name, value, least in (
+        ("num_inference_steps", num_inference_steps, 1),
+        ("refinement_steps", refinement_steps, 0),
+    ):
+        if not (type(value) is int and value >= least):
+            raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}: pass one")
+
+
+def check_size(size: int, most: int) -> None:
+    """Refuse sides that the prior does not draw."""
+    if not (type(size) is int and SMALLEST <= size <= most):
+        raise InputError(f"size must be a whole number of {SMALLEST} to {most} px, got {size!r}: pass one")
+
+
+def pose_aims(yaw: float, pitch: float | None, before: Tensor) -> dict[str, float]:
+    """Wanted yaw and pitch in degrees, where `before` are the attributes (A,) that a pitch of None keeps."""
+    return {"yaw": float(yaw), "pitch": float(before[1]) if pitch is None else float(pitch)}
