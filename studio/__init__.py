@@ -22,6 +22,8 @@ _PUBLIC = {
     "Faces": "studio.faces.faces",
     "FrontalizeOutput": "pipelines.frontalize",
     "FrontalizePipeline": "pipelines.frontalize",
+    "GenerateOutput": "pipelines.generate",
+    "GeneratePipeline": "pipelines.generate",
     "Generator": "studio.networks.generator",
     "IdentityEncoder": "studio.identity.encoder",
     "IdentityNet": "studio.networks.identity",
@@ -30,6 +32,7 @@ _PUBLIC = {
     "InputError": "studio.errors",
     "IrisNet": "studio.networks.iris",
     "LatentEncoder": "studio.networks.latent_encoder",
+    "LatentFlow": "studio.networks.latent_flow",
     "LatentSpace": "studio.networks.latent_space",
     "MissingWeightsError": "studio.errors",
     "NoFaceError": "studio.errors",
@@ -41,6 +44,7 @@ _PUBLIC = {
     "UpsampleOutput": "pipelines.upsample",
     "UpsamplePipeline": "pipelines.upsample",
     "WeightsError": "studio.errors",
+    "compare_faces": "studio.identity.compare",
 }
 
 # diffusers loads a component ["studio", "Restorer"] with the method that belongs to its base class, and looks for

@@ -539,6 +539,96 @@ def edit(
     show(report.to_dict())
 
 
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")],
+    photos: Annotated[
+        list[Path] | None, typer.Argument(help="Photos of one person; none generates people who do not exist.")
+    ] = None,
+    consent: Annotated[bool, typer.Option("--consent", help="The person agreed to this; needed with photos.")] = False,
+    face: Annotated[int | None, typer.Option(help="Which face of photos with several; 0 is the largest.")] = None,
+    samples: Annotated[int, typer.Option(help="Pictures, 1 to 16.")] = 4,
+    guidance: Annotated[float, typer.Option(help="0 to 10: how much the identity counts.")] = 2.0,
+    steps: Annotated[int, typer.Option(help="Of the solver.")] = 12,
+    correction: Annotated[int, typer.Option(help="Gradient steps towards the person; 0 does without.")] = 20,
+    solver: Annotated[str, typer.Option(help="euler or heun.")] = "euler",
+    yaw: Annotated[float | None, typer.Option(help="Degrees; 0 looks into the camera, above 0 to the left.")] = None,
+    pitch: Annotated[float | None, typer.Option(help="Degrees; above 0 looks up.")] = None,
+    smile: Annotated[float | None, typer.Option(help="In spreads from the average generated face.")] = None,
+    mouth: Annotated[float | None, typer.Option(help="Likewise: how far it is open.")] = None,
+    eyes: Annotated[float | None, typer.Option(help="Likewise: how far they are open.")] = None,
+    brow: Annotated[float | None, typer.Option(help="Likewise: how high the brows are.")] = None,
+    light: Annotated[float | None, typer.Option(help="Likewise: above 0, more from the right of the picture.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For the same samples again; default: others every time.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the JSON report here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: references, samples.")] = None,
+    credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "generate",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Generate photographs of a person who agreed to it, or of people who do not exist.
+
+    Every result carries an invisible mark and, where they can be written, Content Credentials that record the consent.
+    """
+    from pipelines.generate import SOLVERS, GeneratePipeline, check_arguments, check_consent
+    from studio import images, provenance, sheets
+    from studio.device import pick_device
+
+    check_arguments(samples, guidance, steps, correction, face, consent, "pt")
+    check_consent(photos or None, consent)
+    if solver not in SOLVERS:
+        raise InputError(f"--solver must be one of {', '.join(SOLVERS)}, got {solver!r}: choose one of them")
+    files = [output / f"generated-{k + 1}.png" for k in range(samples)]
+    if not overwrite and (there := [file for file in files if file.exists()]):
+        raise InputError(f"{there[0]} must not exist yet: pass --overwrite to replace it, or another folder")
+    loaded = [images.load(photo) for photo in photos or ()]
+    pipeline = GeneratePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    pipeline.scheduler = SOLVERS[solver].from_config(pipeline.scheduler.config)
+    given = {"yaw": yaw, "pitch": pitch, "smile": smile, "mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
+    settings = {
+        "num_images_per_prompt": samples,
+        "guidance_scale": guidance,
+        "num_inference_steps": steps,
+        "correction_steps": correction,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    rng = None if seed is None else _seeded(seed)
+    done = pipeline(loaded or None, consent, face, **settings, generator=rng, output_type="pt")
+    made = provenance.Operation(
+        "generate",
+        "a synthetic picture" + (" of a person, made with the stated consent" if loaded else " of nobody"),
+        {**settings, "solver": solver, "seed": seed, "person": bool(loaded), "consent": consent},
+    )
+    lacking = ""
+    for file, picture in zip(files, done.images, strict=True):
+        lacking = provenance.save_synthetic(picture, file, made, credentials=credentials)
+    if lacking:
+        say(lacking)
+    for reference in done.report.references:
+        if reference.outlier:
+            say(f"{reference.name}: probably somebody else ({reference.distance:.2f} away), left out")
+    for file, sample in zip(files, done.report.samples, strict=True):
+        say(f"{file.name}: {sample_words(sample)}")
+    if sheet:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheets.sheet([[*(photo.pixels for photo in loaded), *done.images]]).save(sheet)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        found = {"outputs": [str(file) for file in files], "settings": settings, **done.report.to_dict()}
+        report.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def sample_words(sample: Any) -> str:
+    """A `SampleReport` of a generated picture in one line."""
+    pose = f"yaw {sample.attributes['yaw']:+.0f}°, pitch {sample.attributes['pitch']:+.0f}°"
+    who = "" if sample.identity_distance is None else f"identity distance {sample.identity_distance:.2f}"
+    before = "" if sample.prior_distance is None else f" ({sample.prior_distance:.2f} before the correction)"
+    unseen = "" if sample.seen else "; no face is seen in it"
+    return f"{who}{before}, {pose}{unseen}" if who else pose + unseen
+
+
 # ---- weights
 
 
@@ -665,6 +755,28 @@ def bench_upsample(
     from studio.benchmarks import upsample
 
     show(upsample.run(photos, size, samples, steps, limit, threads, model, sheet, say), out)
+
+
+@bench_app.command("generate")
+def bench_generate(
+    photos: PhotosOption,
+    people: Annotated[int, typer.Option(help="From PHOTOS/pairs.csv, judged by another photo of them.")] = 50,
+    portraits: Annotated[int, typer.Option(help="From PHOTOS/portraits, a single photo each.")] = 0,
+    samples: Annotated[int, typer.Option(help="Per person.")] = 8,
+    corrected: Annotated[int, typer.Option(help="People whose samples are also corrected.")] = 50,
+    ablations: Annotated[int, typer.Option(help="People for the ablations; 0 leaves them out.")] = 16,
+    audited: Annotated[int, typer.Option(help="Generated people for the audit; 0 leaves it out.")] = 48,
+    timed: Annotated[bool, typer.Option(help="Measure seconds, on a machine that does nothing else.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "generate",
+    out: OutOption = None,
+) -> None:
+    """Generate people of real photographs: likeness, diversity, pose, seconds, ablations."""
+    from studio.benchmarks import generate
+
+    counts = (people, portraits, samples, corrected, ablations, audited)
+    show(generate.run(photos, *counts, timed, seed, threads, model, say), out)
 
 
 @bench_app.command("frontalize")
@@ -807,6 +919,32 @@ def train_directions(
     from studio.training.directions import fit
 
     show(fit(cache, folder, count, seed, say))
+
+
+@train_app.command("identities")
+def train_identities(
+    folder: Annotated[Path, typer.Option(help="Cache of the pairs.")] = Path(".cache/identities"),
+    count: Annotated[int, typer.Option(help="At least so many new faces.")] = 51_200,
+    faces: Annotated[Path | None, typer.Option(help="Also use these cached faces, see `studio train faces`.")] = None,
+) -> None:
+    """Draw generated faces and keep latent and identity descriptor of each; can be stopped and continued."""
+    from studio.training.identities import make_identities
+
+    make_identities(folder, count, faces, say)
+
+
+@train_app.command("generate")
+def train_generate(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
+    cache: Annotated[Path, typer.Option(help="Pairs, see `studio train identities`.")] = Path(".cache/identities"),
+    steps: Annotated[int, typer.Option(help="Of the whole training.")] = 1500,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+) -> None:
+    """Train the prior over latents given an identity, for `studio generate`."""
+    from studio.training.run import train_flow
+
+    train_flow(folder, cache, steps, minutes, resume, say)
 
 
 @train_app.command("export")

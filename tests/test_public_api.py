@@ -19,6 +19,8 @@ NAMES = [
     "Faces",
     "FrontalizeOutput",
     "FrontalizePipeline",
+    "GenerateOutput",
+    "GeneratePipeline",
     "Generator",
     "IdentityEncoder",
     "IdentityNet",
@@ -27,6 +29,7 @@ NAMES = [
     "InputError",
     "IrisNet",
     "LatentEncoder",
+    "LatentFlow",
     "LatentSpace",
     "MissingWeightsError",
     "NoFaceError",
@@ -39,6 +42,7 @@ NAMES = [
     "UpsamplePipeline",
     "WeightsError",
     "__version__",
+    "compare_faces",
 ]
 
 

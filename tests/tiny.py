@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from pipelines.frontalize import FrontalizePipeline
+from pipelines.generate import GeneratePipeline
 from pipelines.restore import RestorePipeline
 from pipelines.upsample import UpsamplePipeline
 from studio.base import StudioPipeline
@@ -33,6 +35,7 @@ from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
+from studio.networks.latent_flow import LatentFlow
 from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import StrictModel
 from studio.networks.mesh import FaceMesh
@@ -194,6 +197,18 @@ def latent_space(*, bank: int = 12, dim: int = 8) -> LatentSpace:
     return space
 
 
+def latent_flow(*, dim: int = 8) -> LatentFlow:
+    """Fits `latent_space()` and `identity_net()`; an untrained one would not look at the identity."""
+    with seeded():
+        net = LatentFlow(dim=dim, width=16, hidden=16, condition=16, depth=1).eval()
+    fill_randomly(net)
+    with torch.no_grad():
+        net.spread.fill_(1.0)
+        net.identity_spread.fill_(0.1)
+        net.rest.fill_(0.8)
+    return net
+
+
 # --- studio.faces -----------------------------------------------------------------------------------------------------
 
 
@@ -286,5 +301,15 @@ def frontalize_pipeline() -> FrontalizePipeline:
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     prior = varied_generator(), image_head(start=2)
     built = FrontalizePipeline(*prior, latent_space(), *detectors, face_mesh(), identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+def generate_pipeline() -> GeneratePipeline:
+    """The real classes; a prior of 64 px, a head of 32."""
+    with seeded():
+        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
+    parts = varied_generator(), image_head(start=2), latent_space(), latent_flow(), FlowMatchEulerDiscreteScheduler()
+    built = GeneratePipeline(*parts, *detectors, face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built

@@ -20,6 +20,7 @@ from studio import images
 from studio.benchmarks.provenance import provenance
 from studio.errors import InputError
 from studio.find import FaceFinder
+from studio.identity.compare import probability
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import SAME_PERSON
 
@@ -27,6 +28,9 @@ CURVE = np.linspace(0.2, 1.1, 37)
 SIZES = (0, 5, 10, 15, 20, 40, 10_000)  # px between the eyes
 SHRUNK = (16, 12, 9, 7, 5)  # px between the eyes
 EVERY = 4  # pair is shrunk
+FOLDS = 10
+RIDGE = 0.01  # on the slope: the two kinds hardly overlap, and the likelihood alone would want a step
+BINS = (0.0, 0.05, 0.5, 0.95, 1.0)  # of probabilities, for the reliability table
 WEIGHTS = ("identity", "detector_full_range", "detector_back", "mesh")
 
 
@@ -38,8 +42,8 @@ def run(photos_dir: str | Path, progress: Callable[[int, int], None] | None = No
         progress: called with (photographs done, photographs in all).
 
     Returns:
-        `scores` of `separation`, `by_eye_distance` of `by_size`, `shrunk` of `shrunk_pairs`, `missing` (photographs
-        in which no face was found), `pairs_left_out` and `provenance`.
+        `scores` of `separation`, `calibration` of `calibration`, `by_eye_distance` of `by_size`, `shrunk` of
+        `shrunk_pairs`, `missing` (photographs in which no face was found), `pairs_left_out` and `provenance`.
 
     Raises:
         InputError: no `pairs.csv` there, or fewer than one usable pair of each kind.
@@ -59,6 +63,7 @@ def run(photos_dir: str | Path, progress: Callable[[int, int], None] | None = No
     return {
         "benchmark": "identity",
         "scores": separation(distances, genuine),
+        "calibration": calibration(distances, genuine, [(person(a), person(b)) for a, b, _ in usable]),
         "by_eye_distance": by_size(distances, genuine, np.array([min(eyes[a], eyes[b]) for a, b, _ in usable])),
         "shrunk": shrunk_pairs(folder, usable[::EVERY], vectors, finder, encoder),
         "missing": [name for name in names if vectors[name] is None],
@@ -153,6 +158,74 @@ def separation(distances: np.ndarray, same: np.ndarray) -> dict[str, Any]:
             for at in CURVE
         ],
     }
+
+
+def person(name: str) -> str:
+    """Who is on a photograph of `pairs.csv`: its name up to the first underscore."""
+    return Path(name).stem.split("_")[0]
+
+
+def calibration(distances: np.ndarray, same: np.ndarray, people: list[tuple[str, str]]) -> dict[str, Any]:
+    """A probability of being the same person for a distance (Platt scaling), checked on people it was not fitted on.
+
+    Args:
+        distances: (N,) float.
+        same: (N,) bool, at least one of each.
+        people: the two people of each pair; the fold of a pair is that of its first, and no pair that holds a person
+            of a fold is used to fit for it.
+
+    Returns:
+        `intercept` and `slope` of the probability 1 / (1 + exp(-(intercept + slope · distance))), for even odds before
+        anything is seen; of the `folds` predicted by cross validation: `log_loss`, `brier`, `accuracy` (at 0.5, with
+        the odds of the pairs), and `reliability`: rows of a range of probabilities, how many pairs got one in it,
+        their mean probability and the share that is the same person.
+    """
+    names = sorted({first for first, _ in people})
+    fold_of = {name: i % FOLDS for i, name in enumerate(np.random.RandomState(0).permutation(names))}
+    folds = np.array([fold_of[first] for first, _ in people])
+    predicted = np.empty(len(distances))
+    for fold in range(FOLDS):
+        test = folds == fold
+        held = {name for pair, out in zip(people, test, strict=True) if out for name in pair}
+        train = np.array([not held & set(pair) for pair in people])
+        predicted[test] = probability(distances[test], *fit_logistic(distances[train], same[train]))
+    intercept, slope = fit_logistic(distances, same)
+    clipped = np.clip(predicted, 1e-6, 1 - 1e-6)
+    return {
+        "intercept": float(intercept - np.log(same.sum() / (~same).sum())),
+        "slope": float(slope),
+        "folds": FOLDS,
+        "log_loss": float(-np.where(same, np.log(clipped), np.log(1 - clipped)).mean()),
+        "brier": float(np.square(predicted - same).mean()),
+        "accuracy": float(((predicted >= 0.5) == same).mean()),
+        "reliability": [
+            {
+                "from": low,
+                "to": high,
+                "count": int(inside.sum()),
+                "probability": float(predicted[inside].mean()),
+                "same": float(same[inside].mean()),
+            }
+            for low, high in itertools.pairwise(BINS)
+            if (inside := (predicted >= low) & ((predicted < high) | (high == 1))).any()
+        ],
+    }
+
+
+def fit_logistic(distances: np.ndarray, same: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope of logistic regression, by Newton's method, with `RIDGE` on the slope."""
+    x = np.stack([np.ones_like(distances), distances], 1)
+    beta = np.zeros(2)
+    penalty = np.array([0.0, RIDGE])
+    for _ in range(50):
+        p = probability(distances, *beta)
+        gradient = x.T @ (same - p) - penalty * beta
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(penalty) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        beta = beta + step * min(1.0, 5.0 / np.abs(step).max())
+        if np.abs(step).max() < 1e-8:
+            break
+    return float(beta[0]), float(beta[1])
 
 
 def by_size(distances: np.ndarray, same: np.ndarray, eyes: np.ndarray) -> list[dict[str, Any]]:

@@ -70,19 +70,24 @@ def side_light(images: Tensor, mesh: np.ndarray) -> np.ndarray:
     Raises:
         InputError: another shape, or not one mesh per image.
     """
+    left, right = cheek_luma(images, mesh)
+    return ((right - left) / np.maximum((right + left) / 2, 1e-3)).astype(np.float32)
+
+
+def cheek_luma(images: Tensor, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean luma (N,) in [0,1] of the cheek on the picture's left and on its right; else as `side_light`."""
     if images.ndim != 4 or len(images) != len(mesh):
         raise InputError(f"there must be one mesh per image (N,3,H,W), got {tuple(images.shape)}, {len(mesh)} meshes")
     if not len(mesh):
-        return np.zeros(0, np.float32)
+        return np.zeros(0, np.float32), np.zeros(0, np.float32)
     side = CHEEK_SIDE * np.linalg.norm(mesh[:, FOREHEAD] - mesh[:, CHIN], axis=1)
     means = []
     for cheek in CHEEKS:
         patch = np.zeros((len(mesh), 2, 3), np.float32)
         patch[:, 0, 0] = patch[:, 1, 1] = side / 8
         patch[:, :, 2] = mesh[:, cheek, :2] - side[:, None] / 2
-        means.append(luma_mean(warp(images, patch, 8)))
-    left, right = means
-    return ((right - left) / ((right + left) / 2).clamp_min(1e-3)).float().cpu().numpy()
+        means.append(luma_mean(warp(images, patch, 8)).float().cpu().numpy())
+    return means[0], means[1]
 
 
 def luma_mean(images: Tensor) -> Tensor:

@@ -15,13 +15,16 @@ from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_encoder import LatentEncoder
+from studio.networks.latent_flow import LatentFlow
 from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import CONFIG_NAME
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restorer
 from studio.photosets import held_out
 from studio.training.data import SHARD, SyntheticFaces, load_real_faces, make_shard
+from studio.training.flow import FlowTrainer
 from studio.training.heads import HeadTrainer
+from studio.training.identities import load_identities
 from studio.training.latent_encoder import EncoderTrainer
 from studio.training.loop import Trainer
 from studio.training.presets import PRESETS, Preset
@@ -185,6 +188,34 @@ def train_encoder(
     trainer.run(minutes)
 
 
+def train_flow(
+    folder: Path,
+    cache: Path,
+    steps: int,
+    minutes: float | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the latent flow, or go on with it.
+
+    Args:
+        folder: of the training; must hold none yet unless `resume`.
+        cache: pairs, see `studio.training.identities.make_identities`.
+        steps: of the whole training.
+        minutes: stop after these; None trains to the end.
+        resume: continue the checkpoint in `folder`.
+        report: receives log lines.
+    """
+    check_folder(folder, resume)
+    latents, descriptors, held = load_identities(cache)
+    space = LatentSpace.from_pretrained(weights.path("directions"))
+    trainer = FlowTrainer(latents, descriptors, held, space, folder, steps, report=report)
+    if resume:
+        trainer.resume()
+    trainer.say(f"{len(latents)} pairs, {len(trainer.kept)} of them to train on")
+    trainer.run(minutes)
+
+
 def check_folder(folder: Path, resume: bool) -> None:
     """Refuse to start over a training that is there."""
     if not resume and (folder / "checkpoint").exists():
@@ -195,16 +226,22 @@ def export(folder: Path, target: Path) -> None:
     """Write the weights of a training in half precision, as a network's folder.
 
     Args:
-        folder: of the network: `RUN` of a restorer's training, `RUN/head-512` of the heads', `RUN/latent-encoder`.
+        folder: of the network: `RUN` of a restorer's or a flow's training, `RUN/head-512`, `RUN/latent-encoder`.
         target: folder to write; its weights are replaced.
 
     Raises:
         InputError: no network there.
     """
-    source = folder / "restorer" if (folder / "restorer").is_dir() else folder
+    inside = [folder / name for name in ("restorer", "flow") if (folder / name).is_dir()]
+    source = inside[0] if inside else folder
     if not (source / CONFIG_NAME).is_file():
         raise InputError(f"{folder} must be the folder of a training, and holds no network: train first")
     kind = json.loads((source / CONFIG_NAME).read_text(encoding="utf-8"))["_class_name"]
-    kinds = {"Restorer": Restorer, "ImageHead": ImageHead, "LatentEncoder": LatentEncoder}
+    kinds = {
+        "Restorer": Restorer,
+        "ImageHead": ImageHead,
+        "LatentEncoder": LatentEncoder,
+        "LatentFlow": LatentFlow,
+    }
     net = kinds[kind].from_pretrained(source)
     net.to(torch.float16).save_pretrained(target)

@@ -49,6 +49,35 @@ def test_shrunk_pairs(tmp_path):
     assert all(row["found"] == 1 and row["scores"]["genuine"]["count"] == 1 for row in rows)
 
 
+def test_calibration_is_learned_from_other_people():
+    """Distances drawn so that the true probability is known: 1 / (1 + exp(20 · distance - 10))."""
+    rng = np.random.RandomState(0)
+    distances = rng.uniform(0.1, 0.9, 4000)
+    same = rng.uniform(size=4000) < 1 / (1 + np.exp(20 * distances - 10))
+    names = [f"p{i}" for i in rng.randint(0, 2000, 4000)]
+    pairs = [(a, a if one else f"q{i}") for i, (a, one) in enumerate(zip(names, same, strict=True))]
+    found = identity.calibration(distances, same, pairs)
+    odds = np.log(same.sum() / (~same).sum())
+    assert found["slope"] == pytest.approx(-20, rel=0.1)
+    assert found["intercept"] + odds == pytest.approx(10, rel=0.1)
+    assert sum(row["count"] for row in found["reliability"]) == 4000
+    for row in found["reliability"]:
+        assert row["same"] == pytest.approx(row["probability"], abs=0.05)
+
+
+def test_a_fold_is_fitted_without_its_people():
+    """Person a's pairs lie the wrong way round; only a fit that has seen them would call them right."""
+    distances = np.concatenate([np.linspace(0.1, 0.3, 30), np.linspace(0.7, 0.9, 30), [0.8, 0.85]])
+    same = np.array([True] * 30 + [False] * 30 + [True] * 2)
+    people = [(f"p{i}", f"p{i}") for i in range(30)] + [(f"q{i}", f"r{i}") for i in range(30)] + [("a", "a")] * 2
+    found = identity.calibration(distances, same, people)
+    assert found["accuracy"] == pytest.approx(60 / 62)
+
+
+def test_who_is_on_a_photograph():
+    assert identity.person("pairs/A000370_b.jpg") == "A000370"
+
+
 def test_ties_count_half():
     assert identity.separation(np.array([0.5, 0.5]), np.array([True, False]))["auc"] == 0.5
 

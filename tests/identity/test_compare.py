@@ -54,6 +54,36 @@ def test_verdicts_follow_the_measurement():
     assert UNSURE not in (SAME, DIFFERENT)
 
 
+def test_the_probability_falls_with_the_distance_and_was_checked():
+    chances = [compare.same_probability(apart) for apart in np.linspace(0, 1.4, 57)]
+    assert (np.diff(chances) < 0).all()
+    assert chances[0] > 0.98
+    assert chances[-1] < 0.02
+    middle = compare.figures()["scores"]["best_threshold"]
+    assert compare.same_probability(middle) == pytest.approx(0.5, abs=0.3)
+    fitted = compare.figures()["calibration"]
+    assert fitted["folds"] == 10
+    assert fitted["accuracy"] > 0.95
+    assert sum(row["count"] for row in fitted["reliability"]) == 432
+
+
+def test_too_poor_has_no_probability(comparer, monkeypatch):
+    found = comparer(tiny.photo(), tiny.photo(seed=1))
+    assert found.probability == pytest.approx(compare.same_probability(found.distance))
+    monkeypatch.setattr(compare, "SMALLEST_EYE_DISTANCE", 500.0)
+    poor = comparer(tiny.photo(), tiny.photo(seed=1))
+    assert poor.verdict == TOO_POOR
+    assert poor.probability is None
+    assert poor.to_dict()["probability"] is None
+
+
+def test_compare_faces_is_public(comparer, monkeypatch):
+    import studio
+
+    monkeypatch.setattr(compare.Comparer, "from_pretrained", classmethod(lambda cls: comparer))
+    assert studio.compare_faces(tiny.photo(), tiny.photo(seed=1)).distance > 0
+
+
 def test_sentences_name_their_error_rates():
     scores = compare.figures()["scores"]
     said = compare.sentence(SAME, 0.3, 40)

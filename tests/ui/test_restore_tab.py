@@ -333,6 +333,17 @@ def test_endpoints_and_their_arguments(client):
         "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials"],
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
         "/frontalize": ["photo", "yaw", "keep_pitch", "pitch", "neutral", "background", "face", "steps"],
+        "/generate": [
+            "photos",
+            "consent",
+            "samples",
+            "guidance",
+            "correction",
+            "turn",
+            "yaw",
+            "smile",
+            "seed",
+        ],
         "/compare": ["first", "second"],
         "/album": ["photos", "threshold"],
     }

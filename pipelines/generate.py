@@ -1,0 +1,554 @@
+"""New photographs of a person, or of nobody: a prior over the generator's latents that an identity vector steers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from studio import images, weights
+from studio.base import StudioPipeline
+from studio.errors import InputError, NoFaceError
+from studio.faces.attributes import ATTRIBUTES
+from studio.find import FaceFinder
+from studio.identity.compare import SMALLEST_EYE_DISTANCE
+from studio.identity.encoder import IdentityEncoder
+from studio.identity.similarity import SAME_PERSON, average, distances
+from studio.images import Photo
+from studio.latents import search
+from studio.latents.edit import move
+from studio.latents.editor import ANGLES, check_changes
+from studio.latents.identity_steps import Moved, identity_steps
+from studio.latents.measure import attributes, embed, place_aligned
+from studio.networks.detector import FaceDetector
+from studio.networks.generator import Generator
+from studio.networks.identity import IdentityNet
+from studio.networks.image_head import ImageHead
+from studio.networks.latent_flow import LatentFlow, guided
+from studio.networks.latent_space import LatentSpace
+from studio.networks.mesh import FaceMesh
+
+SIZE = 256  # px, side of the pictures that are measured
+MOST_SAMPLES = 16
+MOST_STEPS = 100
+MOST_GUIDANCE = 10.0
+SHELL = 0.85  # pictures of samples further out are less photographic, and no nearer to the person
+ROUNDS = 3  # of moving along directions and measuring
+LENGTHS = (0.8, 2.2)  # of an identity vector; those of photos are 1.2 to 1.7 long
+NOTE = "generated: a synthetic picture of nobody at any place or time, whoever it resembles"
+
+SOLVERS = {"euler": FlowMatchEulerDiscreteScheduler, "heun": FlowMatchHeunDiscreteScheduler}
+ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
+StepCallback = Callable[["GeneratePipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
+
+
+@dataclass
+class ReferenceReport:
+    """One photo, or embedding, of the person.
+
+    Attributes:
+        name: of the file, or its number.
+        eye_distance: px between the eyes; None for an embedding.
+        distance: identity distance to the average of those that count.
+        outlier: further than 0.6 from the one in the middle: probably somebody else, and left out of the average.
+    """
+
+    name: str
+    eye_distance: float | None
+    distance: float
+    outlier: bool
+
+
+@dataclass
+class SampleReport:
+    """One generated picture.
+
+    Attributes:
+        identity_distance: of the returned picture to the person, by dlib's network; below 0.6 they are hard to tell
+            apart. With correction the same network was followed, so that it flatters. None without a person.
+        prior_distance: the same before the correction, as drawn by the 256 px head; None without a correction.
+        correction_step: the step that was kept; 0 is the sample itself. None without a correction.
+        seen: the mesh sees a face in the picture.
+        attributes: what was measured in the returned picture: yaw and pitch in degrees, the others in spreads from the
+            average generated face.
+    """
+
+    identity_distance: float | None
+    prior_distance: float | None
+    correction_step: int | None
+    seen: bool
+    attributes: dict[str, float]
+
+
+@dataclass
+class GenerateReport:
+    """What is known about the samples.
+
+    Attributes:
+        consent: it was stated that the person agreed.
+        references: one per photo or embedding given, in order.
+        asked: attributes that were asked for.
+        samples: one per picture.
+        mean_identity_distance: between all pairs of samples; None for a single one.
+        note: what the pictures are.
+    """
+
+    consent: bool
+    references: list[ReferenceReport]
+    asked: dict[str, float]
+    samples: list[SampleReport]
+    mean_identity_distance: float | None
+    note: str = NOTE
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+@dataclass
+class GenerateOutput(BaseOutput):
+    """Result of `GeneratePipeline`.
+
+    Attributes:
+        images: the samples, as `output_type` says.
+        report: one `GenerateReport`.
+        latents: (K,16,512) float32 W+ latents of the samples, for `studio.latents.edit`.
+        identity: (128,) float32 identity vector that was asked for, for another call; None without a person.
+    """
+
+    images: list[Image.Image] | list[np.ndarray] | list[Tensor]
+    report: GenerateReport
+    latents: Tensor
+    identity: Tensor | None = None
+
+
+class GeneratePipeline(StudioPipeline):
+    """Photographs of a person who is given by an identity vector, as in Arc2Face (arXiv 2403.11641).
+
+    Arc2Face steers a text-to-image diffusion model. Here a small flow over the latents of a GAN is steered
+    (`LatentFlow`): it draws latents of faces that have about the identity, in any pose, expression and light. A few
+    gradient steps through generator and encoder then take off most of the distance that is left
+    (`studio.latents.identity_steps`).
+
+    The solver is the pipeline's scheduler, as in diffusers: `pipe.scheduler =
+    FlowMatchHeunDiscreteScheduler.from_config(pipe.scheduler.config)`.
+    """
+
+    known_names: ClassVar[tuple[str, ...]] = ("generate",)
+
+    def __init__(
+        self,
+        generator: Generator,
+        head: ImageHead,
+        space: LatentSpace,
+        flow: LatentFlow,
+        scheduler: FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler,
+        full_range: FaceDetector,
+        back: FaceDetector,
+        mesh: FaceMesh,
+        identity: IdentityNet,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            generator=generator,
+            head=head,
+            space=space,
+            flow=flow,
+            scheduler=scheduler,
+            full_range=full_range,
+            back=back,
+            mesh=mesh,
+            identity=identity,
+        )
+        for network in (generator, head):
+            network.to(memory_format=torch.channels_last)
+        for network in (generator, head, identity, mesh, flow):
+            network.requires_grad_(False)  # gradients go to the latents, and pass through these
+
+    @classmethod
+    def _components(cls, name: str) -> dict[str, Any]:
+        return {
+            "generator": Generator.from_pretrained(weights.path("generator")),
+            "head": ImageHead.from_pretrained(weights.path("head_256")),
+            "space": LatentSpace.from_pretrained(weights.path("directions")),
+            "flow": LatentFlow.from_pretrained(weights.path("generate")),
+            "scheduler": FlowMatchEulerDiscreteScheduler(),
+            "full_range": FaceDetector.from_pretrained(weights.path("detector_full_range")),
+            "back": FaceDetector.from_pretrained(weights.path("detector_back")),
+            "mesh": FaceMesh.from_pretrained(weights.path("mesh")),
+            "identity": IdentityNet.from_pretrained(weights.path("identity")),
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        identity: ImageLike | Sequence[ImageLike] | None = None,
+        consent: bool = False,
+        face: int | None = None,
+        num_images_per_prompt: int = 4,
+        guidance_scale: float = 2.0,
+        num_inference_steps: int = 12,
+        correction_steps: int = 20,
+        yaw: float | None = None,
+        pitch: float | None = None,
+        smile: float | None = None,
+        mouth: float | None = None,
+        eyes: float | None = None,
+        brow: float | None = None,
+        light: float | None = None,
+        age: float | None = None,
+        generator: torch.Generator | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> GenerateOutput | tuple:
+        """Generate photographs of one person, or of people who do not exist.
+
+        Args:
+            identity: a photo of the person (path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`),
+                an identity vector (128,) of `IdentityEncoder`, or a list of these, which are averaged on the sphere.
+                None generates people at random.
+            consent: must be True where `identity` is given: the person agreed to be generated, or is long dead.
+            face: which face of a photo with several, 0 is the largest; None wants photos of one face.
+            num_images_per_prompt: 1 to 16.
+            guidance_scale: 0 to 10; how much the identity counts. 1 is what was learned, more makes the samples
+                resemble the person more and each other, too. Without a person it has no meaning.
+            num_inference_steps: of the solver, 1 to 100; 4 to 20 make sense.
+            correction_steps: gradient steps towards the identity, 0 to 100; without a person there are none.
+            yaw: degrees; 0 looks into the camera, above 0 to the left of the picture. None leaves it to chance, here
+                and below.
+            pitch: degrees; above 0 looks up.
+            smile: in spreads of generated faces from the average one, -4 to 4; likewise the four below.
+            mouth: how far it is open.
+            eyes: how far they are open.
+            brow: how high the brows are.
+            light: above 0, more from the right of the picture.
+            age: refused: there is no direction for it yet.
+            generator: a CPU generator, for the same samples again; None draws others every time.
+            callback_on_step_end: called with (pipeline, step, timestep, {"latents": (K,512)}) after each step of the
+                solver; "latents" of the dict it returns, if any, replace those. During the correction it is called
+                with "latents" (K,16,512) and "identity_distance" (K,), and what it returns is not used.
+            output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
+            return_dict: False returns a tuple of the output's fields that are not None.
+
+        Returns:
+            `GenerateOutput`; pictures of 1024 px.
+
+        Raises:
+            InputError: an argument outside its range, no consent, several faces and no choice, photos of several
+                people, a face that is too small to say who it is, or an identity vector that is none.
+            NoFaceError: no face in a photo.
+            ImageError: an image that cannot be used.
+        """
+        check_arguments(
+            num_images_per_prompt, guidance_scale, num_inference_steps, correction_steps, face, consent, output_type
+        )
+        given = {
+            "yaw": yaw,
+            "pitch": pitch,
+            "smile": smile,
+            "mouth": mouth,
+            "eyes": eyes,
+            "brow": brow,
+            "light": light,
+            "age": age,
+        }
+        asked = {name: float(value) for name, value in given.items() if value is not None}
+        check_changes(self.space, asked)
+        check_consent(identity, consent)
+        person, references = self.person(identity, face)  # 1. who
+        noise = draw_noise(num_images_per_prompt, self.flow.config.dim, generator)
+        sample = self.sample(
+            noise, person, guidance_scale, num_inference_steps, callback_on_step_end
+        )  # 2. draw latents
+        w = self.latents(sample)
+        w = self.steer(w, asked)  # 3. turn and move
+        moved = self.correct(w, person, asked, correction_steps, callback_on_step_end)  # 4. nearer to the person
+        w = w if moved is None else moved.w
+        pictures = self.draw(w)  # 5. draw
+        report = self.report(pictures, person, references, asked, moved, consent)  # 6. compare
+        shown = [images.as_type(picture, output_type) for picture in pictures]
+        output = GenerateOutput(shown, report, w.float().cpu(), None if person is None else person.cpu())
+        return output if return_dict else output.to_tuple()
+
+    # ---- the steps, each usable alone
+
+    def person(
+        self, identity: ImageLike | Sequence[ImageLike] | None, face: int | None = None
+    ) -> tuple[Tensor | None, list[ReferenceReport]]:
+        """The identity vector (128,) that is asked for, and what became of each photo or vector."""
+        if identity is None:
+            return None, []
+        given = list(identity) if isinstance(identity, list | tuple) else [identity]
+        if not given:
+            raise InputError("identity must be a photo, an embedding, a list of them or None, got an empty list")
+        names, eyes, vectors = [], [], []
+        for number, one in enumerate(given):
+            if isinstance(one, np.ndarray | Tensor) and one.ndim < 3:
+                names.append(f"embedding {number + 1}")
+                eyes.append(None)
+                vectors.append(check_embedding(torch.as_tensor(one), self.identity.config.embedding_dim))
+            else:
+                photo = images.load(one)
+                vector, eye_distance = self.embed_photo(photo, face)
+                names.append(photo.name)
+                eyes.append(eye_distance)
+                vectors.append(vector)
+        together = torch.stack([vector.float().cpu() for vector in vectors])
+        outliers = find_outliers(together, names)
+        middle = average(together[~outliers])
+        apart = (together - middle).norm(dim=1).tolist()
+        rows = zip(names, eyes, apart, outliers.tolist(), strict=True)
+        return middle.to(self.identity.device), [ReferenceReport(*row) for row in rows]
+
+    def embed_photo(self, photo: Photo, face: int | None = None) -> tuple[Tensor, float]:
+        """Identity vector (128,) of the face of a photo, and px between its eyes."""
+        faces = self.finder()(photo.pixels)
+        if not len(faces):
+            raise NoFaceError(f"the photo must show a face, none was found in {photo.name}: give another one")
+        if face is None and len(faces) > 1:
+            raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out or pass face")
+        if face is not None and face >= len(faces):
+            raise InputError(f"face must be below the number of faces, {photo.name} shows {len(faces)}, got {face}")
+        chosen = faces[[face or 0]]
+        eyes = float(chosen.eye_distances[0])
+        if eyes < SMALLEST_EYE_DISTANCE:
+            raise InputError(
+                f"a face must have {SMALLEST_EYE_DISTANCE:.0f} px between its eyes to say who it is, {photo.name} has "
+                f"{eyes:.0f}: give a larger one"
+            )
+        return self.encoder().embed(photo.pixels, chosen.mesh)[0], eyes
+
+    def sample(
+        self,
+        noise: Tensor,
+        person: Tensor | None = None,
+        guidance_scale: float = 2.0,
+        num_inference_steps: int = 12,
+        callback: StepCallback | None = None,
+    ) -> Tensor:
+        """Noise (K,512) to latents of faces of the person, in what the flow calls a sample."""
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)  # it holds the state of one call
+        scheduler.set_timesteps(num_inference_steps, device=self.flow.device)
+        x = noise.to(self.flow.device, self.flow.dtype)
+        who = None if person is None else person.to(x).expand(len(x), -1)
+        with self.progress_bar(total=len(scheduler.timesteps)) as bar:
+            for step, timestep in enumerate(scheduler.timesteps):
+                velocity = guided(self.flow, x, timestep, who, guidance_scale)
+                x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
+                bar.update()
+                if callback is not None:
+                    x = (callback(self, step, timestep, {"latents": x}) or {}).get("latents", x)
+        return to_shell(x)
+
+    def latents(self, sample: Tensor) -> Tensor:
+        """What `sample` returned to W+ latents (K,16,512)."""
+        w = self.space.latents(self.flow.coordinates(sample.float()))
+        return self.generator.slots(w).clone()
+
+    def steer(self, w: Tensor, asked: Mapping[str, float]) -> Tensor:
+        """Move W+ latents (K,16,512) along directions until the measured attributes are those asked for, nearly."""
+        for _ in range(ROUNDS if asked else 0):
+            measured = self.measure(self.quick(w))[0].to(w)
+            for name, wanted in asked.items():
+                i = self.space.number(name)
+                aim = (
+                    wanted if name in ANGLES else self.space.attribute_mean[i] + wanted * self.space.attribute_spread[i]
+                )
+                w = move(self.space, w, name, aim - measured[:, i])
+        return w
+
+    def correct(
+        self,
+        w: Tensor,
+        person: Tensor | None,
+        asked: Mapping[str, float],
+        steps: int,
+        callback: StepCallback | None = None,
+    ) -> Moved | None:
+        """Gradient steps of W+ latents (K,16,512) towards the person; every face keeps its pose, or the one asked for.
+
+        Returns:
+            What was found, or None where there is no person or no step.
+        """
+        if person is None or steps == 0:
+            return None
+        pose = self.measure(self.quick(w))[0][:, :2]
+        for i, name in enumerate(ANGLES):
+            if name in asked:
+                pose[:, i] = asked[name]
+        prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
+
+        def on_step(step: int, moved: Tensor, distance: Tensor) -> None:
+            bar.update()
+            if callback is not None:
+                callback(self, step, torch.tensor(0.0), {"latents": moved, "identity_distance": distance})
+
+        with self.progress_bar(total=steps + 1) as bar:
+            return identity_steps(
+                lambda latents: search.render(prior, latents, SIZE, head),
+                w,
+                person,
+                self.space,
+                self.finder(),
+                self.encoder(),
+                steps=steps,
+                pose=pose,
+                on_step=on_step,
+            )
+
+    def quick(self, w: Tensor) -> Tensor:
+        """W+ latents (K,16,512) to pictures (K,3,256,256) in [0,1], through the 256 px head."""
+        return torch.cat([search.render(self.generator, one[None], SIZE, self.head) for one in w]).clamp(0, 1)
+
+    def draw(self, w: Tensor) -> Tensor:
+        """W+ latents (K,16,512) to pictures (K,3,1024,1024) float32 RGB in [0,1], on the CPU."""
+        pictures = torch.cat([self.generator(one[None].to(self.generator.dtype)).float().cpu() for one in w])
+        return (pictures / 2 + 0.5).clamp(0, 1)
+
+    def measure(self, pictures: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
+        """Attributes (K,A), identity vectors (K,128) and whether the mesh sees a face (K,), of aligned pictures."""
+        small = pictures if pictures.shape[-1] == SIZE else images.resize(pictures, SIZE, SIZE).clamp(0, 1)
+        found = place_aligned(self.finder(), small)
+        values = torch.from_numpy(attributes(small.cpu(), found.mesh))
+        return values, embed(self.encoder(), small, found.mesh).cpu(), found.seen
+
+    def report(
+        self,
+        pictures: Tensor,
+        person: Tensor | None,
+        references: list[ReferenceReport],
+        asked: Mapping[str, float],
+        moved: Moved | None,
+        consent: bool,
+    ) -> GenerateReport:
+        """Measure finished pictures (K,3,S,S) against the person and each other."""
+        values, vectors, seen = self.measure(pictures)
+        count = len(pictures)
+        mean, spread = self.space.attribute_mean.float().cpu(), self.space.attribute_spread.float().cpu()
+        shown = torch.where(torch.tensor([name in ANGLES for name in ATTRIBUTES]), values, (values - mean) / spread)
+        to_person = [None] * count if person is None else (vectors - person.cpu()).norm(dim=1).tolist()
+        apart = float(distances(vectors, vectors).sum() / (count * (count - 1))) if count > 1 else None
+        samples = [
+            SampleReport(
+                identity_distance=to_person[i],
+                prior_distance=None if moved is None else float(moved.before[i]),
+                correction_step=None if moved is None else int(moved.step[i]),
+                seen=bool(seen[i]),
+                attributes={name: round(float(shown[i, k]), 2) for k, name in enumerate(ATTRIBUTES)},
+            )
+            for i in range(count)
+        ]
+        return GenerateReport(consent, references, dict(asked), samples, apart)
+
+    def finder(self) -> FaceFinder:
+        """Finds faces with this pipeline's networks."""
+        return FaceFinder(self.full_range, self.back, self.mesh)
+
+    def encoder(self) -> IdentityEncoder:
+        """Embeds faces with this pipeline's network."""
+        return IdentityEncoder(self.identity)
+
+
+# ---- plain functions of the steps
+
+
+def check_arguments(
+    num_images_per_prompt: int,
+    guidance_scale: float,
+    num_inference_steps: int,
+    correction_steps: int,
+    face: int | None,
+    consent: bool,
+    output_type: str,
+) -> None:
+    """Refuse what `__call__` cannot do."""
+    limits = {
+        "num_images_per_prompt": (num_images_per_prompt, 1, MOST_SAMPLES),
+        "num_inference_steps": (num_inference_steps, 1, MOST_STEPS),
+        "correction_steps": (correction_steps, 0, MOST_STEPS),
+    }
+    for name, (value, low, high) in limits.items():
+        if type(value) is not int or not low <= value <= high:
+            raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}: pass one")
+    if not (isinstance(guidance_scale, int | float) and 0 <= guidance_scale <= MOST_GUIDANCE):
+        raise InputError(f"guidance_scale must be from 0 to {MOST_GUIDANCE:g}, got {guidance_scale!r}: 2 is usual")
+    if face is not None and (type(face) is not int or face < 0):
+        raise InputError(f"face must be a whole number of 0 or more, or None, got {face!r}: 0 is the largest face")
+    if not isinstance(consent, bool):
+        raise InputError(f"consent must be True or False, got {consent!r}: say it plainly")
+    if output_type not in ("pil", "np", "pt"):
+        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+
+
+def check_consent(identity: Any, consent: bool) -> None:
+    """Refuse to generate a person who did not agree."""
+    if identity is not None and not consent:
+        raise InputError(
+            "generating a person needs their consent, and it was not stated: ask, then pass consent=True "
+            "(it is written into the result)"
+        )
+
+
+def check_embedding(vector: Tensor, length: int) -> Tensor:
+    """An identity vector (128,), float32.
+
+    Raises:
+        InputError: another shape, numbers that are not finite, or a length that no face has.
+    """
+    if tuple(vector.shape) != (length,):
+        raise InputError(
+            f"an embedding must be ({length},), got {tuple(vector.shape)}: take it from IdentityEncoder, one a person"
+        )
+    vector = vector.detach().float()
+    if not bool(vector.isfinite().all()):
+        raise InputError("an embedding must be finite, and this one holds NaN or infinity: embed the photo again")
+    if not LENGTHS[0] <= (size := float(vector.norm())) <= LENGTHS[1]:
+        raise InputError(
+            f"an embedding must be {LENGTHS[0]} to {LENGTHS[1]} long as those of IdentityEncoder are, got {size:.2f}: "
+            "do not scale it, and take no other encoder's"
+        )
+    return vector
+
+
+def find_outliers(vectors: Tensor, names: Sequence[str]) -> Tensor:
+    """Which of the vectors (N,D) are probably of somebody else, (N,) bool: `SAME_PERSON` or more from the middle one.
+
+    Raises:
+        InputError: half of them or more.
+    """
+    apart = distances(vectors, vectors)
+    middle = int(apart.median(1).values.argmin())
+    outliers = apart[middle] >= SAME_PERSON
+    if 2 * int(outliers.sum()) >= len(vectors):
+        far = ", ".join(name for name, out in zip(names, outliers.tolist(), strict=True) if out)
+        raise InputError(
+            f"the photos must show one person, and {far} lie {SAME_PERSON} or more away from {names[middle]}: "
+            "give those of one person"
+        )
+    return outliers
+
+
+def to_shell(sample: Tensor) -> Tensor:
+    """Samples (K,D) no further from the middle than `SHELL` of where generated faces lie.
+
+    In D dimensions of spread 1 nearly all of a distribution lies near the square root of D. Guidance leaves that shell,
+    and pictures from outside stop being faces.
+    """
+    return sample * (SHELL * sample.shape[1] ** 0.5 / sample.norm(dim=1, keepdim=True)).clamp(max=1)
+
+
+def draw_noise(count: int, dim: int, generator: torch.Generator | None) -> Tensor:
+    """Standard normal noise (count,dim), from the CPU generator or afresh."""
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    return torch.randn(count, dim, generator=generator)

@@ -1,0 +1,416 @@
+"""How well people are generated: likeness to a photo and to another one, diversity, pose, seconds, ablations.
+
+The identity encoder is judge here. It steers the prior, and the correction follows its gradient, so that distances of
+corrected pictures flatter; those to a *different* photo of the person flatter less, because no step has seen it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.generate import SOLVERS, GeneratePipeline, draw_noise
+from studio import images
+from studio.benchmarks.identity import read_pairs
+from studio.benchmarks.provenance import provenance
+from studio.errors import InputError
+from studio.faces import align
+from studio.faces.attributes import cheek_luma
+from studio.identity.compare import SMALLEST_EYE_DISTANCE
+from studio.latents.edit import move
+from studio.latents.identity_steps import Moved
+from studio.latents.measure import place_aligned
+
+WEIGHTS = ("generate", "generator", "head_256", "directions", "identity", "mesh")
+GUIDANCE, STEPS, CORRECTIONS = (1.0, 1.5, 2.0, 3.0, 4.0), (4, 8, 12, 20), (5, 10, 20, 40)
+ASKED_YAW = (-25.0, 0.0, 25.0)
+ABLATED_SAMPLES = 4
+CORRECTED_PEOPLE = 4  # of the ablation of the correction, a sample each
+COMPARED = 64  # px, of pictures whose pixels are compared
+SIZE = 256
+EDITED = ("yaw", "pitch", "smile", "light")
+EXPRESSION = slice(2, 6)  # smile, mouth, eyes, brow of `ATTRIBUTES`
+
+
+@dataclass
+class Subject:
+    """A person: the photo that is given, and another one to judge by, if there is one.
+
+    Attributes:
+        name: of the given photo.
+        given, other: (128,) identity vectors.
+        pictures: (1 or 2,3,256,256) aligned faces of the photos.
+    """
+
+    name: str
+    given: Tensor
+    other: Tensor | None = None
+    pictures: Tensor = field(default_factory=lambda: torch.empty(0, 3, SIZE, SIZE))
+
+
+@torch.no_grad()
+def run(
+    photos: Path,
+    people: int,
+    portraits: int,
+    samples: int,
+    corrected: int,
+    ablations: int,
+    audited: int,
+    timed: bool,
+    seed: int,
+    threads: int,
+    model: str,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Generate people of real photographs and measure.
+
+    Args:
+        photos: folder with `pairs.csv`, the photos that it names, and `portraits/`.
+        people: from the genuine pairs in which both faces are large enough, evenly spread.
+        portraits: from `portraits/`, evenly spread.
+        samples: per person, 2 or more.
+        corrected: people of whom one sample is corrected.
+        ablations: people for the ablations; 0 leaves them out.
+        audited: generated people for the audit; 0 leaves it out.
+        timed: measure seconds; say no on a busy machine.
+        seed: of the samples.
+        threads: CPU threads; 0 leaves the default.
+        model: see `GeneratePipeline.from_pretrained`.
+        say: receives progress lines.
+
+    Returns:
+        `prior` and `corrected`: mean identity distances of generated pictures `to_given` and `to_other` photo, and the
+        share of faces `found` by the detector; `diversity` of the samples of one person beside that of the two photos
+        of real pairs; `yaw`: mean error and the share within 6°, by what was asked; `ablations`; `audit`; `seconds` per
+        picture of 1024 px; counts and provenance.
+
+    Raises:
+        InputError: no person to measure on, or fewer than two samples.
+    """
+    if samples < 2:
+        raise InputError(f"samples must be 2 or more, got {samples}: diversity needs pairs")
+    if threads:
+        torch.set_num_threads(threads)
+    pipeline = GeneratePipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    subjects = [*from_pairs(pipeline, photos, people), *from_portraits(pipeline, photos / "portraits", portraits)]
+    if not subjects:
+        raise InputError(f"{photos} must hold people to measure on, and none was asked for or found: raise --people")
+    say(f"{len(subjects)} people, {sum(one.other is not None for one in subjects)} with another photo")
+    noise = noises(len(subjects), samples, pipeline.flow.config.dim, seed)
+    result = {
+        "benchmark": "generate",
+        "people": len(subjects),
+        "with_another_photo": sum(one.other is not None for one in subjects),
+        "samples": samples,
+        "seed": seed,
+        "between_the_two_photos": spread_of(
+            [float((one.given - one.other).norm()) for one in subjects if one.other is not None]
+        ),
+    }
+    result |= likeness_and_diversity(pipeline, subjects, noise, say)
+    result["corrected"] = corrections(pipeline, subjects[:corrected], noise, say)
+    result["yaw"] = yaws(pipeline, subjects[: max(corrected // 4, 1)], noise, say)
+    if ablations:
+        result["ablations"] = ablate(pipeline, subjects[:ablations], noise[:, :ABLATED_SAMPLES], say)
+    if audited:
+        result["audit"] = audit(pipeline, audited, seed, say)
+    if timed:
+        result["seconds"] = seconds(pipeline, subjects[0].given, seed)
+        say(f"seconds a picture: {result['seconds']}")
+    return result | {"provenance": provenance(WEIGHTS)}
+
+
+# ---- people
+
+
+def from_pairs(pipeline: GeneratePipeline, photos: Path, count: int) -> Iterator[Subject]:
+    """People of `pairs.csv` of whom two photos have a face that is large enough."""
+    pairs = [(a, b) for a, b, same in read_pairs(photos / "pairs.csv") if same]
+    for a, b in spread(pairs, count):
+        first, second = (look(pipeline, photos / name) for name in (a, b))
+        if first and second:
+            yield Subject(Path(a).name, first[0], second[0], torch.stack([first[1], second[1]]))
+
+
+def from_portraits(pipeline: GeneratePipeline, folder: Path, count: int) -> Iterator[Subject]:
+    """People of a folder of portraits, a photo each."""
+    for path in spread(images.find_images([folder]), count) if count else ():
+        if found := look(pipeline, path):
+            yield Subject(path.name, found[0], None, found[1][None])
+
+
+def look(pipeline: GeneratePipeline, path: Path) -> tuple[Tensor, Tensor] | None:
+    """Identity vector (128,) and aligned picture (3,256,256) of the largest face, if it is large enough to tell."""
+    pixels = images.load(path).pixels
+    faces = pipeline.finder()(pixels)[:1]
+    if not len(faces) or float(faces.eye_distances[0]) < SMALLEST_EYE_DISTANCE:
+        return None
+    crop = align.warp(pixels, align.ffhq_transform(faces.mesh, SIZE), SIZE)[0].clamp(0, 1)
+    return pipeline.encoder().embed(pixels, faces.mesh)[0], crop
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """`count` items evenly spread over a list, or all."""
+    if count >= len(items):
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(count - 1, 1))] for i in range(count)]
+
+
+def noises(people: int, samples: int, dim: int, seed: int) -> Tensor:
+    """(people,samples,dim) of noise to sample from."""
+    return draw_noise(people * samples, dim, torch.Generator().manual_seed(seed)).view(people, samples, dim)
+
+
+# ---- what is measured
+
+
+def likeness_and_diversity(
+    pipeline: GeneratePipeline, subjects: list[Subject], noise: Tensor, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Samples of the prior alone, drawn by the 256 px head: how near, and how different from each other."""
+    to_given, to_other, found, generated, real = [], [], [], [], []
+    for subject, drawn in zip(subjects, noise, strict=True):
+        pictures = pipeline.quick(pipeline.latents(pipeline.sample(drawn, subject.given)))
+        values, vectors, _ = pipeline.measure(pictures)
+        to_given += distance_to(vectors, subject.given)
+        to_other += [] if subject.other is None else distance_to(vectors, subject.other)
+        found += [len(pipeline.finder()(picture)) > 0 for picture in pictures[:2]]
+        generated.append(differences(pipeline, pictures, values))
+        if len(subject.pictures) == 2:
+            real.append(differences(pipeline, subject.pictures, pipeline.measure(subject.pictures)[0]))
+        say(f"{len(generated)} of {len(subjects)}: {np.mean(to_given[-len(drawn) :]):.2f} from the photo")
+    diversity = {"generated": mean_row(generated)} | ({"real_pairs": mean_row(real)} if real else {})
+    likeness = {"to_given": spread_of(to_given), "to_other": spread_of(to_other), "found": share(found)}
+    return {"prior": likeness, "diversity": diversity}
+
+
+def corrections(
+    pipeline: GeneratePipeline, subjects: list[Subject], noise: Tensor, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """One sample of each person with the default correction, measured in the generator's own picture."""
+    before, to_given, to_other, found, generated = [], [], [], [], []
+    for subject, drawn in zip(subjects, noise, strict=False):
+        w = pipeline.latents(pipeline.sample(drawn[:1], subject.given))
+        moved = correct(pipeline, w, subject.given)
+        picture = images.resize(pipeline.draw(moved.w), SIZE, SIZE).clamp(0, 1)
+        _, vectors, _ = pipeline.measure(picture)
+        before += moved.before.tolist()
+        to_given += distance_to(vectors, subject.given)
+        to_other += [] if subject.other is None else distance_to(vectors, subject.other)
+        found.append(len(pipeline.finder()(picture[0])) > 0)
+        generated.append(picture)
+        say(f"corrected {len(before)} of {len(subjects)}: {before[-1]:.2f} to {to_given[-1]:.2f}")
+    return {
+        "people": len(before),
+        "before": spread_of(before),
+        "to_given": spread_of(to_given),
+        "to_other": spread_of(to_other),
+        "found": share(found),
+    }
+
+
+def correct(pipeline: GeneratePipeline, w: Tensor, person: Tensor, steps: int = 20) -> Moved:
+    """`GeneratePipeline.correct` with a step or more."""
+    moved = pipeline.correct(w, person, {}, steps)
+    assert moved is not None
+    return moved
+
+
+def yaws(
+    pipeline: GeneratePipeline, subjects: list[Subject], noise: Tensor, say: Callable[[str], None]
+) -> list[dict[str, float]]:
+    """Asked-for angles, after the directions alone and after the correction too: errors in degrees."""
+    rows = []
+    for asked in ASKED_YAW:
+        steered, corrected = [], []
+        for subject, drawn in zip(subjects, noise, strict=False):
+            w = pipeline.steer(pipeline.latents(pipeline.sample(drawn[:2], subject.given)), {"yaw": asked})
+            steered += (pipeline.measure(pipeline.quick(w))[0][:, 0] - asked).abs().tolist()
+            moved = pipeline.correct(w[:1], subject.given, {"yaw": asked}, 20)
+            corrected += (pipeline.measure(pipeline.quick(moved.w))[0][:, 0] - asked).abs().tolist()
+        rows.append(
+            {
+                "asked": asked,
+                "faces": len(steered),
+                "error": mean(steered),
+                "within_6": share([error <= 6 for error in steered]),
+                "corrected_error": mean(corrected),
+                "corrected_within_6": share([error <= 6 for error in corrected]),
+            }
+        )
+        say(f"yaw {rows[-1]}")
+    return rows
+
+
+def ablate(
+    pipeline: GeneratePipeline, subjects: list[Subject], noise: Tensor, say: Callable[[str], None]
+) -> dict[str, list[dict[str, Any]]]:
+    """One setting changed at a time; the prior alone, but for the correction's own."""
+
+    def row(setting: dict[str, Any], solver: str = "euler") -> dict[str, Any]:
+        usual = pipeline.scheduler
+        pipeline.scheduler = SOLVERS[solver].from_config(usual.config)
+        try:
+            to_given, to_other, apart = [], [], []
+            for subject, drawn in zip(subjects, noise, strict=False):
+                pictures = pipeline.quick(pipeline.latents(pipeline.sample(drawn, subject.given, **setting)))
+                values, vectors, _ = pipeline.measure(pictures)
+                to_given += distance_to(vectors, subject.given)
+                to_other += [] if subject.other is None else distance_to(vectors, subject.other)
+                apart.append(differences(pipeline, pictures, values))
+        finally:
+            pipeline.scheduler = usual
+        found = {**setting, "solver": solver, "to_given": mean(to_given), "to_other": mean(to_other), **mean_row(apart)}
+        say(str(found))
+        return found
+
+    table = {
+        "guidance": [row({"guidance_scale": scale}) for scale in GUIDANCE],
+        "steps": [row({"num_inference_steps": steps}) for steps in STEPS],
+        "solver": [row({"num_inference_steps": steps}, "heun") for steps in (4, 8)],
+        "correction": [],
+    }
+    for steps in CORRECTIONS:
+        before, after, start = [], [], time.perf_counter()
+        for subject, drawn in zip(subjects[:CORRECTED_PEOPLE], noise, strict=False):
+            moved = correct(pipeline, pipeline.latents(pipeline.sample(drawn[:1], subject.given)), subject.given, steps)
+            before += moved.before.tolist()
+            after += distance_to(pipeline.measure(pipeline.draw(moved.w))[1], subject.given)
+        took = (time.perf_counter() - start) / len(before)
+        table["correction"].append(
+            {"steps": steps, "before": mean(before), "to_given": mean(after), "seconds": round(took, 2)}
+        )
+        say(f"correction {table['correction'][-1]}")
+    return table
+
+
+def audit(
+    pipeline: GeneratePipeline, count: int, seed: int, say: Callable[[str], None]
+) -> dict[str, list[dict[str, Any]]]:
+    """Whom it serves less well: generated people as references, in thirds by how they look, and edited one at a time.
+
+    Returns:
+        `thirds`: for cheek luma (skin and light together), turned by how much, and smile, the lowest, middle and
+        highest third of the references: the range, `to_given`, and how different their samples are. `edits`: for each
+        direction, references moved by a spread up and down: `edit`, the identity distance of that, and `to_given` for
+        the same noise.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    z = torch.randn(count, pipeline.generator.config.style_dim, generator=rng)
+    references = pipeline.generator.slots(pipeline.generator.latents(z.to(pipeline.generator.dtype), 0.8)).clone()
+    noise = noises(count, ABLATED_SAMPLES, pipeline.flow.config.dim, seed)
+
+    def served(
+        latents: Tensor, drawn: Tensor
+    ) -> tuple[Tensor, np.ndarray, list[float], list[dict[str, float]], Tensor]:
+        pictures = pipeline.quick(latents)
+        values, vectors, _ = pipeline.measure(pictures)
+        luma = np.mean(cheek_luma(pictures, place_aligned(pipeline.finder(), pictures).mesh), 0)
+        away, apart = [], []
+        for vector, each in zip(vectors, drawn, strict=True):
+            made = pipeline.quick(pipeline.latents(pipeline.sample(each, vector)))
+            found, who, _ = pipeline.measure(made)
+            away.append(mean(distance_to(who, vector)))
+            apart.append(differences(pipeline, made, found))
+        return values, luma, away, apart, vectors
+
+    values, luma, away, apart, vectors = served(references, noise)
+    by = {"cheek luma": luma, "turned, degrees": values[:, 0].abs().numpy(), "smile": values[:, 2].numpy()}
+    thirds = []
+    for name, ranking in by.items():
+        for part in np.array_split(np.argsort(ranking), 3):
+            row = {"by": name, "from": round(float(ranking[part].min()), 3), "to": round(float(ranking[part].max()), 3)}
+            row |= {"people": len(part), "to_given": mean([away[i] for i in part])}
+            thirds.append(row | mean_row([apart[i] for i in part]))
+            say(str(thirds[-1]))
+    edits, some = [], max(count // 4, 1)
+    for name in EDITED:
+        for sign in (-1, 1):
+            step = sign * float(pipeline.space.attribute_spread[pipeline.space.number(name)])
+            moved = served(move(pipeline.space, references[:some], name, step), noise[:some])
+            edit = (moved[4] - vectors[:some]).norm(dim=1).tolist()
+            edits.append({"direction": name, "spreads": sign, "edit": mean(edit), "to_given": mean(moved[2])})
+            say(str(edits[-1]))
+    edits.append({"direction": "none", "spreads": 0, "edit": 0.0, "to_given": mean(away[:some])})
+    return {"thirds": thirds, "edits": edits}
+
+
+def seconds(pipeline: GeneratePipeline, person: Tensor, seed: int) -> dict[str, float]:
+    """Seconds per picture of 1024 px of whole calls, the second of two."""
+    found = {}
+    for name, count, correction in (
+        ("batch 1", 1, 0),
+        ("batch 8", 8, 0),
+        ("corrected 1", 1, 20),
+        ("corrected 4", 4, 20),
+    ):
+        for _ in range(2):
+            start = time.perf_counter()
+            pipeline(
+                person,
+                consent=True,
+                num_images_per_prompt=count,
+                correction_steps=correction,
+                generator=torch.Generator().manual_seed(seed),
+                output_type="pt",
+            )
+            found[name] = round((time.perf_counter() - start) / count, 2)
+    return found
+
+
+# ---- arithmetic
+
+
+def differences(pipeline: GeneratePipeline, pictures: Tensor, values: Tensor) -> dict[str, float]:
+    """Mean over all pairs of pictures (N,3,S,S) with attributes (N,A): how different they are.
+
+    Returns:
+        `pixels`, root mean square over RGB in [0,1] at 64 px; `pose`, degrees of yaw and pitch together;
+        `expression`, root mean square of smile, mouth, eyes and brow in spreads of generated faces.
+    """
+    small = images.resize(pictures, COMPARED, COMPARED)
+    faces = (values / pipeline.space.attribute_spread.float().cpu())[:, EXPRESSION]
+    pairs = list(itertools.combinations(range(len(pictures)), 2))
+    return {
+        "pixels": mean([float((small[a] - small[b]).square().mean().sqrt()) for a, b in pairs]),
+        "pose": mean([float((values[a, :2] - values[b, :2]).norm()) for a, b in pairs]),
+        "expression": mean([float((faces[a] - faces[b]).square().mean().sqrt()) for a, b in pairs]),
+    }
+
+
+def distance_to(vectors: Tensor, person: Tensor) -> list[float]:
+    """Of vectors (N,128) to one (128,)."""
+    return (vectors - person.cpu()).norm(dim=1).tolist()
+
+
+def spread_of(values: list[float]) -> dict[str, float] | None:
+    """Count, mean and deciles of distances; None of no distances."""
+    if not values:
+        return None
+    low, high = np.quantile(values, [0.1, 0.9])
+    return {"count": len(values), "mean": mean(values), "p10": round(float(low), 4), "p90": round(float(high), 4)}
+
+
+def mean_row(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each column."""
+    return {name: mean([row[name] for row in rows]) for name in rows[0]}
+
+
+def mean(values: list[float]) -> float | None:
+    """Rounded; None of no values."""
+    return round(float(np.mean(values)), 4) if values else None
+
+
+def share(values: list[bool]) -> float | None:
+    """Of those that are true."""
+    return mean([float(value) for value in values])

@@ -1,0 +1,223 @@
+"""The Generate tab: photos of a person who agreed to it in, new pictures of that person out; or people of nowhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import torch
+
+from studio import images, provenance
+from studio.device import pick_device
+from studio.errors import InputError
+from studio.ui.common import LANE, MAX_PIXELS, PROGRESS, Lane, Stopped, line, on_gpu, upload, zero_gpu
+
+if TYPE_CHECKING:
+    from pipelines.generate import GeneratePipeline, GenerateReport
+
+TITLE = "Generate"
+WAITING = "Press Generate for people who do not exist, or choose photos of one person first."
+MAX_SAMPLES = 8
+CONSENT = "The person agreed to this, or died long ago"
+
+
+def load() -> GeneratePipeline:
+    """The generate pipeline, on the GPU where there is one."""
+    from studio import GeneratePipeline  # seconds of imports, which the page need not wait for
+
+    return GeneratePipeline.from_pretrained("generate", device=pick_device("auto"))
+
+
+# ---- widgets
+
+
+def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
+    """Lay the tab out, inside a `gr.Blocks`, and connect it.
+
+    Args:
+        pipeline: gives the pipeline, loading it if need be.
+    """
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            photos = upload("Photos of one person (optional)", many=True)
+            consent = gr.Checkbox(False, label=CONSENT, info="Needed with photos; written into every result")
+            with gr.Row():
+                start = gr.Button("Generate", variant="primary", min_width=120)
+                stop = gr.Button("Cancel", min_width=120)
+            with gr.Accordion("Options", open=False):
+                samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Pictures")
+                guidance = gr.Slider(1, 6, 2, step=0.5, label="Guidance", info="More resembles more, and varies less")
+                correction = gr.Slider(0, 40, 20, step=5, label="Correction", info="Steps towards the person; 0: none")
+                turn = gr.Checkbox(False, label="Turn the head", info="To the angle below; else it is left to chance")
+                yaw = gr.Slider(-40, 40, 0, step=5, label="Yaw in degrees", info="Above 0 looks to the left")
+                smile = gr.Slider(-2, 2, 0, step=0.5, label="Smile", info="0 leaves it to chance")
+                seed = gr.Number(0, label="Seed", info="0 draws others every time", precision=0)
+        with gr.Column(scale=3, min_width=320):
+            message = gr.HTML(line(WAITING))
+            found = gr.Gallery(
+                label="Generated: synthetic pictures, marked as such",
+                format="png",
+                columns=2,
+                height="auto",
+                object_fit="contain",
+                buttons=["download", "fullscreen"],
+                interactive=False,
+            )
+            with gr.Accordion("Report (JSON)", open=False):
+                report = gr.JSON(label="Report")
+    runner = Runner(pipeline)
+    running = start.click(
+        runner.generate,  # its name is that of the MCP tool
+        [photos, consent, samples, guidance, correction, turn, yaw, smile, seed],
+        [found, report, message],
+        api_name="generate",
+        api_description="Generate pictures of a person who agreed to it, from photos, or of people who do not exist. "
+        "Returns PNG files, the JSON report and a message",
+        scroll_to_output=True,
+        show_progress_on=found,
+        **LANE,
+    )
+    stop.click(
+        runner.lane.stop,
+        None,
+        message,
+        cancels=[running],
+        queue=False,
+        api_visibility="private",
+        show_progress="hidden",
+    )
+
+
+# ---- events
+
+
+class Runner:
+    """Runs the pipeline for the visitors.
+
+    Args:
+        pipeline: gives the pipeline, loading it if need be.
+    """
+
+    def __init__(self, pipeline: Callable[[], GeneratePipeline]) -> None:
+        self.pipeline = pipeline
+        self.lane = Lane()
+        self._call = on_gpu(self.call)
+
+    def generate(
+        self,
+        photos: list[str] | None = None,
+        consent: bool = False,
+        samples: int = 4,
+        guidance: float = 2.0,
+        correction: int = 20,
+        turn: bool = False,
+        yaw: float = 0.0,
+        smile: float = 0.0,
+        seed: int = 0,
+        request: gr.Request | None = None,
+        progress: gr.Progress = PROGRESS,
+    ) -> Iterator[list[Any]]:
+        """Generate pictures of one person from photos, or of people who do not exist. They are synthetic.
+
+        Args:
+            photos: of one person; none generates people who do not exist.
+            consent: the person agreed to this; needed with photos.
+            samples: how many pictures.
+            guidance: how much the identity counts.
+            correction: gradient steps towards the person.
+            turn: turn the head to `yaw`; else it is left to chance.
+            yaw: degrees, above 0 looks to the left.
+            smile: in spreads from the average face; 0 leaves it to chance.
+            seed: 0 draws others every time.
+            request: filled in by gradio.
+            progress: filled in by gradio.
+
+        Raises:
+            gr.Error: with the line of a `StudioError`.
+        """
+
+        def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
+            def on_step(pipeline: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
+                if stop.is_set():
+                    raise Stopped
+                progress((step + 1, None), desc="Correcting" if "identity_distance" in given else "Drawing")
+                return {}
+
+            progress(0, desc="Loading the model")
+            settings = {
+                "num_images_per_prompt": int(samples),
+                "guidance_scale": float(guidance),
+                "correction_steps": int(correction),
+                "yaw": float(yaw) if turn else None,
+                "smile": float(smile) or None,
+            }
+            self.pipeline()  # before a GPU is lent
+            stated = (bool(consent), settings, int(seed), None if zero_gpu() else on_step)
+            shown, report, lacking = self._call(photos, folder, *stated)
+            return [shown, report.to_dict(), line(verdict(report))], lacking
+
+        yield from self.lane.steps(work, lambda message: [[], None, line(message)], photos or [], request)
+
+    def call(self, photos: list[str] | None, folder: Path, *settings: Any) -> tuple[list[tuple[Path, str]], Any, str]:
+        """`make` with this runner's pipeline."""
+        return make(self.pipeline(), photos, folder, *settings)
+
+
+# ---- the pipeline call
+
+
+def make(
+    pipeline: GeneratePipeline,
+    photos: list[str] | None,
+    folder: Path,
+    consent: bool,
+    settings: dict[str, Any],
+    seed: int,
+    on_step: Callable[..., Any] | None,
+) -> tuple[list[tuple[Path, str]], GenerateReport, str]:
+    """Generate and write what the page shows: PNG files with captions.
+
+    Returns:
+        The files, the report, and why the pictures have no mark or no credentials ("" where they have both).
+
+    Raises:
+        InputError: no consent, or an argument outside its range.
+        ImageError: a file that is no usable photo.
+    """
+    if not 1 <= settings["num_images_per_prompt"] <= MAX_SAMPLES:
+        raise InputError(f"pictures must be 1 to {MAX_SAMPLES} here, got {settings['num_images_per_prompt']}")
+    loaded = [images.load(photo, max_pixels=MAX_PIXELS) for photo in photos or ()]
+    output = pipeline(
+        loaded or None,
+        consent,
+        **settings,
+        generator=torch.Generator().manual_seed(seed) if seed else None,
+        callback_on_step_end=on_step,
+        output_type="pt",
+    )
+    about = "a synthetic picture" + (" of a person, made with the stated consent" if loaded else " of nobody")
+    stated = {**settings, "seed": seed, "person": bool(loaded), "consent": consent}
+    made = provenance.Operation("generate", about, {k: v for k, v in stated.items() if v is not None})
+    shown, lacking = [], ""
+    for k, (picture, sample) in enumerate(zip(output.images, output.report.samples, strict=True)):
+        file = folder / f"generated_{k + 1}.png"
+        lacking = provenance.save_synthetic(picture, file, made)
+        who = sample.identity_distance
+        shown.append((file, f"Picture {k + 1}" + ("" if who is None else f": identity distance {who:.2f}")))
+    return shown, output.report, lacking
+
+
+def verdict(report: GenerateReport) -> str:
+    """The report in one line."""
+    count = len(report.samples)
+    said = f"{count} synthetic picture{'s' if count > 1 else ''}."
+    if report.references:
+        mean = sum(sample.identity_distance for sample in report.samples) / count
+        said += f" Identity distance to the person {mean:.2f} in the mean; below 0.6 counts as the same person."
+        if report.samples[0].prior_distance is not None:
+            said += " The encoder that measures it was followed, so that it flatters."
+    left = [reference.name for reference in report.references if reference.outlier]
+    return said + (f" Left out, probably somebody else: {', '.join(left)}." if left else "")

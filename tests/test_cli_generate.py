@@ -1,0 +1,106 @@
+"""`studio generate` with toy networks."""
+
+import json
+import sys
+
+import pytest
+
+from pipelines import generate
+from pipelines.generate import GeneratePipeline
+from studio import cli, images
+from tests import tiny
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs the command as the shell would: call("generate", …) -> exit code, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["studio", "generate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code or 0, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch):
+    monkeypatch.setattr(generate, "FaceFinder", tiny.SureFinder)
+    monkeypatch.setattr(
+        GeneratePipeline, "from_pretrained", classmethod(lambda cls, name, *, device=None: tiny.generate_pipeline())
+    )
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return images.save(tiny.image(72, 80, seed=7), tmp_path / "aunt.png")
+
+
+QUICK = ("--samples", 2, "--steps", 2, "--correction", 1, "--seed", 1)
+
+
+def test_writes_pictures_report_and_sheet(call, photo, tmp_path):
+    report, sheet = tmp_path / "report.json", tmp_path / "sheet.png"
+    code, err = call(photo, "-o", tmp_path / "out", "--consent", *QUICK, "--report", report, "--sheet", sheet)
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["generated-1.png", "generated-2.png"]
+    found = json.loads(report.read_text())
+    assert found["consent"] is True
+    assert found["references"][0]["name"] == "aunt.png"
+    assert [sample["correction_step"] in (0, 1) for sample in found["samples"]] == [True, True]
+    assert images.load(sheet).width > 2 * 256
+    assert "before the correction" in err
+
+
+def test_nobody_needs_no_photo(call, tmp_path):
+    code, err = call("-o", tmp_path / "out", *QUICK)
+    assert code == 0, err
+    assert "identity distance" not in err
+    assert "yaw" in err
+
+
+def test_nothing_without_consent(call, photo, tmp_path):
+    code, err = call(photo, "-o", tmp_path / "out", *QUICK)
+    assert code == 2
+    assert "consent" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_replaces_nothing_unasked(call, tmp_path):
+    assert call("-o", tmp_path, *QUICK)[0] == 0
+    code, err = call("-o", tmp_path, *QUICK)
+    assert code == 2
+    assert "--overwrite" in err
+    assert call("-o", tmp_path, *QUICK, "--overwrite")[0] == 0
+
+
+def test_seeds_solvers_and_angles_matter(call, tmp_path):
+    pictures = {}
+    for name, options in {
+        "plain": (),
+        "again": (),
+        "seed": ("--seed", 2),
+        "heun": ("--solver", "heun"),
+        "turned": ("--yaw", 20),
+    }.items():
+        assert call("-o", tmp_path / name, *QUICK, *options)[0] == 0
+        pictures[name] = images.load(tmp_path / name / "generated-1.png").pixels
+    assert pictures["plain"].equal(pictures["again"])
+    assert not any(pictures["plain"].equal(pictures[name]) for name in ("seed", "heun", "turned"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--solver", "rk4"), "euler, heun"),
+        (("--samples", 17), "1 to 16"),
+        (("--yaw", 90), "yaw must be"),
+        (("--guidance", "nan"), "guidance_scale"),
+    ],
+)
+def test_wrong_options_are_one_line(call, tmp_path, options, said):
+    code, err = call("-o", tmp_path / "out", *options)
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
