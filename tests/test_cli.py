@@ -155,9 +155,8 @@ assert not heavy, heavy
 
 @pytest.mark.parametrize("group", COMMANDS)
 def test_command_names(group):
-    application = {"": cli.app, "weights": cli.weights_app, "bench": cli.bench_app, "train": cli.train_app}[group]
-    names = [command.name or command.callback.__name__ for command in application.registered_commands]
-    names += [sub.name for sub in application.registered_groups]
+    application = typer.main.get_command(cli.app)
+    names = list((application.commands[group] if group else application).commands)
     assert names == COMMANDS[group]
 
 

@@ -10,6 +10,7 @@ from pipelines import frontalize, upsample
 from pipelines.frontalize import FrontalizePipeline, FrontalizeReport
 from pipelines.upsample import UpsamplePipeline
 from studio import cli, images
+from studio.cli import synthetic
 from studio.latents.editor import Editor
 from tests import tiny
 
@@ -204,6 +205,6 @@ def test_frontalize_checks_its_arguments_first(call, photos, tmp_path, options, 
 
 def test_somebody_else_is_said_loudly():
     report = FrontalizeReport(0, None, [30, 0, 0], [1, -5], {}, {}, 0.2, 0.71, False, "generated", 0, 1)
-    assert "NOT the person" in cli.turned(report)
+    assert "NOT the person" in synthetic.turned(report)
     report.same_person = True
-    assert "NOT" not in cli.turned(report)
+    assert "NOT" not in synthetic.turned(report)

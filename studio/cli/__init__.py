@@ -1,0 +1,33 @@
+"""The `studio` command: arguments in, one call, words and exit code out.
+
+One module for each group of commands; each imports what it needs when it is called, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from studio.cli import bench, photos, synthetic, train, weights
+from studio.cli.common import say
+from studio.errors import StudioError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(photos.app)
+app.add_typer(synthetic.app)
+app.add_typer(weights.app, name="weights")
+app.add_typer(bench.app, name="bench")
+app.add_typer(train.app, name="train")
+
+
+def main() -> None:
+    """Run the command; errors raised on purpose become one line and exit code 2, bad files exit code 1."""
+    try:
+        app()
+    except StudioError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("stopped; what is finished is kept")
+        sys.exit(130)

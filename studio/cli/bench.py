@@ -1,0 +1,167 @@
+"""`studio bench`: measure quality and speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studio.cli.common import OutOption, PhotosOption, say, show
+
+app = typer.Typer(no_args_is_help=True, help="Measure quality and speed; prints JSON.")
+
+
+@app.command("restore")
+def bench_restore(
+    photos: PhotosOption,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Degradation recipes; default gfpgan, codeformer_large.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
+    limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
+    fidelity: Annotated[list[float] | None, typer.Option(help="One or more; default 0.5.")] = None,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
+    unseen: Annotated[bool, typer.Option(help="Of PHOTOS/aligned_clean, only faces that no training sees.")] = False,
+    out: OutOption = None,
+) -> None:
+    """Damage clean portraits by a recipe, restore them, and compare both with the original."""
+    from studio.benchmarks import restore
+
+    recipes = recipe or list(restore.RECIPES)
+    show(restore.run(photos, recipes, seed, limit, fidelity or [0.5], model, sheet, unseen, say), out)
+
+
+@app.command("old")
+def bench_old(
+    photos: PhotosOption,
+    fidelity: Annotated[float, typer.Option(help="See `studio restore`.")] = 0.5,
+    limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of the faces here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Restore real old photographs, where no original exists: identity kept, faces found again, sharpness."""
+    from studio.benchmarks import restore
+
+    show(restore.run_old(photos, fidelity, limit, model, sheet, say), out)
+
+
+@app.command("speed")
+def bench_speed(
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Runs; the median counts.")] = 5,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    out: OutOption = None,
+) -> None:
+    """Seconds per face and per step, batch 1 and 8, and peak memory."""
+    from studio.benchmarks import speed
+
+    show(speed.run(threads, repeats, model), out)
+
+
+@app.command("identity")
+def bench_identity(photos: PhotosOption, out: OutOption = None) -> None:
+    """Verification on the pairs of `PHOTOS/pairs.csv`."""
+    from studio.benchmarks import identity
+
+    show(identity.run(photos), out)
+
+
+@app.command("album")
+def bench_album(photos: PhotosOption, out: OutOption = None) -> None:
+    """Grouping by person: the photographs of `PHOTOS/pairs.csv` as one album, compared with who is who."""
+    from studio.benchmarks import album
+
+    show(album.run(photos), out)
+
+
+@app.command("upsample")
+def bench_upsample(
+    photos: PhotosOption,
+    size: Annotated[int, typer.Option(help="Side of the small faces in pixels.")] = 32,
+    samples: Annotated[int, typer.Option(help="Per face.")] = 4,
+    steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
+    limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Shrink portraits, search for faces that shrink to them, and compare with the originals."""
+    from studio.benchmarks import upsample
+
+    show(upsample.run(photos, size, samples, steps, limit, threads, model, sheet, say), out)
+
+
+@app.command("generate")
+def bench_generate(
+    photos: PhotosOption,
+    people: Annotated[int, typer.Option(help="From PHOTOS/pairs.csv, judged by another photo of them.")] = 50,
+    portraits: Annotated[int, typer.Option(help="From PHOTOS/portraits, a single photo each.")] = 0,
+    samples: Annotated[int, typer.Option(help="Per person.")] = 8,
+    corrected: Annotated[int, typer.Option(help="People whose samples are also corrected.")] = 50,
+    ablations: Annotated[int, typer.Option(help="People for the ablations; 0 leaves them out.")] = 16,
+    audited: Annotated[int, typer.Option(help="Generated people for the audit; 0 leaves it out.")] = 48,
+    timed: Annotated[bool, typer.Option(help="Measure seconds, on a machine that does nothing else.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "generate",
+    out: OutOption = None,
+) -> None:
+    """Generate people of real photographs: likeness, diversity, pose, seconds, ablations."""
+    from studio.benchmarks import generate
+
+    counts = (people, portraits, samples, corrected, ablations, audited)
+    show(generate.run(photos, *counts, timed, seed, threads, model, say), out)
+
+
+@app.command("frontalize")
+def bench_frontalize(
+    photos: Annotated[Path | None, typer.Option(help="Folder with pairs.csv: real photographs too.")] = None,
+    people: Annotated[int, typer.Option(help="Generated persons, each turned by every angle; 0: none.")] = 6,
+    pairs: Annotated[bool, typer.Option(help="Measure verification on PHOTOS/pairs.csv.")] = True,
+    limit: Annotated[int, typer.Option(help="At most so many turned photographs of pairs; 0 takes all.")] = 0,
+    min_yaw: Annotated[float, typer.Option(help="Photographs of pairs turned at least so far count.")] = 15.0,
+    profiles: Annotated[int, typer.Option(help="Half-profiles of PHOTOS/aligned_old; 0: none.")] = 12,
+    seed: Annotated[int, typer.Option(help="Of the generated persons.")] = 0,
+    steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 40,
+    refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the generated persons here.")] = None,
+    profile_sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the half-profiles here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Turn generated faces back whose front is known; and what turning does to verification on real pairs."""
+    from studio.benchmarks import frontalize
+
+    about = (photos, people, pairs, limit, min_yaw, profiles, seed, steps, refine, threads, model, sheet, profile_sheet)
+    show(frontalize.run(*about, say), out)
+
+
+@app.command("app")
+def bench_visitors(
+    visitors: Annotated[int, typer.Option(help="At the same time.", min=1)] = 20,
+    side: Annotated[int, typer.Option(help="Longer side of the photo they send, px; 0: as the example is.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    out: OutOption = None,
+) -> None:
+    """Serve the app, let many restore a photo at once: finished, refused, seconds, peak memory."""
+    import torch
+
+    from studio.benchmarks.provenance import provenance
+    from studio.ui import rush
+
+    if threads:
+        torch.set_num_threads(threads)
+    found = rush.run(visitors, side)
+    show(
+        {
+            "benchmark": "app",
+            **found,
+            "provenance": provenance(("restore", "head_512", "generator", "identity", "mesh")),
+        },
+        out,
+    )

@@ -1,0 +1,262 @@
+"""Commands on photographs: restore, faces, compare, album, verify."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from studio.cli.common import PathsArgument, say, show
+from studio.errors import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def restore(
+    paths: PathsArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
+    faces: Annotated[str, typer.Option(help='"all", "largest", or indices like 0,2 (0 is the largest).')] = "all",
+    fidelity: Annotated[float, typer.Option(help="0: the prior, 0.5: photo and prior, 1: nothing filled in.")] = 0.5,
+    strength: Annotated[float, typer.Option(help="0 to 1: share of the restored face in the result.")] = 1.0,
+    scale: Annotated[int, typer.Option(help="1, 2 or 4: size of the result.")] = 1,
+    guard: Annotated[float, typer.Option(help="Largest identity distance to the input; 0 switches it off.")] = 0.6,
+    colorize: Annotated[bool, typer.Option(help="Give monochrome photos the prior's colours.")] = False,
+    format: Annotated[
+        str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif; default: as the input.")
+    ] = None,
+    quality: Annotated[int, typer.Option(help="Of JPEG, WebP and AVIF.", min=1, max=100)] = 95,
+    report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    sheets: Annotated[bool, typer.Option(help="Write before/after sheets to OUTPUT/sheets.")] = False,
+    resume: Annotated[bool, typer.Option(help="Skip files whose result is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    keep_gps: Annotated[bool, typer.Option(help="Keep the place in the EXIF data.")] = False,
+    credentials: Annotated[
+        bool, typer.Option("--credentials/--no-credentials", help="Sign the results: what was done, and by what.")
+    ] = True,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Restore the faces in photographs.
+
+    Exit code 0: every file was restored, holds no face, or was left as it was for a stated reason. 1: some file
+    failed. 2: wrong arguments.
+    """
+    from tqdm import tqdm
+
+    from pipelines.restore import RestorePipeline, check_arguments
+    from studio import batch, images
+    from studio.benchmarks.provenance import provenance
+    from studio.device import pick_device
+    from studio.faces.select import parse
+    from studio.provenance import own_certificate
+
+    inputs = images.find_images(paths)
+    if not inputs:
+        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    suffix = f".{format.lstrip('.').lower()}" if format else None
+    settings = {
+        "faces": parse(faces),
+        "fidelity": fidelity,
+        "strength": strength,
+        "scale": scale,
+        "identity_guard": guard or None,
+        "colorize": colorize,
+    }
+    # Refuse before the weights are loaded, and once instead of for every file.
+    check_arguments(fidelity, strength, scale, settings["identity_guard"], "pil")
+    batch.plan_outputs(inputs, output, suffix)
+    if credentials:
+        own_certificate()
+    earlier = batch.read_report(report) if report and resume else {}
+    pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
+    about = {"settings": settings, **provenance()}
+    done: list[batch.FileReport] = []
+    with tqdm(total=len(inputs), unit="photo", disable=not sys.stderr.isatty()) as bar:
+
+        def on_file(found: batch.FileReport) -> None:
+            if found.status == batch.DONE and found.input in earlier:
+                found.faces = earlier[found.input]["faces"]
+            done.append(found)
+            bar.update()
+            bar.write(summary(found), file=sys.stderr)
+            if report:
+                batch.write_report(report, done, about)
+
+        batch.restore_files(
+            pipeline,
+            inputs,
+            output,
+            settings=settings,
+            suffix=suffix,
+            resume=resume,
+            overwrite=overwrite,
+            sheets=sheets,
+            quality=quality,
+            keep_gps=keep_gps,
+            credentials=credentials,
+            on_file=on_file,
+        )
+    counts = {status: sum(found.status == status for found in done) for status in dict.fromkeys(f.status for f in done)}
+    say(", ".join(f"{count} {status}" for status, count in counts.items()) + f"; results in {output}")
+    for reason, count in Counter(found.credentials for found in done if found.status == batch.RESTORED).items():
+        if credentials and reason != "written":
+            say(f"{count} without Content Credentials: {reason}")
+    if counts.get(batch.FAILED):
+        raise typer.Exit(1)
+
+
+def summary(found: Any) -> str:
+    """One line of the table: name, status, faces, identity distances, seconds."""
+    restored = [face for face in found.faces if face["restored"]]
+    distances = " ".join(f"{face['identity_distance']:.2f}" for face in restored)
+    faces = f"{len(restored)}/{len(found.faces)} faces  identity {distances}" if restored else found.reason
+    return f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}"
+
+
+@app.command()
+def faces(
+    photo: Annotated[Path, typer.Argument(help="An image file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print boxes, scores and poses as JSON.")] = False,
+    draw: Annotated[Path | None, typer.Option(help="Write the photo with the faces drawn on it here.")] = None,
+) -> None:
+    """Find the faces of a photograph."""
+    from studio import images
+    from studio.faces.draw import draw as draw_faces
+    from studio.find import FaceFinder
+
+    if draw and draw.resolve() == photo.resolve():
+        raise InputError(f"--draw must not be the input itself, got {draw}: give another name")
+    loaded = images.load(photo)
+    found = FaceFinder.from_pretrained()(loaded.pixels)
+    if draw:
+        draw.parent.mkdir(parents=True, exist_ok=True)
+        draw_faces(loaded.pixels, found).save(draw)
+    if as_json:
+        show({"photo": str(photo), "faces": found.to_dicts()})
+        return
+    typer.echo(f"{len(found)} faces in {photo}")
+    for i, face in enumerate(found):
+        yaw, pitch, roll = face.pose[0]
+        x0, y0, x1, y1 = face.boxes[0]
+        typer.echo(
+            f"{i:3}  x {x0:.0f}-{x1:.0f}  y {y0:.0f}-{y1:.0f}  score {face.scores[0]:.2f}  "
+            f"yaw {yaw:+.0f}  pitch {pitch:+.0f}  roll {roll:+.0f}"
+        )
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A photograph; its largest face counts.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Write both faces side by side (PNG, JPEG …) here.")] = None,
+) -> None:
+    """Tell whether two photographs show the same person, as far as that can be told, and how often that is wrong."""
+    from studio.identity.compare import Comparer
+    from studio.sheets import sheet as contact_sheet
+
+    found = Comparer.from_pretrained()(first, second)
+    if sheet:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet([list(found.crops)], [f"distance {found.distance:.2f}"]).save(sheet)
+    if as_json:
+        show({"first": str(first), "second": str(second), **found.to_dict()})
+    else:
+        typer.echo(found.sentence)
+
+
+@app.command()
+def album(
+    paths: PathsArgument,
+    threshold: Annotated[
+        float | None, typer.Option(help="Largest mean distance of groups that are joined; default: as measured best.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the album as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line per face as CSV.")] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write the faces, a row for each person, here (PNG, JPEG).")
+    ] = None,
+) -> None:
+    """Group the faces of many photographs by person, as far as that can be told, and how often that is wrong.
+
+    Exit code 0: all photos were read. 1: some file failed. 2: wrong arguments.
+    """
+    from tqdm import tqdm
+
+    from studio import images
+    from studio.identity.album import THRESHOLD, AlbumMaker, check_arguments
+
+    if as_json and as_csv:
+        raise InputError("either --json or --csv must be asked for, got both: leave one out")
+    inputs = images.find_images(paths)
+    if not inputs:
+        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    threshold = THRESHOLD if threshold is None else threshold
+    check_arguments(len(inputs), threshold)
+    maker = AlbumMaker.from_pretrained()
+    with tqdm(total=len(inputs), unit="photo", disable=not sys.stderr.isatty()) as bar:
+        found = maker(
+            inputs,
+            threshold,
+            names=[str(path) for path in inputs],
+            on_photo=lambda done, _: bar.update(done - bar.n),
+        )
+    for i, reason in found.failed.items():
+        say(f"{found.names[i]}: {reason}")
+    if sheet:
+        _album_sheet(found, sheet)
+    if as_json:
+        show(found.to_dict())
+    elif as_csv:
+        typer.echo(found.to_csv(), nl=False)
+    else:
+        for row in sorted(found.rows(), key=lambda row: row["person"] or len(found.people) + 1):
+            who = f"person {row['person']}" if row["person"] else "set aside"
+            apart = "" if row["distance"] is None else f"  {row['distance']:.2f} from the others"
+            typer.echo(f"{who:12} {row['photo']}  face {row['face']}{apart}{row['reason'] and '  ' + row['reason']}")
+        typer.echo(found.sentence)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _album_sheet(found: Any, path: Path) -> None:
+    """A row for each person with up to twelve faces."""
+    from studio.sheets import sheet
+
+    rows = {f"person {number}": members[:12] for number, members in enumerate(found.people, 1)}
+    rows["set aside"] = found.set_aside[:12]
+    rows = {label: members for label, members in rows.items() if members}
+    if not rows:
+        raise InputError("a sheet needs at least one face, and none was found: leave --sheet out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet([[found.faces[i].crop / 255 for i in members] for members in rows.values()], list(rows), height=128).save(
+        path
+    )
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="A picture or video.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Tell what was done to a file by the studio, and whether it is intact.
+
+    Exit code 0: its credentials are intact, or it carries the mark of a synthetic picture. 1: changed after signing,
+    or nothing found. 2: no such file.
+    """
+    from dataclasses import asdict
+
+    from studio import provenance
+
+    verdict = provenance.verify(file)
+    if as_json:
+        show({"file": str(file), **asdict(verdict)})
+    else:
+        for line in provenance.lines(verdict):
+            typer.echo(line)
+    if not verdict.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,346 @@
+"""Commands that draw new faces: upsample, frontalize, edit, generate. Their results are synthetic, and say so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from studio.cli.common import PathsArgument, say, show
+from studio.errors import InputError, StudioError
+
+app = typer.Typer()
+
+
+@app.command()
+def upsample(
+    paths: PathsArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
+    scale: Annotated[int | None, typer.Option(help="Exact size of the result in inputs; default: 1024 px.")] = None,
+    samples: Annotated[int, typer.Option(help="Faces to look for; each is another guess.")] = 4,
+    steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
+    consistent: Annotated[
+        bool, typer.Option(help="Lay what the prior could not draw over the face, blurred, so that it fits exactly.")
+    ] = True,
+    find: Annotated[bool, typer.Option(help="The input is a photo; find the one face in it.")] = False,
+    reference: Annotated[Path | None, typer.Option(help="A photo of the person who should be seen.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Starts elsewhere; default: the nearest faces.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: small face, samples.")] = None,
+    credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Search for large faces that shrink to a small one (8 to 128 px, aligned as in FFHQ). They are guesses.
+
+    Exit code 0: all were searched. 1: some file failed. 2: wrong arguments.
+    """
+    from pipelines.upsample import UpsamplePipeline, check_arguments
+    from studio import batch, images, provenance, sheets
+    from studio.device import pick_device
+    from studio.latents.search import EPSILON
+
+    inputs = images.find_images(paths)
+    if not inputs:
+        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    check_arguments(scale, samples, steps, EPSILON, consistent, "pt")
+    targets = batch.plan_outputs(inputs, output, ".png")
+    pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    settings = {
+        "scale": scale,
+        "num_images_per_prompt": samples,
+        "num_inference_steps": steps,
+        "consistent": consistent,
+        "aligned": not find,
+        "reference": reference,
+    }
+    made = provenance.Operation(
+        "upsample",
+        "a guess: one of the faces that shrink to the source",
+        {**settings, "seed": seed, "reference": bool(reference)},
+    )
+    found: list[dict[str, Any]] = []
+    rows, labels = [], []
+    for source, target in zip(inputs, targets, strict=True):
+        files = [target.with_name(f"{target.stem}-{k + 1}.png") for k in range(samples)]
+        try:
+            if not overwrite and (there := [file for file in files if file.exists()]):
+                raise InputError(f"{there[0]} must not exist yet: pass --overwrite to replace it")
+            rng = None if seed is None else _seeded(seed)
+            done = pipeline(source, **settings, generator=rng, output_type="pt")
+        except StudioError as error:
+            found.append({"input": str(source), "failed": str(error)})
+            say(f"{source.name}: {error}")
+            continue
+        for file, picture in zip(files, done.images[0], strict=True):
+            lacking = provenance.save_synthetic(
+                picture, file, made, source=source.read_bytes(), credentials=credentials
+            )
+        if lacking:
+            say(f"{source.name}: {lacking}")
+        found.append({"input": str(source), "outputs": [str(file) for file in files], **done.reports[0].to_dict()})
+        say(f"{source.name}: {words(done.reports[0])}")
+        rows.append([done.small[0], *done.images[0]])
+        labels.append(f"{source.name}: {words(done.reports[0])}")
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(found, indent=1) + "\n")
+    if sheet and rows:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheets.sheet(rows, labels).save(sheet)
+    if any("failed" in entry for entry in found):
+        raise typer.Exit(1)
+
+
+def words(report: Any) -> str:
+    """An `UpsampleReport` in one line."""
+    errors = " ".join(f"{sample.latent_error:.4f}" for sample in report.samples)
+    found, converged = (sum(getattr(one, name) for one in report.samples) for name in ("found", "converged"))
+    apart = report.mean_identity_distance
+    line = (
+        f"{found}/{len(report.samples)} found in the prior to within {report.threshold:g} (errors {errors}), "
+        f"{converged} as written"
+    )
+    return line if apart is None else f"{line}; identity distance between them {apart:.2f}: they are guesses"
+
+
+@app.command()
+def frontalize(
+    paths: PathsArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
+    yaw: Annotated[float, typer.Option(help="-45 to 45 degrees; 0 looks into the camera, above 0 to the left.")] = 0.0,
+    pitch: Annotated[float | None, typer.Option(help="-35 to 20 degrees; default: as it is.")] = None,
+    expression: Annotated[str, typer.Option(help="keep, or neutral: no smile.")] = "keep",
+    background: Annotated[str, typer.Option(help="keep it where the head turns little, or generated.")] = "keep",
+    face: Annotated[int | None, typer.Option(help="0 is the largest; default: the photo must show one face.")] = None,
+    steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 40,
+    refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
+    size: Annotated[int | None, typer.Option(help="Side of the results in pixels; default 1024.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: photo, result.")] = None,
+    credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Turn the face of a photo into the camera, or to another angle. The results are synthetic likenesses.
+
+    Exit code 0: all were turned. 1: some file failed. 2: wrong arguments.
+    """
+    from pipelines.frontalize import FrontalizePipeline, check_arguments
+    from studio import batch, images, provenance, sheets
+    from studio.device import pick_device
+
+    inputs = images.find_images(paths)
+    if not inputs:
+        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    check_arguments(yaw, pitch, expression, background, face, steps, refine, "pt")
+    targets = batch.plan_outputs(inputs, output, ".png")
+    pipeline = FrontalizePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    settings = {
+        "yaw": yaw,
+        "pitch": pitch,
+        "expression": expression,
+        "background": background,
+        "face": face,
+        "num_inference_steps": steps,
+        "refinement_steps": refine,
+        "size": size,
+    }
+    made = provenance.Operation("frontalize", "a likeness out of the prior, turned", settings)
+    found: list[dict[str, Any]] = []
+    rows, labels = [], []
+    for source, target in zip(inputs, targets, strict=True):
+        try:
+            if target.exists() and not overwrite:
+                raise InputError(f"{target} must not exist yet: pass --overwrite to replace it")
+            done = pipeline(source, **settings, output_type="pt")
+        except StudioError as error:
+            found.append({"input": str(source), "failed": str(error)})
+            say(f"{source.name}: {error}")
+            continue
+        lacking = provenance.save_synthetic(
+            done.images[0], target, made, source=source.read_bytes(), credentials=credentials
+        )
+        line = turned(done.reports[0])
+        for text in filter(None, (lacking, line)):
+            say(f"{source.name}: {text}")
+        found.append({"input": str(source), "output": str(target), **done.reports[0].to_dict()})
+        rows.append([done.crops[0], done.images[0]])
+        labels.append(line)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(found, indent=1) + "\n")
+    if sheet and rows:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheets.sheet(rows, labels).save(sheet)
+    if any("failed" in entry for entry in found):
+        raise typer.Exit(1)
+
+
+def turned(report: Any) -> str:
+    """A `FrontalizeReport` in one line."""
+    line = (
+        f"yaw {report.pose_before[0]:+.0f} to {report.pose_after[0]:+.0f}, pitch {report.pose_before[1]:+.0f} to "
+        f"{report.pose_after[1]:+.0f}; identity distance {report.identity_distance:.2f}"
+    )
+    return line if report.same_person else f"{line}: NOT the person any more (0.6 is the limit)"
+
+
+@app.command()
+def edit(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The edited face, an image file of 1024 px.")],
+    photo: Annotated[Path | None, typer.Argument(help="A photo of one face; or give --seed.")] = None,
+    seed: Annotated[int | None, typer.Option(help="A generated person instead of a photo.")] = None,
+    yaw: Annotated[float | None, typer.Option(help="Degrees; 0 looks into the camera, above 0 to the left.")] = None,
+    pitch: Annotated[float | None, typer.Option(help="Degrees; above 0 looks up.")] = None,
+    smile: Annotated[float | None, typer.Option(help="Change, in spreads of generated faces.")] = None,
+    mouth: Annotated[float | None, typer.Option(help="Likewise: how far it is open.")] = None,
+    eyes: Annotated[float | None, typer.Option(help="Likewise: how far they are open.")] = None,
+    brow: Annotated[float | None, typer.Option(help="Likewise: how high the brows are.")] = None,
+    light: Annotated[float | None, typer.Option(help="Likewise: above 0, more from the right of the picture.")] = None,
+    steps: Annotated[int, typer.Option(help="Of the search for a photo's likeness.", min=1)] = 100,
+    before: Annotated[Path | None, typer.Option(help="Also write the likeness before the edit here.")] = None,
+    credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Turn a head or change an expression; prints a JSON report with identity before and after.
+
+    A photo is first searched for in the prior; what is edited is that likeness, aligned, not the photo itself.
+    """
+    from studio import images, provenance
+    from studio.device import pick_device
+    from studio.latents.editor import Editor, check_changes, check_likeness
+
+    asked = {"yaw": yaw, "pitch": pitch, "smile": smile, "mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if (photo is None) == (seed is None):
+        raise InputError("either PHOTO or --seed must say whose face, got both or neither: give one of them")
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise InputError(f"--output must be a .png, .jpg or .webp file, got {output}: rename it")
+    loaded = None if photo is None else images.load(photo)
+    editor = Editor.from_pretrained(pick_device(device))
+    check_changes(editor.space, changes)
+    person = None
+    if loaded is None:
+        w = editor.sample(seed)
+    else:
+        crop, person = editor.aligned(loaded)
+        w = editor.invert(crop, person, steps, lambda step, _, __: say(f"step {step + 1} of {steps}"))
+        _, identity, _ = editor.look(w)
+        check_likeness(float((identity - person.cpu()).norm()))
+    moved, report = editor.edit(w, changes, person)
+    made = provenance.Operation(
+        "edit", "a likeness out of the prior, moved along its directions", {**changes, "seed": seed}
+    )
+    source = photo.read_bytes() if photo else None
+    for file, latents in ((output, moved), (before, w)):
+        if file and (
+            lacking := provenance.save_synthetic(
+                editor.draw(latents), file, made, source=source, credentials=credentials
+            )
+        ):
+            say(f"{file.name}: {lacking}")
+    show(report.to_dict())
+
+
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")],
+    photos: Annotated[
+        list[Path] | None, typer.Argument(help="Photos of one person; none generates people who do not exist.")
+    ] = None,
+    consent: Annotated[bool, typer.Option("--consent", help="The person agreed to this; needed with photos.")] = False,
+    face: Annotated[int | None, typer.Option(help="Which face of photos with several; 0 is the largest.")] = None,
+    samples: Annotated[int, typer.Option(help="Pictures, 1 to 16.")] = 4,
+    guidance: Annotated[float, typer.Option(help="0 to 10: how much the identity counts.")] = 2.0,
+    steps: Annotated[int, typer.Option(help="Of the solver.")] = 12,
+    correction: Annotated[int, typer.Option(help="Gradient steps towards the person; 0 does without.")] = 20,
+    solver: Annotated[str, typer.Option(help="euler or heun.")] = "euler",
+    yaw: Annotated[float | None, typer.Option(help="Degrees; 0 looks into the camera, above 0 to the left.")] = None,
+    pitch: Annotated[float | None, typer.Option(help="Degrees; above 0 looks up.")] = None,
+    smile: Annotated[float | None, typer.Option(help="In spreads from the average generated face.")] = None,
+    mouth: Annotated[float | None, typer.Option(help="Likewise: how far it is open.")] = None,
+    eyes: Annotated[float | None, typer.Option(help="Likewise: how far they are open.")] = None,
+    brow: Annotated[float | None, typer.Option(help="Likewise: how high the brows are.")] = None,
+    light: Annotated[float | None, typer.Option(help="Likewise: above 0, more from the right of the picture.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For the same samples again; default: others every time.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the JSON report here.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: references, samples.")] = None,
+    credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "generate",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Generate photographs of a person who agreed to it, or of people who do not exist.
+
+    Every result carries an invisible mark and, where they can be written, Content Credentials that record the consent.
+    """
+    from pipelines.generate import SOLVERS, GeneratePipeline, check_arguments, check_consent
+    from studio import images, provenance, sheets
+    from studio.device import pick_device
+
+    check_arguments(samples, guidance, steps, correction, face, consent, "pt")
+    check_consent(photos or None, consent)
+    if solver not in SOLVERS:
+        raise InputError(f"--solver must be one of {', '.join(SOLVERS)}, got {solver!r}: choose one of them")
+    files = [output / f"generated-{k + 1}.png" for k in range(samples)]
+    if not overwrite and (there := [file for file in files if file.exists()]):
+        raise InputError(f"{there[0]} must not exist yet: pass --overwrite to replace it, or another folder")
+    loaded = [images.load(photo) for photo in photos or ()]
+    pipeline = GeneratePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
+    pipeline.scheduler = SOLVERS[solver].from_config(pipeline.scheduler.config)
+    given = {"yaw": yaw, "pitch": pitch, "smile": smile, "mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
+    settings = {
+        "num_images_per_prompt": samples,
+        "guidance_scale": guidance,
+        "num_inference_steps": steps,
+        "correction_steps": correction,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    rng = None if seed is None else _seeded(seed)
+    done = pipeline(loaded or None, consent, face, **settings, generator=rng, output_type="pt")
+    made = provenance.Operation(
+        "generate",
+        "a synthetic picture" + (" of a person, made with the stated consent" if loaded else " of nobody"),
+        {**settings, "solver": solver, "seed": seed, "person": bool(loaded), "consent": consent},
+    )
+    lacking = ""
+    for file, picture in zip(files, done.images, strict=True):
+        lacking = provenance.save_synthetic(picture, file, made, credentials=credentials)
+    if lacking:
+        say(lacking)
+    for reference in done.report.references:
+        if reference.outlier:
+            say(f"{reference.name}: probably somebody else ({reference.distance:.2f} away), left out")
+    for file, sample in zip(files, done.report.samples, strict=True):
+        say(f"{file.name}: {sample_words(sample)}")
+    if sheet:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheets.sheet([[*(photo.pixels for photo in loaded), *done.images]]).save(sheet)
+    if report:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        found = {"outputs": [str(file) for file in files], "settings": settings, **done.report.to_dict()}
+        report.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def sample_words(sample: Any) -> str:
+    """A `SampleReport` of a generated picture in one line."""
+    pose = f"yaw {sample.attributes['yaw']:+.0f}°, pitch {sample.attributes['pitch']:+.0f}°"
+    who = "" if sample.identity_distance is None else f"identity distance {sample.identity_distance:.2f}"
+    before = "" if sample.prior_distance is None else f" ({sample.prior_distance:.2f} before the correction)"
+    unseen = "" if sample.seen else "; no face is seen in it"
+    return f"{who}{before}, {pose}{unseen}" if who else pose + unseen
+
+
+def _seeded(seed: int) -> Any:
+    import torch
+
+    return torch.Generator().manual_seed(seed)

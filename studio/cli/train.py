@@ -1,0 +1,138 @@
+"""`studio train`: train the networks of this project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studio.cli.common import say, show
+
+app = typer.Typer(no_args_is_help=True, help="Train the networks of this project.")
+
+
+@app.command("list")
+def train_list() -> None:
+    """The presets, as data."""
+    from dataclasses import asdict
+
+    from studio.training.presets import PRESETS
+
+    show({name: asdict(preset) for name, preset in PRESETS.items()})
+
+
+@app.command("faces")
+def train_faces(
+    count: Annotated[int, typer.Option(help="At least so many generated faces.")] = 20_000,
+    cache: Annotated[Path, typer.Option(help="Folder of the generated faces.")] = Path(".cache/faces"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Generate faces to train on; can be stopped and continued."""
+    from studio.training.run import make_faces
+
+    make_faces(count, cache, device, say)
+
+
+@app.command("run")
+def train_run(
+    preset: Annotated[str, typer.Argument(help="See `studio train list`.")],
+    folder: Annotated[Path, typer.Option(help="Checkpoints, log and sample sheets.")],
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the preset's end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    photos: Annotated[Path | None, typer.Option(help="Real faces: a folder with aligned_clean and portraits.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option(help="Print the preset and stop.")] = False,
+) -> None:
+    """Train a preset."""
+    from dataclasses import asdict
+
+    from studio.training.run import find_preset, train
+
+    if dry_run:
+        show(asdict(find_preset(preset)))
+        return
+    train(preset, folder, cache, photos, minutes, resume, device, say)
+
+
+@app.command("heads")
+def train_heads(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, heads and sample sheet.")],
+    images: Annotated[int, typer.Option(help="Generated faces over the whole training.")] = 6000,
+    cache: Annotated[
+        Path | None, typer.Option(help="Cached faces: trains the 256 px head alone, faster. Default: draws new ones.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Distil the generator's 256 and 512 px image heads from its own pictures."""
+    from studio.training.run import train_heads
+
+    train_heads(folder, images, cache, minutes, resume, device, say)
+
+
+@app.command("encoder")
+def train_encoder(
+    folder: Annotated[Path, typer.Option(help="Checkpoint and network.")],
+    images: Annotated[int, typer.Option(help="Faces over the whole training.")] = 80_000,
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train the latent encoder, which gives searches of the prior their start."""
+    from studio.training.run import train_encoder
+
+    train_encoder(folder, images, cache, minutes, resume, device, say)
+
+
+@app.command("directions")
+def train_directions(
+    folder: Annotated[Path, typer.Option(help="Where the latent space goes, such as weights/directions.")],
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    count: Annotated[int, typer.Option(help="Faces to measure at most.")] = 8192,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+) -> None:
+    """Measure generated faces and fit the directions that turn, light and move them."""
+    from studio.training.directions import fit
+
+    show(fit(cache, folder, count, seed, say))
+
+
+@app.command("identities")
+def train_identities(
+    folder: Annotated[Path, typer.Option(help="Cache of the pairs.")] = Path(".cache/identities"),
+    count: Annotated[int, typer.Option(help="At least so many new faces.")] = 51_200,
+    faces: Annotated[Path | None, typer.Option(help="Also use these cached faces, see `studio train faces`.")] = None,
+) -> None:
+    """Draw generated faces and keep latent and identity descriptor of each; can be stopped and continued."""
+    from studio.training.identities import make_identities
+
+    make_identities(folder, count, faces, say)
+
+
+@app.command("generate")
+def train_generate(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
+    cache: Annotated[Path, typer.Option(help="Pairs, see `studio train identities`.")] = Path(".cache/identities"),
+    steps: Annotated[int, typer.Option(help="Of the whole training.")] = 1500,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+) -> None:
+    """Train the prior over latents given an identity, for `studio generate`."""
+    from studio.training.run import train_flow
+
+    train_flow(folder, cache, steps, minutes, resume, say)
+
+
+@app.command("export")
+def train_export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a training.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write, such as weights/restore.")],
+) -> None:
+    """Write a training's (averaged) weights in half precision."""
+    from studio.training.run import export
+
+    export(folder, target)
