@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
