@@ -16,7 +16,7 @@ from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
 from studio.benchmarks import album as album_bench
-from studio.benchmarks import frontalize, identity, speed, upsample
+from studio.benchmarks import frontalize, generate, identity, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -37,13 +37,14 @@ COMMANDS = {
         "upsample",
         "frontalize",
         "edit",
+        "generate",
         "weights",
         "bench",
         "train",
     ],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "frontalize", "app"],
-    "train": ["list", "faces", "run", "heads", "encoder", "directions", "export"],
+    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "generate", "frontalize", "app"],
+    "train": ["list", "faces", "run", "heads", "encoder", "directions", "identities", "generate", "export"],
 }
 OPTIONS = {
     "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
@@ -57,6 +58,8 @@ OPTIONS = {
     "frontalize": "output yaw pitch expression background face steps refine size report sheet credentials overwrite "
     "model device",
     "edit": "output seed yaw pitch smile mouth eyes brow light steps before credentials device",
+    "generate": "output consent face samples guidance steps correction solver yaw pitch smile mouth eyes brow light "
+    "seed report sheet credentials overwrite model device",
     "weights list": "",
     "weights pull": "",
     "weights verify": "",
@@ -67,6 +70,7 @@ OPTIONS = {
     "bench identity": "photos out",
     "bench album": "photos out",
     "bench upsample": "photos size samples steps limit threads model sheet out",
+    "bench generate": "photos people portraits samples corrected ablations audited timed seed threads model out",
     "bench frontalize": "photos people pairs limit min-yaw profiles seed steps refine threads model sheet "
     "profile-sheet out",
     "bench app": "visitors side threads out",
@@ -76,6 +80,8 @@ OPTIONS = {
     "train heads": "folder images cache minutes resume device",
     "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed",
+    "train identities": "folder count faces",
+    "train generate": "folder cache steps minutes resume",
     "train export": "",
 }
 
@@ -393,7 +399,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = [(module, "run") for module in (bench, speed, identity, album_bench, upsample, frontalize)] + [
+    modules = [(module, "run") for module in (bench, speed, identity, album_bench, upsample, frontalize, generate)] + [
         (bench, "run_old")
     ]
     for module, name in modules:
