@@ -139,7 +139,8 @@ def test_starts_and_restores_as_the_pipeline_does(folder, started, repository):
         signed = client.predict(photo=handle_file(photo), api_name="/restore")[1]
     finally:
         client.close()
-    assert set(names) == {"/restore", "/restore_many", "/upsample", "/compare", "/album"}
+    tabs = {"/restore", "/restore_many", "/upsample", "/frontalize", "/generate", "/compare", "/album"}
+    assert set(names) == tabs
     assert report["status"] == "restored"
     assert signed["credentials"] == "written"
     expected = RestorePipeline.from_pretrained("restore")(repository / "examples" / "portrait.jpg").photos[0]
