@@ -6,8 +6,7 @@
    tiles, and one suppression over all they found.
 3. `place`: the mesh on every candidate, twice, because the second crop is cut better.
 4. What the mesh does not take for a face, or finds a second time, is dropped.
-5. `steady`: the mesh of what is left is the mean over eight crops, because one crop a little to the side moves its
-   points by 1 % of the eye distance.
+5. `steady`: the mesh of what is left is the mean over eight crops, because its points move with the crop.
 6. When nothing is left, `look_again` at the photo without what hides faces in old prints.
 """
 
@@ -233,8 +232,7 @@ class FaceFinder:
             mesh: (N,468,3) from `place`, pixels of the photo.
 
         Returns:
-            (N,468,3), pixels of the photo. Started from boxes that differ by 6 % of a face, they are 0.003 of the eye
-            distance apart; those of `place` are 0.009 apart (72 portraits).
+            (N,468,3), pixels of the photo. It hangs less on where `place` was started; a test holds that.
         """
         crops = [around(mesh, (x, y), zoom) for x in SHIFTS for y in SHIFTS for zoom in ZOOMS]
         meshes, _ = self._mesh(image, torch.cat(crops))
