@@ -18,7 +18,19 @@ from studio import images
 from studio.errors import InputError
 from studio.identity.album import THRESHOLD, Album, AlbumFace, counted
 from studio.ui import common
-from studio.ui.common import LANE, PROGRESS, Lane, Stopped, examples, forget_unreadable, line, offer, rows, upload
+from studio.ui.common import (
+    PRIVATE,
+    PROGRESS,
+    Lane,
+    Stopped,
+    connect,
+    examples,
+    forget_unreadable,
+    line,
+    offer,
+    rows,
+    upload,
+)
 
 if TYPE_CHECKING:
     from studio.identity.album import AlbumMaker
@@ -66,20 +78,26 @@ def tab(maker: Callable[[], AlbumMaker]) -> None:
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
     runner = Runner(maker)
-    private = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-    running = start.click(
-        runner.album,  # its name is that of the MCP tool
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.album,
         [photos, threshold],
         [file, report, message, people],
+        message=message,
+        shown=people,
         api_name="album",
         api_description="Group the faces of many photos by person. Returns a zip (the faces in a folder for each "
         "person, album.csv and album.json) or null, the JSON report, and what the page shows: a message and HTML",
-        scroll_to_output=True,
-        show_progress_on=people,
-        **LANE,
     )
-    report.change(lambda found: gr.DownloadButton(interactive=bool(found and found["faces"])), report, file, **private)
-    stop.click(runner.lane.stop, None, message, cancels=[running], **private)
+    report.change(
+        lambda found: gr.DownloadButton(interactive=bool(found and found["faces"])),
+        report,
+        file,
+        queue=False,
+        **PRIVATE,
+    )
 
 
 class Runner:

@@ -28,6 +28,8 @@ STOPPED = "Stopped. Nothing was kept."
 PROGRESS = gr.Progress()
 LANE = {"concurrency_limit": 1, "concurrency_id": "pipelines"}
 """For every event that runs a network for long: one at a time in the whole app, the others wait in the queue."""
+PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+"""For events of the page alone, which are no endpoint."""
 
 # One sentence, wherever an identity distance is shown.
 DISTANCE = "before against after; below 0.6 counts as the same person; the encoder took part in training"
@@ -97,6 +99,35 @@ class Lane:
         return line(STOPPED)
 
 
+def follow(
+    stop: threading.Event,
+    progress: Callable[..., Any],
+    total: int | None,
+    doing: Callable[[dict[str, Any]], str],
+) -> Callable[..., Any] | None:
+    """A pipeline's `callback_on_step_end` that says how far it is, and ends it with `Stopped` when `stop` is set.
+
+    Args:
+        stop: set when the visitor cancels.
+        progress: gradio's.
+        total: steps, if they are known.
+        doing: what to call a step, from what the pipeline gives the callback.
+
+    Returns:
+        The callback; None where a call goes to another process, which it could not be sent to.
+    """
+    if zero_gpu():
+        return None
+
+    def on_step(pipeline: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
+        if stop.is_set():
+            raise Stopped
+        progress((step + 1, total), desc=doing(given))
+        return given
+
+    return on_step
+
+
 @contextmanager
 def watched(pipeline: Any, stop: threading.Event, progress: Callable[..., Any]) -> Iterator[None]:
     """Follow a pipeline call from its networks: say how far it is, and end it with `Stopped` when `stop` is set.
@@ -150,6 +181,73 @@ def zero_gpu() -> bool:
         os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
         and importlib.util.find_spec("spaces") is not None
     )
+
+
+# ---- widgets
+
+
+def results(waiting: str, label: str, **more: Any) -> tuple[gr.HTML, gr.Gallery, gr.JSON]:
+    """The column of a tab that draws pictures: its message, the pictures, and the report.
+
+    Args:
+        waiting: the message before the first call.
+        label: of the pictures.
+        more: for the gallery, its `columns` say.
+    """
+    with gr.Column(scale=3, min_width=320):
+        message = gr.HTML(line(waiting))
+        found = gr.Gallery(
+            label=label,
+            format="png",
+            height="auto",
+            object_fit="contain",
+            buttons=["download", "fullscreen"],
+            interactive=False,
+            **more,
+        )
+        with gr.Accordion("Report (JSON)", open=False):
+            report = gr.JSON(label="Report")
+    return message, found, report
+
+
+def connect(
+    start: gr.Button,
+    stop: gr.Button,
+    lane: Lane,
+    event: Callable[..., Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    *,
+    message: gr.HTML,
+    shown: Any,
+    api_name: str,
+    api_description: str,
+) -> None:
+    """Let one button start the heavy work of a tab and another one end it.
+
+    Args:
+        start: button that calls `event`.
+        stop: button that ends it.
+        lane: of the tab.
+        event: a generator; its name is that of the MCP tool.
+        inputs: its arguments' widgets.
+        outputs: where its values go.
+        message: says that it was stopped.
+        shown: the widget that shows the progress.
+        api_name: of the endpoint.
+        api_description: of the endpoint.
+    """
+    running = start.click(
+        event,
+        list(inputs),
+        list(outputs),
+        api_name=api_name,
+        api_description=api_description,
+        scroll_to_output=True,
+        show_progress_on=shown,
+        **LANE,
+    )
+    stop.click(lane.stop, None, message, cancels=[running], queue=False, **PRIVATE)
 
 
 # ---- words
@@ -242,8 +340,7 @@ def offer(label: str, targets: Sequence[gr.File], values: Sequence[Any]) -> None
             lambda: list(values) if len(values) > 1 else values[0],
             None,
             list(targets),
-            api_visibility="private",
-            show_progress="hidden",
+            **PRIVATE,
         )
 
 
@@ -269,4 +366,4 @@ def shelf(target: gr.File) -> None:
         def choose(event: gr.SelectData) -> str:
             return str(files[event.index])
 
-        shown.select(choose, None, target, api_visibility="private", show_progress="hidden")
+        shown.select(choose, None, target, **PRIVATE)

@@ -12,7 +12,7 @@ import gradio as gr
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import LANE, MAX_PIXELS, PROGRESS, Lane, Stopped, line, upload
+from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
 
 if TYPE_CHECKING:
     from pipelines.frontalize import FrontalizePipeline, FrontalizeReport
@@ -54,39 +54,20 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
                 )
                 face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
                 steps = gr.Slider(10, 100, 40, step=10, label="Steps", info="More come nearer, and take longer")
-        with gr.Column(scale=3, min_width=320):
-            message = gr.HTML(line(WAITING))
-            found = gr.Gallery(
-                label="The face in the photo, and turned",
-                format="png",
-                columns=2,
-                height="auto",
-                object_fit="contain",
-                buttons=["download", "fullscreen"],
-                interactive=False,
-            )
-            with gr.Accordion("Report (JSON)", open=False):
-                report = gr.JSON(label="Report")
+        message, found, report = results(WAITING, "The face in the photo, and turned", columns=2)
     runner = Runner(pipeline)
-    running = start.click(
-        runner.frontalize,  # its name is that of the MCP tool
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.frontalize,
         [photo, yaw, keep_pitch, pitch, neutral, background, face, steps],
         [found, report, message],
+        message=message,
+        shown=found,
         api_name="frontalize",
         api_description="Turn the face of a photo into the camera, or to another angle. Returns the face of the photo "
         "and a synthetic likeness as PNG, the JSON report and a message",
-        scroll_to_output=True,
-        show_progress_on=found,
-        **LANE,
-    )
-    stop.click(
-        runner.lane.stop,
-        None,
-        message,
-        cancels=[running],
-        queue=False,
-        api_visibility="private",
-        show_progress="hidden",
     )
 
 
@@ -103,6 +84,7 @@ class Runner:
     def __init__(self, pipeline: Callable[[], FrontalizePipeline]) -> None:
         self.pipeline = pipeline
         self.lane = Lane()
+        self._call = on_gpu(self.call)
 
     def frontalize(
         self,
@@ -136,12 +118,8 @@ class Runner:
         """
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
-            def on_step(pipeline: Any, step: int, timestep: int, given: dict[str, Any]) -> None:
-                if stop.is_set():
-                    raise Stopped
-                progress((step + 1, int(steps) + REFINEMENT), desc="Searching and turning", unit="steps")
-
             progress(0, desc="Loading the model")
+            self.pipeline()  # before a GPU is lent
             settings = {
                 "yaw": yaw,
                 "pitch": None if keep_pitch else pitch,
@@ -151,10 +129,16 @@ class Runner:
                 "num_inference_steps": int(steps),
                 "refinement_steps": REFINEMENT,
             }
-            shown, report, lacking = turn(self.pipeline(), photo, folder, settings, on_step)
+            total = int(steps) + REFINEMENT
+            on_step = follow(stop, progress, total, lambda _: "Searching and turning")
+            shown, report, lacking = self._call(photo, folder, settings, on_step)
             return [shown, report.to_dict(), line(verdict(report))], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo], request)
+
+    def call(self, photo: str | None, folder: Path, *settings: Any) -> tuple[list[tuple[Path, str]], Any, str]:
+        """`turn` with this runner's pipeline."""
+        return turn(self.pipeline(), photo, folder, *settings)
 
 
 # ---- the pipeline call
@@ -165,7 +149,7 @@ def turn(
     source: str | Path | None,
     folder: Path,
     settings: dict[str, Any],
-    on_step: Callable[..., None],
+    on_step: Callable[..., Any] | None,
 ) -> tuple[list[tuple[Path, str]], FrontalizeReport, str]:
     """Turn one file and write what the page shows: PNG files with captions, the photo's face first.
 

@@ -13,7 +13,7 @@ import torch
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import LANE, MAX_PIXELS, PROGRESS, Lane, Stopped, line, on_gpu, upload, zero_gpu
+from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
 
 if TYPE_CHECKING:
     from pipelines.generate import GeneratePipeline, GenerateReport
@@ -55,39 +55,20 @@ def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
                 yaw = gr.Slider(-40, 40, 0, step=5, label="Yaw in degrees", info="Above 0 looks to the left")
                 smile = gr.Slider(-2, 2, 0, step=0.5, label="Smile", info="0 leaves it to chance")
                 seed = gr.Number(0, label="Seed", info="0 draws others every time", precision=0)
-        with gr.Column(scale=3, min_width=320):
-            message = gr.HTML(line(WAITING))
-            found = gr.Gallery(
-                label="Generated: synthetic pictures, marked as such",
-                format="png",
-                columns=2,
-                height="auto",
-                object_fit="contain",
-                buttons=["download", "fullscreen"],
-                interactive=False,
-            )
-            with gr.Accordion("Report (JSON)", open=False):
-                report = gr.JSON(label="Report")
+        message, found, report = results(WAITING, "Generated: synthetic pictures, marked as such", columns=2)
     runner = Runner(pipeline)
-    running = start.click(
-        runner.generate,  # its name is that of the MCP tool
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.generate,
         [photos, consent, samples, guidance, correction, turn, yaw, smile, seed],
         [found, report, message],
+        message=message,
+        shown=found,
         api_name="generate",
         api_description="Generate pictures of a person who agreed to it, from photos, or of people who do not exist. "
         "Returns PNG files, the JSON report and a message",
-        scroll_to_output=True,
-        show_progress_on=found,
-        **LANE,
-    )
-    stop.click(
-        runner.lane.stop,
-        None,
-        message,
-        cancels=[running],
-        queue=False,
-        api_visibility="private",
-        show_progress="hidden",
     )
 
 
@@ -140,12 +121,6 @@ class Runner:
         """
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
-            def on_step(pipeline: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
-                if stop.is_set():
-                    raise Stopped
-                progress((step + 1, None), desc="Correcting" if "identity_distance" in given else "Drawing")
-                return {}
-
             progress(0, desc="Loading the model")
             settings = {
                 "num_images_per_prompt": int(samples),
@@ -155,8 +130,10 @@ class Runner:
                 "smile": float(smile) or None,
             }
             self.pipeline()  # before a GPU is lent
-            stated = (bool(consent), settings, int(seed), None if zero_gpu() else on_step)
-            shown, report, lacking = self._call(photos, folder, *stated)
+            on_step = follow(
+                stop, progress, None, lambda given: "Correcting" if "identity_distance" in given else "Drawing"
+            )
+            shown, report, lacking = self._call(photos, folder, bool(consent), settings, int(seed), on_step)
             return [shown, report.to_dict(), line(verdict(report))], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], photos or [], request)

@@ -26,9 +26,10 @@ from studio.ui import restore_many
 from studio.ui.common import (
     DISTANCE,
     HOUR,
-    LANE,
+    PRIVATE,
     PROGRESS,
     Lane,
+    connect,
     fit,
     forget_unreadable,
     line,
@@ -141,33 +142,33 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
         with gr.Column(scale=3, min_width=320):
             shown = outputs()
     runner = Runner(pipeline)
-    private = {"api_visibility": "private", "show_progress": "hidden"}
-    photo.change(preview, photo, [photo, chosen, faces, found], concurrency_limit=2, **private).then(
-        runner.look, [photo, found], [chosen, faces, found], concurrency_limit=1, **private
+    photo.change(preview, photo, [photo, chosen, faces, found], concurrency_limit=2, **PRIVATE).then(
+        runner.look, [photo, found], [chosen, faces, found], concurrency_limit=1, **PRIVATE
     )
-    chosen.select(toggle, [faces, found], faces, queue=False, **private)
-    faces.change(mark, [faces, found], chosen, concurrency_limit=2, **private)
-    running = start.click(
-        runner.restore,  # its name is that of the MCP tool
+    chosen.select(toggle, [faces, found], faces, queue=False, **PRIVATE)
+    faces.change(mark, [faces, found], chosen, concurrency_limit=2, **PRIVATE)
+    file, report, message, *_ = shown
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.restore,
         [photo, faces, *settings],
         shown,
+        message=message,
+        shown=shown[3],
         api_name="restore",
         api_description="Restore the faces of a photo. Returns the restored file (or null), the JSON report, and what "
         "the page shows: a message, the slider's PNG pair, the faces as an HTML table and as before-and-after pictures",
-        scroll_to_output=True,
-        show_progress_on=shown[3],
-        **LANE,
     )
-    file, report, message, *_ = shown
     # Not among the outputs of `run`, where a script would get this change of the button instead of a path.
     report.change(
         lambda found: gr.DownloadButton(interactive=bool(found and found["output"])),
         report,
         file,
         queue=False,
-        **private,
+        **PRIVATE,
     )
-    stop.click(runner.lane.stop, None, message, cancels=[running], queue=False, **private)
 
 
 def options() -> list[gr.components.Component]:

@@ -16,9 +16,10 @@ import gradio as gr
 from studio import batch
 from studio.errors import InputError
 from studio.ui.common import (
-    LANE,
+    PRIVATE,
     PROGRESS,
     Lane,
+    connect,
     forget_unreadable,
     line,
     on_gpu,
@@ -74,33 +75,25 @@ def section(pipeline: Callable[[], RestorePipeline]) -> None:
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
     runner = Runner(pipeline)
-    running = start.click(
-        runner.restore_many,  # its name is that of the MCP tool
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.restore_many,
         [photos, *settings],
         [file, report, message, table],
+        message=message,
+        shown=table,
         api_name="restore_many",
         api_description="Restore many photos. Returns a zip of the restored files with their report (or null), the "
         "JSON report, and what the page shows: a message and an HTML table",
-        scroll_to_output=True,
-        show_progress_on=table,
-        **LANE,
     )
     report.change(
         lambda found: gr.DownloadButton(interactive=any(one["output"] for one in found or [])),
         report,
         file,
         queue=False,
-        api_visibility="private",
-        show_progress="hidden",
-    )
-    stop.click(
-        runner.lane.stop,
-        None,
-        message,
-        cancels=[running],
-        queue=False,
-        api_visibility="private",
-        show_progress="hidden",
+        **PRIVATE,
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import LANE, PROGRESS, Lane, Stopped, line, on_gpu, upload, zero_gpu
+from studio.ui.common import PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
 
 if TYPE_CHECKING:
     from pipelines.upsample import UpsamplePipeline, UpsampleReport
@@ -54,40 +54,22 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
                 steps = gr.Slider(10, 200, 80, step=10, label="Steps", info="More come nearer, and take longer")
                 seed = gr.Number(0, label="Seed", info="0 starts at the nearest faces, others elsewhere", precision=0)
                 reference = upload("Reference (optional): another photo of the person", height=120)
-        with gr.Column(scale=3, min_width=320):
-            message = gr.HTML(line(WAITING))
-            found = gr.Gallery(
-                label="Guesses: the small face, then the samples",
-                format="png",
-                columns=3,
-                height="auto",
-                object_fit="contain",
-                buttons=["download", "fullscreen"],
-                interactive=False,
-                elem_classes="guesses",
-            )
-            with gr.Accordion("Report (JSON)", open=False):
-                report = gr.JSON(label="Report")
+        message, found, report = results(
+            WAITING, "Guesses: the small face, then the samples", columns=3, elem_classes="guesses"
+        )
     runner = Runner(pipeline)
-    running = start.click(
-        runner.upsample,  # its name is that of the MCP tool
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.upsample,
         [photo, find, samples, steps, seed, reference],
         [found, report, message],
+        message=message,
+        shown=found,
         api_name="upsample",
         api_description="Search for large faces that shrink to a tiny one. Returns the small face and the samples as "
         "PNG, the JSON report and a message",
-        scroll_to_output=True,
-        show_progress_on=found,
-        **LANE,
-    )
-    stop.click(
-        runner.lane.stop,
-        None,
-        message,
-        cancels=[running],
-        queue=False,
-        api_visibility="private",
-        show_progress="hidden",
     )
 
 
@@ -134,16 +116,11 @@ class Runner:
         """
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
-            def on_step(pipeline: Any, step: int, timestep: int, given: dict[str, Any]) -> dict[str, Any]:
-                if stop.is_set():
-                    raise Stopped
-                progress((step + 1, int(steps)), desc="Searching", unit="steps")
-                return given
-
             progress(0, desc="Loading the model")
             self.pipeline()  # before a GPU is lent
             settings = (find, int(samples), int(steps), int(seed), reference)
-            shown, report, lacking = self._call(photo, folder, *settings, None if zero_gpu() else on_step)
+            on_step = follow(stop, progress, int(steps), lambda _: "Searching")
+            shown, report, lacking = self._call(photo, folder, *settings, on_step)
             return [shown, report.to_dict(), line(verdict(report))], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo, reference], request)
