@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,12 @@ def row(cells: Sequence[Tensor], height: int = 256) -> Tensor:
     """Pictures (3,H,W) of any size beside each other, all `height` high, with gaps -> (3,height,W)."""
     fitted = [F.pad(fit(cell.float().cpu(), height), (0, GAP), value=1.0) for cell in cells]
     return torch.cat(fitted, 2)
+
+
+def write(path: Path, rows: Sequence[Sequence[Tensor]], labels: Sequence[str] | None = None, height: int = 256) -> None:
+    """Write a `sheet` to an image file; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet(rows, labels, height).save(path)
 
 
 def sheet(rows: Sequence[Sequence[Tensor]], labels: Sequence[str] | None = None, height: int = 256) -> Image.Image:

@@ -163,8 +163,7 @@ def turn_generated(
             say(f"person {number}, {angle:.0f}°: " + ", ".join(f"{a} {b:.2f}" for a, b in found[angle][-1].items()))
         rows.append(row)
     if sheet:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheets.sheet(rows, height=192).save(sheet)
+        sheets.write(sheet, rows, height=192)
     return [{"angle": angle, "refused": refused[angle], **summary(found[angle])} for angle in ANGLES]
 
 
@@ -338,8 +337,7 @@ def turn_profiles(
         cells += [output.crops[0], output.images[0]]
         say(f"{path.name}: " + ", ".join(f"{name} {value:.2f}" for name, value in columns[-1].items()))
     if sheet and cells:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheets.sheet([cells[i : i + 6] for i in range(0, len(cells), 6)], height=192).save(sheet)
+        sheets.write(sheet, [cells[i : i + 6] for i in range(0, len(cells), 6)], height=192)
     values = {name: np.array([column[name] for column in columns]) for name in columns[0]} if columns else {}
     return {
         "asked": len(chosen),

@@ -89,8 +89,7 @@ def run(
             say(f"{recipe} fidelity {fidelity:g}: {line(report[recipe], f'fidelity {fidelity:g}')}")
         rows += [list(cells) for cells in zip(*shown, strict=True)]
     if sheet:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheets.sheet(rows).save(sheet)
+        sheets.write(sheet, rows)
     return {
         "benchmark": "restore",
         "set": f"{photos.name}, unseen by training" if unseen else photos.name,
@@ -213,9 +212,8 @@ def run_old(
             cells.append([crops[0], *(pipeline.restore_crops(crops, f, tone)[0] for f in (0.0, fidelity, 1.0))])
         say(f"{path.name}: {len(done)} faces, identity {np.mean(distances[-len(done) :]):.2f}")
     if sheet:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
         rows = [list(chain(*cells[i : i + OLD_PER_ROW])) for i in range(0, len(cells), OLD_PER_ROW)]
-        sheets.sheet(rows).save(sheet)
+        sheets.write(sheet, rows)
     return {
         "benchmark": "old",
         "set": photos.name,

@@ -89,8 +89,7 @@ def run(
             f"{seconds[-1]:.0f} s"
         )
     if sheet:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheets.sheet(rows[:SHEET_ROWS]).save(sheet)
+        sheets.write(sheet, rows[:SHEET_ROWS])
     return {
         "benchmark": "upsample",
         "set": photos.name,

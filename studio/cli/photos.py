@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import PathsArgument, say, show
+from studio.cli.common import PathsArgument, named, say, show
 from studio.errors import InputError
 
 app = typer.Typer()
@@ -48,15 +48,13 @@ def restore(
     from tqdm import tqdm
 
     from pipelines.restore import RestorePipeline, check_arguments
-    from studio import batch, images
+    from studio import batch
     from studio.benchmarks.provenance import provenance
     from studio.device import pick_device
     from studio.faces.select import parse
     from studio.provenance import own_certificate
 
-    inputs = images.find_images(paths)
-    if not inputs:
-        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    inputs = named(paths)
     suffix = f".{format.lstrip('.').lower()}" if format else None
     settings = {
         "faces": parse(faces),
@@ -156,13 +154,12 @@ def compare(
     sheet: Annotated[Path | None, typer.Option(help="Write both faces side by side (PNG, JPEG …) here.")] = None,
 ) -> None:
     """Tell whether two photographs show the same person, as far as that can be told, and how often that is wrong."""
+    from studio import sheets
     from studio.identity.compare import Comparer
-    from studio.sheets import sheet as contact_sheet
 
     found = Comparer.from_pretrained()(first, second)
     if sheet:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet([list(found.crops)], [f"distance {found.distance:.2f}"]).save(sheet)
+        sheets.write(sheet, [list(found.crops)], [f"distance {found.distance:.2f}"])
     if as_json:
         show({"first": str(first), "second": str(second), **found.to_dict()})
     else:
@@ -187,14 +184,11 @@ def album(
     """
     from tqdm import tqdm
 
-    from studio import images
     from studio.identity.album import THRESHOLD, AlbumMaker, check_arguments
 
     if as_json and as_csv:
         raise InputError("either --json or --csv must be asked for, got both: leave one out")
-    inputs = images.find_images(paths)
-    if not inputs:
-        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    inputs = named(paths)
     threshold = THRESHOLD if threshold is None else threshold
     check_arguments(len(inputs), threshold)
     maker = AlbumMaker.from_pretrained()
@@ -225,17 +219,15 @@ def album(
 
 def _album_sheet(found: Any, path: Path) -> None:
     """A row for each person with up to twelve faces."""
-    from studio.sheets import sheet
+    from studio import sheets
 
     rows = {f"person {number}": members[:12] for number, members in enumerate(found.people, 1)}
     rows["set aside"] = found.set_aside[:12]
     rows = {label: members for label, members in rows.items() if members}
     if not rows:
         raise InputError("a sheet needs at least one face, and none was found: leave --sheet out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet([[found.faces[i].crop / 255 for i in members] for members in rows.values()], list(rows), height=128).save(
-        path
-    )
+    faces = [[found.faces[i].crop / 255 for i in members] for members in rows.values()]
+    sheets.write(path, faces, list(rows), height=128)
 
 
 @app.command()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import PathsArgument, say, show
+from studio.cli.common import PathsArgument, check_free, named, say, show, write
 from studio.errors import InputError, StudioError
 
 app = typer.Typer()
@@ -40,13 +39,11 @@ def upsample(
     Exit code 0: all were searched. 1: some file failed. 2: wrong arguments.
     """
     from pipelines.upsample import UpsamplePipeline, check_arguments
-    from studio import batch, images, provenance, sheets
+    from studio import batch, provenance, sheets
     from studio.device import pick_device
     from studio.latents.search import EPSILON
 
-    inputs = images.find_images(paths)
-    if not inputs:
-        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    inputs = named(paths)
     check_arguments(scale, samples, steps, EPSILON, consistent, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
@@ -69,8 +66,7 @@ def upsample(
     for source, target in zip(inputs, targets, strict=True):
         files = [target.with_name(f"{target.stem}-{k + 1}.png") for k in range(samples)]
         try:
-            if not overwrite and (there := [file for file in files if file.exists()]):
-                raise InputError(f"{there[0]} must not exist yet: pass --overwrite to replace it")
+            check_free(files, overwrite)
             rng = None if seed is None else _seeded(seed)
             done = pipeline(source, **settings, generator=rng, output_type="pt")
         except StudioError as error:
@@ -87,12 +83,9 @@ def upsample(
         say(f"{source.name}: {words(done.reports[0])}")
         rows.append([done.small[0], *done.images[0]])
         labels.append(f"{source.name}: {words(done.reports[0])}")
-    if report:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps(found, indent=1) + "\n")
+    write(found, report)
     if sheet and rows:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheets.sheet(rows, labels).save(sheet)
+        sheets.write(sheet, rows, labels)
     if any("failed" in entry for entry in found):
         raise typer.Exit(1)
 
@@ -133,12 +126,10 @@ def frontalize(
     Exit code 0: all were turned. 1: some file failed. 2: wrong arguments.
     """
     from pipelines.frontalize import FrontalizePipeline, check_arguments
-    from studio import batch, images, provenance, sheets
+    from studio import batch, provenance, sheets
     from studio.device import pick_device
 
-    inputs = images.find_images(paths)
-    if not inputs:
-        raise InputError("PATHS must name at least one image, and they name none: check the folder")
+    inputs = named(paths)
     check_arguments(yaw, pitch, expression, background, face, steps, refine, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
     pipeline = FrontalizePipeline.from_pretrained(model, device=pick_device(device))
@@ -158,8 +149,7 @@ def frontalize(
     rows, labels = [], []
     for source, target in zip(inputs, targets, strict=True):
         try:
-            if target.exists() and not overwrite:
-                raise InputError(f"{target} must not exist yet: pass --overwrite to replace it")
+            check_free([target], overwrite)
             done = pipeline(source, **settings, output_type="pt")
         except StudioError as error:
             found.append({"input": str(source), "failed": str(error)})
@@ -174,12 +164,9 @@ def frontalize(
         found.append({"input": str(source), "output": str(target), **done.reports[0].to_dict()})
         rows.append([done.crops[0], done.images[0]])
         labels.append(line)
-    if report:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps(found, indent=1) + "\n")
+    write(found, report)
     if sheet and rows:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheets.sheet(rows, labels).save(sheet)
+        sheets.write(sheet, rows, labels)
     if any("failed" in entry for entry in found):
         raise typer.Exit(1)
 
@@ -291,8 +278,7 @@ def generate(
     if solver not in SOLVERS:
         raise InputError(f"--solver must be one of {', '.join(SOLVERS)}, got {solver!r}: choose one of them")
     files = [output / f"generated-{k + 1}.png" for k in range(samples)]
-    if not overwrite and (there := [file for file in files if file.exists()]):
-        raise InputError(f"{there[0]} must not exist yet: pass --overwrite to replace it, or another folder")
+    check_free(files, overwrite)
     loaded = [images.load(photo) for photo in photos or ()]
     pipeline = GeneratePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -323,12 +309,8 @@ def generate(
     for file, sample in zip(files, done.report.samples, strict=True):
         say(f"{file.name}: {sample_words(sample)}")
     if sheet:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheets.sheet([[*(photo.pixels for photo in loaded), *done.images]]).save(sheet)
-    if report:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        found = {"outputs": [str(file) for file in files], "settings": settings, **done.report.to_dict()}
-        report.write_text(json.dumps(found, indent=1) + "\n")
+        sheets.write(sheet, [[*(photo.pixels for photo in loaded), *done.images]])
+    write({"outputs": [str(file) for file in files], "settings": settings, **done.report.to_dict()}, report)
 
 
 def sample_words(sample: Any) -> str:
