@@ -138,15 +138,7 @@ class RestorePipeline(StudioPipeline):
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
-        return {
-            "generator": Generator.from_pretrained(weights.path("generator")),
-            "head": ImageHead.from_pretrained(weights.path("head_512")),
-            "restorer": Restorer.from_pretrained(weights.path(name)),
-            "full_range": FaceDetector.from_pretrained(weights.path("detector_full_range")),
-            "back": FaceDetector.from_pretrained(weights.path("detector_back")),
-            "mesh": FaceMesh.from_pretrained(weights.path("mesh")),
-            "identity": IdentityNet.from_pretrained(weights.path("identity")),
-        }
+        return weights.components(generator="generator", head="head_512", restorer=name)
 
     @torch.inference_mode()
     def __call__(

@@ -151,15 +151,7 @@ class UpsamplePipeline(StudioPipeline):
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
-        return {
-            "generator": Generator.from_pretrained(weights.path("generator")),
-            "head": ImageHead.from_pretrained(weights.path("head_256")),
-            "space": LatentSpace.from_pretrained(weights.path("directions")),
-            "full_range": FaceDetector.from_pretrained(weights.path("detector_full_range")),
-            "back": FaceDetector.from_pretrained(weights.path("detector_back")),
-            "mesh": FaceMesh.from_pretrained(weights.path("mesh")),
-            "identity": IdentityNet.from_pretrained(weights.path("identity")),
-        }
+        return weights.components(generator="generator", head="head_256", space="directions")
 
     @torch.no_grad()
     def __call__(

@@ -475,6 +475,27 @@ def load(name: str) -> StrictModel:
     return getattr(importlib.import_module(module), network).from_pretrained(path(name))
 
 
+FACE_NETWORKS = {
+    "full_range": "detector_full_range",
+    "back": "detector_back",
+    "mesh": "mesh",
+    "identity": "identity",
+}
+"""What every pipeline finds, measures and recognises faces with: component -> name here."""
+
+
+def components(**names: str) -> dict[str, StrictModel]:
+    """Networks of a pipeline by the name of their component: those asked for, and `FACE_NETWORKS`.
+
+    Args:
+        names: component -> name here.
+
+    Raises:
+        MissingWeightsError: one is not on this machine and could not be fetched.
+    """
+    return {part: load(name) for part, name in {**names, **FACE_NETWORKS}.items()}
+
+
 def fingerprint(name: str) -> Fingerprint:
     """Run the network of `name` on its fixed input; the numbers belong into the manifest."""
     return fingerprint_of(load(name), entry(name))

@@ -71,6 +71,7 @@ def run(
         paths = [path for path in paths if path.stem in names]
     clean, faces = portraits(pipeline, paths[: limit or None])
     say(f"{len(clean)} faces from {photos.name}")
+    placed = place_meshes(pipeline, clean, faces)
     report: dict[str, Any] = {}
     rows: list[list[Tensor]] = []
     for recipe in recipes:
@@ -80,11 +81,11 @@ def run(
                 for i in range(len(clean))
             ]
         )
-        report[recipe] = {"input": measure(pipeline, clean, damaged, damaged, faces)}
+        report[recipe] = {"input": measure(pipeline, clean, damaged, damaged, faces, placed)}
         shown = [clean[:SHEET_ROWS], damaged[:SHEET_ROWS]]
         for fidelity in fidelities:
             restored = torch.cat([pipeline.restore_crops(crop[None], fidelity, tone_curve(crop)) for crop in damaged])
-            report[recipe][f"fidelity {fidelity:g}"] = measure(pipeline, clean, damaged, restored, faces)
+            report[recipe][f"fidelity {fidelity:g}"] = measure(pipeline, clean, damaged, restored, faces, placed)
             shown.append(restored[:SHEET_ROWS])
             say(f"{recipe} fidelity {fidelity:g}: {line(report[recipe], f'fidelity {fidelity:g}')}")
         rows += [list(cells) for cells in zip(*shown, strict=True)]
@@ -125,8 +126,13 @@ def find_in_crop(pipeline: RestorePipeline, crop: Tensor) -> Faces | None:
     return found[[0]] if len(found) else None
 
 
-def measure(pipeline: RestorePipeline, clean: Tensor, damaged: Tensor, crops: Tensor, faces: Faces) -> dict[str, float]:
-    """Means over the faces of one version; the identity chip is cut with the original's mesh on both sides."""
+def measure(
+    pipeline: RestorePipeline, clean: Tensor, damaged: Tensor, crops: Tensor, faces: Faces, placed: np.ndarray
+) -> dict[str, float]:
+    """Means over the faces of one version; the identity chip is cut with the original's mesh on both sides.
+
+    `placed` are the meshes (N,468,3) that `place_meshes` puts on the originals.
+    """
     still = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (len(crops), 1, 1))
     found = [find_in_crop(pipeline, crop) for crop in crops]
     seen = [i for i, face in enumerate(found) if face is not None]
@@ -136,7 +142,7 @@ def measure(pipeline: RestorePipeline, clean: Tensor, damaged: Tensor, crops: Te
         "ssim": mean(ssim(crops, clean)),
         "identity_distance": mean(pipeline.distances(crops, clean, still, faces)),
         "identity_to_input": mean(pipeline.distances(crops, damaged, still, faces)),
-        "landmark_error": mean(landmark_error(*(place_meshes(pipeline, x, faces) for x in (crops, clean)))),
+        "landmark_error": mean(landmark_error(place_meshes(pipeline, crops, faces), placed)),
         "landmark_error_found": mean(of_found),
         "sharpness": mean(sharpness(crops)),
         "lab_difference": mean(mean_lab_difference(crops, clean)),

@@ -134,7 +134,8 @@ def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
     faces = faces_of(head((256, 300), height=380))
     monkeypatch.setattr(OneFace, "__call__", lambda self, image: Faces.empty())
     with torch.inference_mode():
-        found = bench.measure(pipeline, crops, crops, crops, faces)
+        placed = bench.place_meshes(pipeline, crops, faces)
+        found = bench.measure(pipeline, crops, crops, crops, faces, placed)
     assert found["found"] == 0
     assert math.isnan(found["landmark_error_found"])
 
