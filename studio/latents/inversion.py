@@ -25,7 +25,7 @@ from studio.latents.measure import trace_aligned
 from studio.networks.identity import IdentityNet
 from studio.networks.latent_space import FLOOR, LatentSpace
 
-STRUCTURE_SLOTS = 7
+STRUCTURE_SLOTS = 7  # slots that are used up to the 32 px map; the others colour and texture it
 COMPARED = 64  # px
 OUTSIDE = 0.3  # weight of the pixels outside the face
 MAPS = slice(1, 3)  # stages of the identity network whose maps are compared: 17 and 8 px

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from studio.errors import InputError
+from studio.latents.inversion import STRUCTURE_SLOTS
 from studio.networks.generator import Generator
 
 SHARD = 256
 SIZE = 256
-STRUCTURE_SLOTS = 7  # slots that are used up to the 32 px map; the others colour and texture it
 MIX = 0.5  # share of faces whose texture comes from a second latent
 TRUNCATION = (0.6, 1.0)
 

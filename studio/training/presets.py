@@ -65,6 +65,15 @@ class Preset:
     expect: str = ""
 
 
+# What the presets of stage 2 share.
+THROUGH_THE_GENERATOR = {
+    "real_share": 0.375,
+    "warped_share": 0.25,
+    "start": "restore",
+    "spatial": True,
+    "identity_weight": 0.0,
+    "prior_weight": 4.0,
+}
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -74,44 +83,29 @@ PRESETS = {
         # Stage 2: from the weights of the first stage, through the generator.
         Preset(
             "restore-prior",
+            **THROUGH_THE_GENERATOR,
             images=13_500,
-            real_share=0.375,
-            warped_share=0.25,
-            start="restore",
-            spatial=True,
             learning_rate=3e-4,
             features_weight=1.0,
-            identity_weight=0.0,
-            prior_weight=4.0,
         ),
         # Goes on from there: the 256 px head is a fifth faster, and the shape of the face counts three times.
         Preset(
             "restore-shape",
+            **THROUGH_THE_GENERATOR,
             images=15_000,
-            real_share=0.375,
-            warped_share=0.25,
-            start="restore",
             head="head_256",
-            spatial=True,
             learning_rate=3e-4,
-            identity_weight=0.0,
-            prior_weight=4.0,
             landmarks_weight=9.0,
             seed=1,
         ),
         # Its last part: takes the fine grids away that please the other losses.
         Preset(
             "restore-natural",
+            **THROUGH_THE_GENERATOR,
             images=3_600,
-            real_share=0.375,
-            warped_share=0.25,
-            start="restore",
             head="head_256",
-            spatial=True,
             learning_rate=1e-4,
             warmup=50,
-            identity_weight=0.0,
-            prior_weight=4.0,
             energy_weight=2.0,
             landmarks_weight=6.0,
             grid_weight=60.0,
