@@ -38,7 +38,7 @@ from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.mesh import FaceMesh
-from studio.networks.restorer import Restorer, draw_prior
+from studio.networks.restorer import START_BLOCK, Restorer, draw_prior
 
 CROP = 512
 SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop, is a guess
@@ -135,6 +135,8 @@ class RestorePipeline(StudioPipeline):
         )
         for network in (generator, head, restorer):
             network.to(memory_format=torch.channels_last)
+        if restorer.dictionary:
+            restorer.dictionary.draw(generator, START_BLOCK)
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
@@ -241,7 +243,7 @@ class RestorePipeline(StudioPipeline):
             crops = luma(crops).expand(-1, 3, -1, -1)
         small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
         parts = self.restorer(small.to(self.device, self.restorer.dtype))
-        prior = draw_prior(self.generator, self.head, parts).float().cpu() / 2 + 0.5
+        prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float().cpu() / 2 + 0.5
         if prior.shape[2] != CROP:
             prior = images.resize(prior, CROP, CROP)
         evidence = with_sure_detail(with_native_detail(parts.evidence.cpu(), small, crops, prior), crops, prior)

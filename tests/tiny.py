@@ -158,9 +158,15 @@ def varied_generator() -> Generator:
 
 
 def restorer(
-    *, size: int = 256, feature_channels: int = 8, latent_dim: int = 8, spatial_channels: tuple[int, ...] = ()
+    *,
+    size: int = 256,
+    feature_channels: int = 8,
+    latent_dim: int = 8,
+    spatial_channels: tuple[int, ...] = (),
+    style_slots: int = 0,
+    atoms: int = 0,
 ) -> Restorer:
-    """Fits `generator()`; a spatial path begins without effect, as in training."""
+    """Fits `generator()`; spatial path, styles and dictionary begin without effect, as in training."""
     with seeded():
         return Restorer(
             size=size,
@@ -168,6 +174,8 @@ def restorer(
             feature_channels=feature_channels,
             latent_dim=latent_dim,
             spatial_channels=spatial_channels,
+            style_slots=style_slots,
+            atoms=atoms,
         ).eval()
 
 

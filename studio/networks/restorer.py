@@ -1,10 +1,11 @@
 """The restorer: a damaged face to what the generator needs, and to what the pixels themselves still say.
 
 Feature inversion as in BDInvert (arXiv 2107.03182) and GFP-GAN (2101.04061): instead of one latent for the whole
-face, predict the generator's own 32 px map, so that the place of every feature comes from the photograph, one latent
-for the layers above, which colour and texture it, and a scale and shift of the 64 and 128 px maps (the spatial
-feature transform of GFP-GAN, section 3.3), which carry finer detail over. Beside that *prior* the network predicts the
-*evidence*: the least-error estimate of the clean face, blurred wherever the photograph does not tell.
+face, predict the generator's own 32 px map, so that the place of every feature comes from the photograph; one latent
+for the layers above, which colour and texture it, and what each of those layers adds to it; and a scale and shift of
+the 64 and 128 px maps (the spatial feature transform of GFP-GAN, section 3.3), which carry finer detail over. Eyes,
+nose and mouth take detail from a dictionary (`studio.networks.dictionary`). Beside that *prior* the network predicts
+the *evidence*: the least-error estimate of the clean face, blurred wherever the photograph does not tell.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from studio.errors import InputError
+from studio.networks.dictionary import LEVELS, ComponentDictionary
 from studio.networks.generator import Generator
 from studio.networks.image_head import ImageHead
 from studio.networks.loading import StrictModel
 
 START_BLOCK = 3  # the generator takes over after this many blocks, at 32 px
+STYLE_RANK = 32  # of what the slots' own latents can be: a full one would be half as large as the rest of the network
 
 
 class ResidualBlock(nn.Module):
@@ -54,12 +57,14 @@ class Restored:
         evidence: (N,3,S,S) float32 RGB, about [0,1], not clamped; S is the input size.
         spatial: (scale, shift) of the generator's maps after the next blocks: (N,C,64,64), then (N,C,128,128), float32;
             empty when the network has no spatial path.
+        styles: (N,K,D) float32, what the last K slots add to the latent; None when they all share it.
     """
 
     features: Tensor
     latent: Tensor
     evidence: Tensor
     spatial: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    styles: Tensor | None = None
 
 
 class Restorer(StrictModel):
@@ -71,6 +76,8 @@ class Restorer(StrictModel):
         feature_channels: channels of the generator's map.
         latent_dim: length of one latent.
         spatial_channels: of the generator's maps that are scaled and shifted, at size/4, size/2, ...; none by default.
+        style_slots: how many of the last slots get a latent of their own; 0 gives all of them the same.
+        atoms: faces in the component dictionary; 0 for none.
     """
 
     @register_to_config
@@ -81,6 +88,8 @@ class Restorer(StrictModel):
         feature_channels: int = 512,
         latent_dim: int = 512,
         spatial_channels: tuple[int, ...] = (),
+        style_slots: int = 0,
+        atoms: int = 0,
     ) -> None:
         super().__init__()
         c4, c8, c16, c32, c64 = widths
@@ -102,8 +111,12 @@ class Restorer(StrictModel):
         self.refine = nn.Sequential(ResidualBlock(c4), ResidualBlock(c4))
         self.to_residual = nn.Conv2d(c4, 48, 3, padding=1)
         self.to_spatial = nn.ModuleList(nn.Conv2d(c4, 2 * channels, 1) for channels in spatial_channels)
-        for layer in self.to_spatial:  # at first the generator is left as it is
-            nn.init.zeros_(layer.weight)
+        self.to_styles = None
+        if style_slots:
+            self.to_styles = nn.Sequential(nn.Linear(384, STYLE_RANK), nn.Linear(STYLE_RANK, style_slots * latent_dim))
+        self.dictionary = ComponentDictionary(atoms, (feature_channels,) * LEVELS, latent_dim) if atoms else None
+        for layer in [*self.to_spatial, *([self.to_styles[1]] if style_slots else [])]:
+            nn.init.zeros_(layer.weight)  # at first the generator is left as it is
             nn.init.zeros_(layer.bias)
         # The targets' statistics, so that the heads predict numbers of size one. Filled in before training.
         self.register_buffer("features_mean", torch.zeros(1, feature_channels, 1, 1))
@@ -124,7 +137,11 @@ class Restorer(StrictModel):
         h8 = self.stage8(h4)
         h16 = self.stage16(h8)
         h32 = self.stage32(h16)
-        latent = self.to_latent(self.stage64(h32))
+        summary = self.to_latent[:-1](self.stage64(h32))  # (N, 384)
+        latent = self.to_latent[-1](summary)
+        styles = None
+        if self.to_styles is not None:
+            styles = self.to_styles(summary).unflatten(1, (self.config.style_slots, self.config.latent_dim))
         context = F.interpolate(self.context32(h32), scale_factor=2.0) + self.context16(h16)
         h8 = self.fuse(h8 + F.interpolate(context, scale_factor=2.0))
         h4 = self.refine(h4 + F.interpolate(self.context8(h8), scale_factor=2.0))
@@ -135,7 +152,7 @@ class Restorer(StrictModel):
             if i:
                 both = F.interpolate(both, scale_factor=2.0**i, mode="bilinear", align_corners=False)
             spatial.append(both.chunk(2, dim=1))
-        return Restored(self.to_features(h8), latent, change, spatial)
+        return Restored(self.to_features(h8), latent, change, spatial, styles)
 
     def measured(self, parts: Restored, x: Tensor) -> Restored:
         """What `normalised` gave for x, in the generator's and the picture's own units, all float32."""
@@ -144,6 +161,7 @@ class Restorer(StrictModel):
             parts.latent.float() * self.latent_std.float() + self.latent_mean.float(),
             x.float() + parts.evidence.float(),
             [(scale.float(), shift.float()) for scale, shift in parts.spatial],
+            None if parts.styles is None else parts.styles.float() * self.latent_std.float(),
         )
 
     def forward(self, x: Tensor) -> Restored:
@@ -164,13 +182,16 @@ class Restorer(StrictModel):
         return self.measured(self.normalised(x), x)
 
 
-def draw_prior(generator: Generator, head: ImageHead, parts: Restored) -> Tensor:
+def draw_prior(
+    generator: Generator, head: ImageHead, parts: Restored, dictionary: ComponentDictionary | None = None
+) -> Tensor:
     """The face that the generator draws from what the restorer read.
 
     Args:
         generator: frozen; its dtype is the computation's.
         head: finishes the picture.
         parts: of N faces.
+        dictionary: the restorer's, drawn by the same generator; None leaves it out.
 
     Returns:
         (N,3,S,S) RGB, about [-1,1], not clamped; S is the head's, 512 with the real one.
@@ -178,14 +199,19 @@ def draw_prior(generator: Generator, head: ImageHead, parts: Restored) -> Tensor
     dtype = generator.dtype
     if len(parts.features) > 1 and parts.features.device.type == "cpu" and not torch.is_grad_enabled():
         # A CPU is busy with one face, and one face at a time folds its factors into the kernels.
-        return torch.cat([draw_prior(generator, head, one) for one in each(parts)])
-    w = generator.slots(parts.latent.to(dtype))
-    x, block = parts.features.to(dtype), START_BLOCK
-    for scale, shift in parts.spatial:
-        x = generator.run_blocks(x, w, block, block + 1)
-        x = x * (1 + scale.to(dtype)) + shift.to(dtype)
-        block += 1
-    x = generator.run_blocks(x, w, block, head.config.start)
+        return torch.cat([draw_prior(generator, head, one, dictionary) for one in each(parts)])
+    w = generator.slots(parts.latent)
+    if parts.styles is not None:
+        w = torch.cat([w[:, : -parts.styles.shape[1]], w[:, -parts.styles.shape[1] :] + parts.styles], 1)
+    w, x = w.to(dtype), parts.features.to(dtype)
+    for level in range(head.config.start - START_BLOCK + 1):
+        if level:
+            x = generator.run_blocks(x, w, START_BLOCK + level - 1, START_BLOCK + level)
+        if 0 < level <= len(parts.spatial):
+            scale, shift = parts.spatial[level - 1]
+            x = x * (1 + scale.to(dtype)) + shift.to(dtype)
+        if dictionary is not None and level < LEVELS:
+            x = dictionary(x, level)
     return head(x.to(head.dtype), w.to(head.dtype))
 
 
@@ -198,6 +224,7 @@ def each(parts: Restored) -> list[Restored]:
             parts.latent[row],
             parts.evidence[row],
             [(scale[row], shift[row]) for scale, shift in parts.spatial],
+            None if parts.styles is None else parts.styles[row],
         )
         for row in rows
     ]

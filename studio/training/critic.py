@@ -1,11 +1,14 @@
-"""The adversarial side of stage 2: a small critic that sees patches and tells drawn faces from photographs.
+"""The adversarial side of stage 2: small critics that tell drawn faces from photographs by their patches.
 
 The other losses compare a drawn face with one right answer. What they leave free (hair, pores, what lies between two
-pixels) a network fills with whatever costs them least, fine grids for instance; the critic only knows what faces look
-like at that scale, and so takes exactly that away.
+pixels) a network fills with whatever costs them least, fine grids for instance; a critic only knows what faces look
+like at that scale, and so takes exactly that away. One may see the whole face, another its components alone (the facial
+component loss of GFP-GAN, arXiv 2101.04061, equation 4).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,19 +20,45 @@ from studio.training import checkpoints
 CHANNELS = (48, 96, 192)
 LEARNING_RATE = 4e-4
 ALONE = 60  # updates before its verdict counts: at first it knows nothing
+# Eyes and mouth of an FFHQ-aligned face: left edge, top and side, in shares of the picture's.
+WINDOWS = ((0.23, 0.32, 0.25), (0.52, 0.32, 0.25), (0.36, 0.63, 0.28))
+
+
+def whole(faces: Tensor) -> Tensor:
+    """What a critic of the whole face sees: (N,3,S,S) as it is."""
+    return faces
+
+
+def components(faces: Tensor) -> Tensor:
+    """What a critic of the components sees: both eyes and the mouth beside each other as channels.
+
+    Args:
+        faces: (N,3,S,S), FFHQ-aligned.
+
+    Returns:
+        (N,9,S/4,S/4); the eyes are judged together, so that they also have to go together.
+    """
+    side = faces.shape[2]
+    parts = []
+    for x, y, share in WINDOWS:
+        x0, y0, cut = (round(number * side) for number in (x, y, share))
+        part = faces[:, :, y0 : y0 + cut, x0 : x0 + cut]
+        parts.append(F.interpolate(part, (side // 4, side // 4), mode="bilinear", antialias=True))
+    return torch.cat(parts, 1)
 
 
 class PatchCritic(nn.Module):
     """One score per patch of about 46 px, one every 8 px (PatchGAN, arXiv 1611.07004), with spectral normalisation.
 
     Args:
+        channels_in: of what it sees.
         channels: of its convolutions.
     """
 
-    def __init__(self, channels: tuple[int, ...] = CHANNELS) -> None:
+    def __init__(self, channels_in: int = 3, channels: tuple[int, ...] = CHANNELS) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = 3
+        before = channels_in
         for width in channels:
             layers += [spectral_norm(nn.Conv2d(before, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
             before = width
@@ -37,7 +66,7 @@ class PatchCritic(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Conv2d(before, 1, 1)))
 
     def forward(self, faces: Tensor) -> Tensor:
-        """(N,3,S,S) RGB in [0,1] -> scores (N,1,S/8,S/8), higher for photographs."""
+        """(N,C,S,S) in [0,1] -> scores (N,1,S/8,S/8), higher for photographs."""
         return self.layers(faces * 2 - 1)
 
 
@@ -45,14 +74,17 @@ class Adversary:
     """A critic with its optimizer.
 
     Args:
+        name: of its tensors in a checkpoint.
+        view: what of the faces it sees, `whole` or `components`.
         device: "cpu" or "cuda".
         seed: of its first weights.
     """
 
-    def __init__(self, device: str, seed: int) -> None:
+    def __init__(self, name: str, view: Callable[[Tensor], Tensor], device: str, seed: int) -> None:
+        self.name, self.view = name, view
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.net = PatchCritic()
+            self.net = PatchCritic(view(torch.zeros(1, 3, 16, 16)).shape[1])
         self.net.to(device, memory_format=torch.channels_last)
         self.device = device
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=LEARNING_RATE, betas=(0.5, 0.9), weight_decay=0)
@@ -75,7 +107,7 @@ class Adversary:
             return drawn.new_zeros(())
         self.net.requires_grad_(False)
         with torch.autocast(self.device, dtype=torch.bfloat16):
-            wanting = -self.net(drawn).float().mean()
+            wanting = -self.net(self.view(drawn)).float().mean()
         self.net.requires_grad_(True)
         sizes = [torch.autograd.grad(x, drawn, retain_graph=True)[0].norm() for x in (reference, wanting)]
         return wanting * (sizes[0] / sizes[1].clamp_min(1e-8)).clamp(max=1e3)
@@ -88,7 +120,7 @@ class Adversary:
             clean: (N,3,S,S) RGB.
         """
         with torch.autocast(self.device, dtype=torch.bfloat16):
-            fake, real = self.net(torch.cat([drawn, clean])).float().chunk(2)
+            fake, real = self.net(self.view(torch.cat([drawn, clean]))).float().chunk(2)
         loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -100,12 +132,13 @@ class Adversary:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next update depends on, for `checkpoints.save`."""
-        named = {f"critic.{name}": value for name, value in self.net.state_dict().items()}
-        named["critic-updates"] = torch.tensor(self.updates)
-        return named | checkpoints.moments(self.optimizer, "critic-optimizer")
+        named = {f"{self.name}.{name}": value for name, value in self.net.state_dict().items()}
+        named[f"{self.name}-updates"] = torch.tensor(self.updates)
+        return named | checkpoints.moments(self.optimizer, f"{self.name}-optimizer")
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Put what `tensors` named back."""
-        self.net.load_state_dict({n[len("critic.") :]: x for n, x in tensors.items() if n.startswith("critic.")})
-        self.updates = int(tensors["critic-updates"])
-        checkpoints.load_moments(self.optimizer, tensors, "critic-optimizer")
+        prefix = f"{self.name}."
+        self.net.load_state_dict({n[len(prefix) :]: x for n, x in tensors.items() if n.startswith(prefix)})
+        self.updates = int(tensors[f"{self.name}-updates"])
+        checkpoints.load_moments(self.optimizer, tensors, f"{self.name}-optimizer")

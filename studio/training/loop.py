@@ -23,7 +23,7 @@ from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restored, Restorer, draw_prior
 from studio.training import checkpoints
 from studio.training.augment import recolour, warp
-from studio.training.critic import Adversary
+from studio.training.critic import Adversary, components, whole
 from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, expand_latents
 from studio.training.losses import (
     coarse_loss,
@@ -86,6 +86,7 @@ class Trainer:
     average: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        preset = self.preset
         self.folder.mkdir(parents=True, exist_ok=True)
         self.restorer.to(self.device, memory_format=torch.channels_last).train()
         self.generator.to(self.device, torch.bfloat16).eval().requires_grad_(False)
@@ -93,11 +94,19 @@ class Trainer:
         for judge in (self.identity, self.mesh):
             judge.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            self.restorer.parameters(), lr=self.preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+            self.restorer.parameters(), lr=preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
+        if self.restorer.dictionary:
+            self.restorer.dictionary.draw(self.generator, START_BLOCK)
         self.average = {name: value.detach().clone() for name, value in self.restorer.state_dict().items()}
-        self.adversary = Adversary(self.device, self.preset.seed) if self.preset.adversarial_weight else None
-        self.drawn: Tensor | None = None  # the faces of this step, for the critic
+        views = {
+            "adversarial": (whole, preset.adversarial_weight),
+            "components": (components, preset.components_weight),
+        }
+        self.critics = {
+            name: Adversary(name, view, self.device, preset.seed) for name, (view, weight) in views.items() if weight
+        }
+        self.drawn: Tensor | None = None  # the faces of this step, for the critics
 
     @property
     def images(self) -> int:
@@ -183,7 +192,7 @@ class Trainer:
         """Stage 2: losses of the drawn prior, and of prior and evidence joined as the pipeline joins them."""
         preset = self.preset
         rng = torch.Generator().manual_seed(self.step)
-        prior = draw_prior(self.generator, self.head, parts).float() / 2 + 0.5
+        prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float() / 2 + 0.5
         prior = torch.nn.functional.interpolate(prior, size=clean.shape[2:], mode="area")
         # A monochrome photo takes the prior's luma alone, and leaves its colours free.
         grey = (damaged.amax(1) - damaged.amin(1)).amax((1, 2)) < 1e-6
@@ -198,7 +207,7 @@ class Trainer:
             person = person + 0.5 * descriptor_loss(self.identity, joined, clean, rng)
         found = {
             "prior": preset.prior_weight * coarse_loss(prior, clean),
-            "spatial": preset.spatial_weight * sum(part.square().mean() for pair in parts.spatial for part in pair),
+            "spatial": preset.spatial_weight * self.departure(parts),
             "energy": preset.energy_weight * energy_loss(prior, clean),
             "maps": preset.maps_weight * maps,
             "person": preset.person_weight * person,
@@ -206,10 +215,17 @@ class Trainer:
         }
         if preset.grid_weight:
             found["grid"] = preset.grid_weight * grid_loss(prior, clean)
-        if self.adversary:
-            found["adversarial"] = preset.adversarial_weight * self.adversary.loss(prior, found["prior"])
-            self.drawn = prior.detach()
+        for name, critic in self.critics.items():
+            found[name] = getattr(preset, f"{name}_weight") * critic.loss(prior, found["prior"])
+        self.drawn = prior.detach()
         return found
+
+    def departure(self, parts: Restored) -> Tensor:
+        """How far the parts that were added leave the generator's own ways: mean squares, of size one at most."""
+        total = sum(part.square().mean() for pair in parts.spatial for part in pair)
+        if parts.styles is not None:
+            total = total + (parts.styles / self.restorer.latent_std).square().mean()
+        return total
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine to 2 % over the preset's images."""
@@ -233,8 +249,8 @@ class Trainer:
             torch._foreach_lerp_([self.average[name] for name in now], list(now.values()), 1 - decay)
         self.step += 1
         values = {name: value.item() for name, value in found.items()}
-        if self.adversary:
-            values["critic"] = self.adversary.learn(self.drawn, batch.clean.to(self.device))
+        for name, critic in self.critics.items():
+            values[f"{name} critic"] = critic.learn(self.drawn, batch.clean.to(self.device))
         return values
 
     # ---- the loop
@@ -279,8 +295,8 @@ class Trainer:
         tensors = {f"net.{name}": value for name, value in self.restorer.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= checkpoints.moments(self.optimizer)
-        if self.adversary:
-            tensors |= self.adversary.tensors()
+        for critic in self.critics.values():
+            tensors |= critic.tensors()
         state = {"step": self.step, "seconds": self.seconds, "preset": self.preset.name}
         checkpoints.save(self.folder / "checkpoint", tensors, state)
         self.averaged().save_pretrained(self.folder / "restorer")
@@ -299,10 +315,12 @@ class Trainer:
             return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
         self.restorer.load_state_dict(under("net."))
+        if self.restorer.dictionary:
+            self.restorer.dictionary.draw(self.generator, START_BLOCK)
         self.average = {name: value.to(self.device) for name, value in under("average.").items()}
         checkpoints.load_moments(self.optimizer, tensors)
-        if self.adversary:
-            self.adversary.load(tensors)
+        for critic in self.critics.values():
+            critic.load(tensors)
 
     def averaged(self) -> Restorer:
         """The averaged weights as a network of their own, on the CPU."""
@@ -316,8 +334,11 @@ class Trainer:
         batch = self.load_batch(-1)
         rows = slice(len(batch.clean) - count if len(batch.clean) > count else 0, None)
         damaged, clean = batch.damaged[rows], batch.clean[rows]
-        restored = self.averaged().to(self.device)(damaged.to(self.device))
-        prior = draw_prior(self.generator, self.head, restored).float().cpu() / 2 + 0.5
+        net = self.averaged().to(self.device)
+        if net.dictionary:
+            net.dictionary.draw(self.generator, START_BLOCK)
+        restored = net(damaged.to(self.device))
+        prior = draw_prior(self.generator, self.head, restored, net.dictionary).float().cpu() / 2 + 0.5
         prior = torch.nn.functional.interpolate(prior, size=damaged.shape[2:], mode="area")
         evidence = restored.evidence.cpu()
         joined = fuse(evidence, prior, FIDELITY)

@@ -102,20 +102,22 @@ def energy_loss(predicted: Tensor, target: Tensor, bands: int = 3) -> Tensor:
     return loss
 
 
-def grid_loss(predicted: Tensor, target: Tensor, period: int = 8, cells: int = 4) -> Tensor:
+def grid_loss(predicted: Tensor, target: Tensor, period: int = 8, cells: tuple[int, ...] = (2, 4)) -> Tensor:
     """How much more a picture repeats itself from cell to cell than its target does.
 
     A scale or shift that is the same over a region of the generator's 32, 64 or 128 px maps draws one small pattern
     in every cell of it: a grid. The picture without its low-pass is cut into cells of `period` px, cells of
-    `cells` x `cells` neighbours are averaged, and what is left is what they share; a face has next to none of it.
+    2 x 2 and of 4 x 4 neighbours are averaged, and what is left is what they share; a face has next to none of it. The
+    small squares see grids that change from place to place, the large ones those that are weak.
     """
 
-    def shared(x: Tensor) -> Tensor:
+    def shared(x: Tensor) -> list[Tensor]:
         low = F.interpolate(F.avg_pool2d(x, period), scale_factor=float(period), mode="bilinear", align_corners=False)
-        patterns = F.avg_pool2d(F.pixel_unshuffle(x - low, period), cells, stride=1)
-        return patterns.square().mean(1).add(1e-6).sqrt()
+        patterns = F.pixel_unshuffle(x - low, period)
+        return [F.avg_pool2d(patterns, n, stride=1).square().mean(1).add(1e-6).sqrt() for n in cells]
 
-    return F.relu(shared(predicted) - shared(target)).mean()
+    terms = [F.relu(p - t).mean() for p, t in zip(shared(predicted), shared(target), strict=True)]
+    return torch.stack(terms).mean()
 
 
 def coarse_loss(predicted: Tensor, target: Tensor) -> Tensor:

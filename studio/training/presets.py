@@ -18,14 +18,15 @@ class Preset:
         start: weights to start from, a name of the weight store; empty for new ones.
         head: image head that finishes the drawn prior, a name of the weight store.
         spatial: whether the network has a spatial path, see `Restorer`.
+        style_slots, atoms: see `Restorer`.
         recipe: degradation recipe, see `studio.degradations`.
         learning_rate: its peak, after `warmup` steps; cosine to 2 % of it.
         features_weight, latent_weight, evidence_weight, identity_weight: of the four losses, see `losses`.
         identity_from: faces seen before the identity loss joins in; it needs a face in the evidence first.
         prior_weight: of the drawn prior's pixels, coarse; above zero the gradient goes through the generator, and the
             others below count too.
-        spatial_weight: of the mean squares of the spatial path's scales and shifts, which keeps the generator close to
-            what it was trained to do.
+        spatial_weight: of the mean squares of the spatial path's scales and shifts and of the slots' own latents, which
+            keeps the generator close to what it was trained to do.
         energy_weight: of the prior's local contrast.
         maps_weight: of the identity network's maps of the prior.
         person_weight: of the descriptors' distance, of the prior and (half) of the joined picture.
@@ -33,6 +34,7 @@ class Preset:
         grid_weight: of patterns that repeat from cell to cell, on the prior.
         adversarial_weight: of a critic of the prior's patches, see `studio.training.critic`; relative to the pull of
             the prior's pixels, so 1 weighs as much as they do.
+        components_weight: the same of a critic of eyes and mouth.
         expect: what the finished weights should reach, for whoever repeats it.
     """
 
@@ -44,6 +46,8 @@ class Preset:
     start: str = ""
     head: str = "head_512"
     spatial: bool = False
+    style_slots: int = 0
+    atoms: int = 0
     recipe: str = "training"
     learning_rate: float = 4e-4
     warmup: int = 200
@@ -60,6 +64,7 @@ class Preset:
     landmarks_weight: float = 3.0
     grid_weight: float = 0.0
     adversarial_weight: float = 0.0
+    components_weight: float = 0.0
     ema: float = 0.998
     seed: int = 0
     expect: str = ""
@@ -112,6 +117,24 @@ PRESETS = {
             adversarial_weight=1.0,
             ema=0.99,
             seed=2,
+        ),
+        # From there, with the component dictionary and a latent for every slot; who it is counts three times as much.
+        Preset(
+            "restore-dictionary",
+            **THROUGH_THE_GENERATOR,
+            images=9_000,
+            head="head_256",
+            style_slots=9,
+            atoms=32,
+            learning_rate=2e-4,
+            warmup=100,
+            energy_weight=2.0,
+            person_weight=3.0,
+            landmarks_weight=9.0,
+            grid_weight=60.0,
+            components_weight=0.5,
+            ema=0.995,
+            seed=4,
         ),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )

@@ -11,6 +11,7 @@ import torch
 from studio import weights
 from studio.device import pick_device
 from studio.errors import InputError, WeightsError
+from studio.networks.dictionary import choose_atoms
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
@@ -28,6 +29,9 @@ from studio.training.identities import load_identities
 from studio.training.latent_encoder import EncoderTrainer
 from studio.training.loop import Trainer
 from studio.training.presets import PRESETS, Preset
+
+ADDED = ("to_spatial.", "to_styles.", "dictionary.")  # parts of the restorer that earlier weights may lack
+CANDIDATES = 1024  # generated faces that atoms are chosen from
 
 
 def find_preset(name: str) -> Preset:
@@ -73,12 +77,13 @@ def make_trainer(
     torch.manual_seed(preset.seed)
     real = load_real_faces(photos / "aligned_clean", held_out(photos)) if photos else None
     generator = Generator.from_pretrained(weights.path("generator"))
+    synthetic = SyntheticFaces(cache)
     return Trainer(
         preset,
-        make_restorer(preset, generator),
+        make_restorer(preset, generator, synthetic),
         generator,
         IdentityNet.from_pretrained(weights.path("identity")),
-        SyntheticFaces(cache),
+        synthetic,
         real,
         folder,
         ImageHead.from_pretrained(weights.path(preset.head)),
@@ -88,20 +93,26 @@ def make_trainer(
     )
 
 
-def make_restorer(preset: Preset, generator: Generator) -> Restorer:
+def make_restorer(preset: Preset, generator: Generator, synthetic: SyntheticFaces) -> Restorer:
     """The preset's network, with the weights that it starts from where there are any.
+
+    The parts that those lack start without effect; a new dictionary is filled with some of the generated faces.
 
     Raises:
         WeightsError: the weights to start from hold a tensor that does not fit.
     """
     channels = tuple(generator.config.channels[START_BLOCK + 1 : START_BLOCK + 3]) if preset.spatial else ()
-    net = Restorer(spatial_channels=channels)
+    net = Restorer(spatial_channels=channels, style_slots=preset.style_slots, atoms=preset.atoms)
+    missing = list(net.state_dict())
     if preset.start:
         known = Restorer.from_pretrained(weights.path(preset.start)).state_dict()
         missing, unexpected = net.load_state_dict(known, strict=False)
-        wrong = [name for name in missing if not name.startswith("to_spatial.")] + list(unexpected)
+        wrong = [name for name in missing if not name.startswith(ADDED)] + list(unexpected)
         if wrong:
             raise WeightsError(f"{preset.start} must fit the restorer, {', '.join(wrong[:3])} do not: start afresh")
+    if "dictionary.latents" in missing:
+        structures = synthetic.latents[:CANDIDATES, 0]
+        net.dictionary.latents.copy_(choose_atoms(generator, structures, preset.atoms, START_BLOCK, preset.seed))
     return net
 
 

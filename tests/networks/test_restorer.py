@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from studio.errors import InputError
-from studio.networks.restorer import Restorer, draw_prior
+from studio.networks.restorer import START_BLOCK, Restorer, draw_prior
 from tests import tiny
 
 
@@ -87,10 +87,38 @@ def test_the_prior_is_the_generators_picture_scaled_and_shifted():
         torch.testing.assert_close(draw_prior(generator, head, parts), wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_new_styles_and_a_new_dictionary_change_nothing():
+    x, generator, head = torch.rand(2, 3, 256, 256), tiny.generator(), tiny.image_head(start=5)
+    plain, full = tiny.restorer()(x), tiny.restorer(style_slots=9, atoms=3)
+    full.dictionary.draw(generator, START_BLOCK)
+    parts = full(x)
+    assert plain.styles is None
+    assert parts.styles.shape == (2, 9, 8)
+    torch.testing.assert_close(draw_prior(generator, head, parts, full.dictionary), draw_prior(generator, head, plain))
+
+
+def test_styles_go_to_the_last_slots():
+    """Against the same thing written out: W+ of the latent, and the last nine slots moved."""
+    generator, head = tiny.generator(), tiny.image_head(start=5)
+    net = tiny.restorer(style_slots=9)
+    torch.nn.init.normal_(net.to_styles[1].weight)
+    with torch.no_grad():
+        net.latent_std.fill_(0.5)
+        parts = net(torch.rand(2, 3, 256, 256))
+        w = generator.slots(parts.latent).clone()
+        assert parts.styles.abs().max() > 0.01
+        w[:, 7:] += parts.styles
+        wanted = head(generator.run_blocks(parts.features, w, 3, 5), w)
+        torch.testing.assert_close(draw_prior(generator, head, parts), wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_gradients_pass_through_the_prior():
     generator, head = tiny.generator(), tiny.image_head(start=5)
-    net = moved(tiny.restorer(spatial_channels=(8, 8)))
-    draw_prior(generator, head, net(torch.rand(1, 3, 256, 256))).square().mean().backward()
+    net = moved(tiny.restorer(spatial_channels=(8, 8), style_slots=9, atoms=3))
+    net.dictionary.latents.normal_()
+    net.dictionary.draw(generator, START_BLOCK)
+    drawn = draw_prior(generator, head, net(torch.rand(1, 3, 256, 256)), net.dictionary)
+    drawn.square().mean().backward()
     own = [name for name, parameter in net.named_parameters() if parameter.grad is None]
     assert own == ["to_residual.weight", "to_residual.bias"]  # the evidence alone is not drawn
 
@@ -112,8 +140,8 @@ def test_round_trip(net, tmp_path):
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in net.state_dict().items())
 
 
-def test_the_default_fits_the_repository_and_the_prior():
+def test_the_largest_fits_the_repository_and_the_prior():
     with torch.device("meta"):
-        net = Restorer()
+        net = Restorer(spatial_channels=(512, 256), style_slots=9, atoms=32)
     assert sum(parameter.numel() for parameter in net.parameters()) < 12_000_000
     assert (net.config.feature_channels, net.config.latent_dim, net.config.size // 8) == (512, 512, 32)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from studio.training import critic
-from studio.training.critic import Adversary, PatchCritic
+from studio.training.critic import Adversary, PatchCritic, components, whole
 from tests import tiny
 
 
@@ -19,12 +19,12 @@ def faces():
 
 
 def test_one_score_per_patch():
-    assert PatchCritic((4, 4, 4))(torch.zeros(2, 3, 64, 48)).shape == (2, 1, 8, 6)
+    assert PatchCritic(3, (4, 4, 4))(torch.zeros(2, 3, 64, 48)).shape == (2, 1, 8, 6)
 
 
 def test_it_learns_to_tell_a_grid(faces):
     clean, drawn = faces
-    adversary = Adversary("cpu", seed=0)
+    adversary = Adversary("critic", whole, "cpu", seed=0)
     losses = [adversary.learn(drawn, clean) for _ in range(80)]
     assert losses[0] == pytest.approx(2, abs=0.2)
     assert losses[-1] < 0.5
@@ -35,7 +35,7 @@ def test_it_learns_to_tell_a_grid(faces):
 def test_its_pull_has_the_size_of_the_references(faces, monkeypatch):
     clean, drawn = faces
     drawn = drawn.clone().requires_grad_()
-    adversary = Adversary("cpu", seed=0)
+    adversary = Adversary("critic", whole, "cpu", seed=0)
     reference = 3 * (drawn - clean).abs().mean()
     assert adversary.loss(drawn, reference) == 0  # new: its verdict does not count
     monkeypatch.setattr(critic, "ALONE", 0)
@@ -46,7 +46,7 @@ def test_its_pull_has_the_size_of_the_references(faces, monkeypatch):
 
 def test_its_state_goes_through_a_checkpoint(faces):
     clean, drawn = faces
-    first, second = Adversary("cpu", seed=0), Adversary("cpu", seed=1)
+    first, second = Adversary("critic", whole, "cpu", seed=0), Adversary("critic", whole, "cpu", seed=1)
     first.learn(drawn, clean)
     second.load({name: value.clone() for name, value in first.tensors().items()})
     assert second.updates == 1
@@ -54,3 +54,14 @@ def test_its_state_goes_through_a_checkpoint(faces):
     wanted, got = first.tensors(), second.tensors()
     assert wanted.keys() == got.keys()
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+
+
+def test_components_are_eyes_and_mouth_side_by_side():
+    """Marks at the eyes and the mouth of an aligned face come out in the middle of their channels."""
+    faces = torch.zeros(2, 3, 256, 256)
+    for x, y in ((90, 112), (166, 112), (128, 196)):  # where FFHQ's alignment puts them
+        faces[:, :, y - 8 : y + 8, x - 8 : x + 8] = 1
+    seen = components(faces)
+    assert seen.shape == (2, 9, 64, 64)
+    assert (seen[:, :, 24:40, 24:40].mean((2, 3)) > 0.7).all()
+    assert (seen.mean((2, 3)) < 0.2).all()

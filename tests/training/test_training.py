@@ -81,7 +81,14 @@ def make(cache, tmp_path):
     def build(name="a", real=None, **changes):
         preset = Preset(**{**vars(PRESET), **changes})
         identity = tiny.identity_net()
-        restorer = tiny.restorer(latent_dim=512, spatial_channels=(8, 8) if preset.spatial else ())
+        restorer = tiny.restorer(
+            latent_dim=512,
+            spatial_channels=(8, 8) if preset.spatial else (),
+            style_slots=preset.style_slots,
+            atoms=preset.atoms,
+        )
+        if restorer.dictionary:
+            restorer.dictionary.latents.copy_(SyntheticFaces(cache).latents[: preset.atoms, 0])
         parts = (restorer, generator(), identity, SyntheticFaces(cache), real)
         judges = (image_head(), tiny.face_mesh())
         return Trainer(preset, *parts, tmp_path / name, *judges, report=lambda _: None)
@@ -379,22 +386,40 @@ def test_stage_2_resumes_to_the_bit(make):
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
 
 
-def test_stage_2_with_a_critic_resumes_to_the_bit(make, monkeypatch):
+def test_stage_2_with_critics_resumes_to_the_bit(make, monkeypatch):
     monkeypatch.setattr("studio.training.critic.ALONE", 1)
-    straight = make("straight", adversarial_weight=0.5, **STAGE_2)
+    both = {"adversarial_weight": 0.5, "components_weight": 0.5}
+    straight = make("straight", **both, **STAGE_2)
     losses = advance(straight, 3)
-    assert losses[0]["adversarial"] == 0 and losses[2]["adversarial"] != 0
-    assert all(found["critic"] > 0 for found in losses)
-    first, second = (make("stopped", adversarial_weight=0.5, **STAGE_2) for _ in range(2))
+    first, second = (make("stopped", **both, **STAGE_2) for _ in range(2))
     advance(first, 1)
     first.save()
     second.resume()
     advance(second, 2)
-    for wanted, got in (
-        (state_of(straight), state_of(second)),
-        (straight.adversary.tensors(), second.adversary.tensors()),
-    ):
-        assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    assert all(torch.equal(value, state_of(second)[name]) for name, value in state_of(straight).items())
+    for name in ("adversarial", "components"):
+        assert losses[0][name] == 0 and losses[2][name] != 0
+        assert all(found[f"{name} critic"] > 0 for found in losses)
+        wanted, got = (trainer.critics[name].tensors() for trainer in (straight, second))
+        assert all(torch.equal(wanted[tensor], got[tensor]) for tensor in wanted)
+
+
+def test_stage_2_with_a_dictionary_resumes_to_the_bit(make):
+    straight = make("straight", style_slots=9, atoms=3, **STAGE_2)
+    advance(straight, 3)
+    first, second = (make("stopped", style_slots=9, atoms=3, **STAGE_2) for _ in range(2))
+    advance(first, 1)
+    first.save()
+    second.resume()
+    advance(second, 2)
+    wanted, got = state_of(straight), state_of(second)
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    moved = [
+        name for name in wanted if name.startswith(("to_styles.1", "dictionary.confidence")) and wanted[name].any()
+    ]
+    assert len(moved) > 4  # they began at zero
+    again = Restorer.from_pretrained(tmp := first.folder / "restorer")
+    assert again.config.atoms == 3 and tmp.is_dir()
 
 
 def test_a_monochrome_face_leaves_the_priors_colours_free(make):
@@ -594,5 +619,10 @@ def test_grid_loss_sees_what_repeats_from_cell_to_cell():
     noise = grid.flatten()[torch.randperm(256 * 256, generator=torch.Generator().manual_seed(0))].view(256, 256)
     assert grid_loss(photo, photo) == 0
     assert grid_loss(photo + grid, photo + grid) == 0  # the target's own
-    assert grid_loss(photo + grid, photo) > 4 * grid_loss(photo + noise, photo)
+    assert grid_loss(photo + grid, photo, cells=(4,)) > 4 * grid_loss(photo + noise, photo, cells=(4,))
+    assert grid_loss(photo + grid, photo) > 2.5 * grid_loss(photo + noise, photo)
     assert grid_loss(photo + grid, photo) > 0.5 * grid.std()
+    rng = torch.Generator().manual_seed(1)
+    drifting = 0.03 * torch.randn(16, 16, 8, 8, generator=rng).repeat(1, 1, 2, 2)  # another grid in every 16 px
+    drifting = drifting.permute(0, 2, 1, 3).reshape(256, 256)
+    assert grid_loss(photo + drifting, photo, cells=(2,)) > 1.3 * grid_loss(photo + drifting, photo, cells=(4,))
