@@ -35,6 +35,7 @@ from studio.identity.encoder import IdentityEncoder
 from studio.images import Photo
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
+from studio.networks.head_parts import PARTS, HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.mesh import FaceMesh
@@ -42,6 +43,8 @@ from studio.networks.restorer import START_BLOCK, Restorer, draw_prior
 
 CROP = 512
 SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop, is a guess
+CAUTIOUS_YAW, CAUTIOUS_EYE_DISTANCE = 50.0, 8.0  # degrees to a side and photo pixels; beyond, the prior guesses
+CAUTIOUS_FIDELITY = 0.75
 GUARD_STEPS = (0.75, 0.5, 0.25)
 CHUNK = 4  # faces held at 1024 px at a time: about 50 MB each
 SCALES = (1, 2, 4)
@@ -60,8 +63,9 @@ class FaceReport:
         pose: yaw, pitch, roll in degrees.
         score: of the detector, 0 to 1.
         restored: whether the output photo holds a restored face here.
-        reason: why not, or what was changed ("identity guard: strength 0.5"); empty otherwise.
+        reason: why not, or what was changed ("identity guard: strength 0.5", "profile: fidelity 0.75"), or empty.
         strength: share of the restored face in the output, after the guard.
+        fidelity: that it was restored with; higher than asked for where `caution` raised it.
         identity_distance: of the face as it stands in the output to the input's, dlib distance (below 0.6 counts as
             the same person); 0 where nothing was done. The encoder also took part in training.
         reference_before, reference_after: distances of the input's and the output's face to the reference photo;
@@ -76,6 +80,7 @@ class FaceReport:
     restored: bool
     reason: str
     strength: float
+    fidelity: float
     identity_distance: float
     reference_before: float | None
     reference_after: float | None
@@ -118,6 +123,7 @@ class RestorePipeline(StudioPipeline):
         generator: Generator,
         head: ImageHead,
         restorer: Restorer,
+        parts: HeadParts,
         full_range: FaceDetector,
         back: FaceDetector,
         mesh: FaceMesh,
@@ -128,6 +134,7 @@ class RestorePipeline(StudioPipeline):
             generator=generator,
             head=head,
             restorer=restorer,
+            parts=parts,
             full_range=full_range,
             back=back,
             mesh=mesh,
@@ -140,7 +147,7 @@ class RestorePipeline(StudioPipeline):
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
-        return weights.components(generator="generator", head="head_512", restorer=name)
+        return weights.components(generator="generator", head="head_512", restorer=name, parts="parts")
 
     @torch.inference_mode()
     def __call__(
@@ -151,6 +158,7 @@ class RestorePipeline(StudioPipeline):
         strength: float | Sequence[float] = 1.0,
         scale: int = 1,
         identity_guard: float | None = 0.6,
+        caution: bool = True,
         colorize: bool = False,
         reference: ImageLike | None = None,
         output_type: str = "pil",
@@ -167,6 +175,8 @@ class RestorePipeline(StudioPipeline):
             scale: 1, 2 or 4: the output is exactly this many times the input's size.
             identity_guard: largest dlib distance between a face before and after. A face above it is blended back
                 until it is below, and left alone if that does not help; the report says so. None switches it off.
+            caution: faces turned by more than 50° or with less than 8 px between the eyes, of which the prior knows
+                little, are restored with a fidelity of at least 0.75; the report says so. False treats all alike.
             colorize: a grey, sepia or duotone photo gets the prior's colours. By default it keeps its own tone.
             reference: another photo of the person, for the report's distances only.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
@@ -180,6 +190,8 @@ class RestorePipeline(StudioPipeline):
             ImageError: an image that cannot be used.
         """
         check_arguments(fidelity, strength, scale, identity_guard, output_type)
+        if not isinstance(caution, bool):
+            raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
         batch = list(image) if isinstance(image, list | tuple) else [image]
         wanted = self.embed_reference(reference)
         found, reports, photos = [], [], []
@@ -191,15 +203,22 @@ class RestorePipeline(StudioPipeline):
             skipped = {i: reason for i in range(len(all_faces)) if (reason := why_skip(all_faces, i, chosen))}
             todo = [i for i in range(len(all_faces)) if i not in skipped]
             crops, to_photo = self.crop(photo, all_faces[todo])  # 4. align
-            restored = self.restore_crops(crops, fidelity, tone_curve(photo.pixels), colorize)  # 5. restore
+            fidelities = [fidelity_for(all_faces, i, fidelity, caution) for i in range(len(all_faces))]
+            restored, hair = self.restore(  # 5. restore
+                crops, torch.tensor(fidelities)[todo], tone_curve(photo.pixels), colorize
+            )
             restored, used, distances = self.guard(  # 6. blend, and keep the person
                 crops, restored, to_photo, all_faces[todo], strengths[todo], identity_guard
             )
             on = used > 0
-            result = self.paste(photo, restored[on], to_photo[on], all_faces[todo][on], scale, crops[on])  # 7. put back
+            result = self.paste(  # 7. put back
+                photo, restored[on], to_photo[on], all_faces[todo][on], scale, crops[on], hair[on]
+            )
             before = self.embed(crops, to_photo, all_faces[todo])
             after = self.embed(restored, to_photo, all_faces[todo])
-            details = Details(todo, used, strengths, distances, measure(wanted, before), measure(wanted, after))
+            details = Details(
+                todo, used, strengths, fidelities, fidelity, distances, measure(wanted, before), measure(wanted, after)
+            )
             found.append(all_faces)
             reports.append([report(all_faces, i, skipped, details) for i in range(len(all_faces))])
             photos.append(result)
@@ -219,42 +238,56 @@ class RestorePipeline(StudioPipeline):
         return align.warp(photo.pixels, to_photo, CROP).clamp(0, 1), to_photo
 
     @torch.no_grad()
-    def restore_crops(
-        self, crops: Tensor, fidelity: float = 0.5, tone: Tensor | None = None, colorize: bool = False
-    ) -> Tensor:
-        """Aligned crops to restored crops.
+    def restore(
+        self, crops: Tensor, fidelity: float | Tensor = 0.5, tone: Tensor | None = None, colorize: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Aligned crops to restored crops, and where they show hair.
 
         Args:
             crops: (N,3,512,512) float32 in [0,1].
-            fidelity: see `__call__`.
+            fidelity: see `__call__`; a number, or (N,) one per face.
             tone: `tone_curve` of a monochrome photo; the result then has exactly this tone.
             colorize: a monochrome photo gets the prior's colours instead.
 
         Returns:
-            (N,3,512,512) float32 in [0,1].
+            restored crops (N,3,512,512) float32 in [0,1], probabilities of hair (N,1,32,32).
         """
         if not len(crops):
-            return crops
-        return torch.cat([self.restore_chunk(chunk, fidelity, tone, colorize) for chunk in crops.split(CHUNK)])
+            return crops, crops.new_zeros(0, 1, 1, 1)
+        fidelities = torch.as_tensor(fidelity, dtype=torch.float32).expand(len(crops))
+        chunks = zip(crops.split(CHUNK), fidelities.split(CHUNK), strict=True)
+        done = [self.restore_chunk(chunk, some, tone, colorize) for chunk, some in chunks]
+        restored, hair = (torch.cat(parts) for parts in zip(*done, strict=True))
+        return restored, hair
 
-    def restore_chunk(self, crops: Tensor, fidelity: float, tone: Tensor | None, colorize: bool) -> Tensor:
-        """`restore_crops` of as many faces as fit into memory at once."""
+    def restore_crops(
+        self, crops: Tensor, fidelity: float | Tensor = 0.5, tone: Tensor | None = None, colorize: bool = False
+    ) -> Tensor:
+        """`restore`, the crops alone."""
+        return self.restore(crops, fidelity, tone, colorize)[0]
+
+    def restore_chunk(
+        self, crops: Tensor, fidelity: Tensor, tone: Tensor | None, colorize: bool
+    ) -> tuple[Tensor, Tensor]:
+        """`restore` of as many faces as fit into memory at once, each with its fidelity (N,)."""
         if tone is not None:
             crops = luma(crops).expand(-1, 3, -1, -1)
         small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
         parts = self.restorer(small.to(self.device, self.restorer.dtype))
+        hair = self.parts(parts.features.to(self.parts.dtype))[:, [PARTS.index("hair")]].float().cpu()
         prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float().cpu() / 2 + 0.5
         if prior.shape[2] != CROP:
             prior = images.resize(prior, CROP, CROP)
         evidence = with_sure_detail(with_native_detail(parts.evidence.cpu(), small, crops, prior), crops, prior)
         # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
-        evidence = evidence + PHOTO_SHARE * max(0.0, 2 * fidelity - 1) * (crops - evidence)
+        photo_share = PHOTO_SHARE * (2 * fidelity - 1).clamp(min=0).view(-1, 1, 1, 1)
+        evidence = evidence + photo_share * (crops - evidence)
         restored = keep_shading(match_tone(fuse(evidence, prior, fidelity), crops), crops).clamp(0, 1)
-        if tone is None:
-            return restored
-        if colorize:
-            return (prior + luma(restored) - luma(prior)).clamp(0, 1)
-        return apply_tone(luma(restored), tone.to(restored)).clamp(0, 1)
+        if tone is not None and colorize:
+            restored = (prior + luma(restored) - luma(prior)).clamp(0, 1)
+        elif tone is not None:
+            restored = apply_tone(luma(restored), tone.to(restored)).clamp(0, 1)
+        return restored, hair
 
     def guard(
         self,
@@ -317,16 +350,18 @@ class RestorePipeline(StudioPipeline):
         faces: Faces,
         scale: int = 1,
         originals: Tensor | None = None,
+        hair: Tensor | None = None,
     ) -> Photo:
         """Put crops back into the photo, enlarged `scale` times (Lanczos outside the faces).
 
         With the `originals` (the crops as they were cut), faces of more than 512 px keep the photo's own finest detail
-        wherever the restoration left the detail of the crop as it was.
+        wherever the restoration left the detail of the crop as it was. With `hair`, see `restore`, the crop also takes
+        the place of hair that is far from the face.
         """
         _, height, width = photo.pixels.shape
         pixels = photo.pixels if scale == 1 else images.resize(photo.pixels, height * scale, width * scale)
         if len(crops):
-            masks = paste.soft_mask(faces.mesh, to_photo, CROP)
+            masks = paste.soft_mask(faces.mesh, to_photo, CROP, hair)
             kept = None
             if originals is not None:
                 large = torch.from_numpy(align.scale_of(to_photo) > 1).view(-1, 1, 1, 1)
@@ -345,6 +380,8 @@ class Details:
     todo: list[int]
     used: np.ndarray
     strengths: np.ndarray  # of all faces
+    fidelities: list[float]  # of all faces
+    fidelity: float  # that was asked for
     distances: np.ndarray
     before: list[float | None]
     after: list[float | None]
@@ -387,6 +424,12 @@ def why_skip(faces: Faces, i: int, chosen: list[int]) -> str:
     return ""
 
 
+def fidelity_for(faces: Faces, i: int, fidelity: float, caution: bool) -> float:
+    """The fidelity for face i: more than asked for where the prior knows little, see `caution`."""
+    hard = abs(float(faces.pose[i, 0])) > CAUTIOUS_YAW or float(faces.eye_distances[i]) < CAUTIOUS_EYE_DISTANCE
+    return max(fidelity, CAUTIOUS_FIDELITY) if caution and hard else fidelity
+
+
 def mix(crops: Tensor, restored: Tensor, strengths: np.ndarray) -> Tensor:
     """Strength 0 gives the crop, 1 the restored crop."""
     share = torch.from_numpy(np.asarray(strengths, np.float32)).view(-1, 1, 1, 1)
@@ -410,6 +453,9 @@ def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> F
         reason = f"identity guard: strength {used:.2f}" if used else "identity guard: left as it was"
     elif k is not None and asked == 0:
         reason = "strength 0"
+    elif k is not None and details.fidelities[i] > details.fidelity:
+        kind = "profile" if abs(float(faces.pose[i, 0])) > CAUTIOUS_YAW else "tiny"
+        reason = f"{kind}: fidelity {details.fidelities[i]:g}"
     to_photo = align.ffhq_transform(faces[[i]].mesh, CROP)[0]
     return FaceReport(
         index=i,
@@ -419,6 +465,7 @@ def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> F
         restored=used > 0,
         reason=reason,
         strength=used,
+        fidelity=details.fidelities[i],
         identity_distance=round(float(details.distances[k]), 3) if k is not None else 0.0,
         reference_before=None if k is None else details.before[k],
         reference_after=None if k is None else details.after[k],

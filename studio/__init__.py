@@ -25,6 +25,7 @@ _PUBLIC = {
     "GenerateOutput": "pipelines.generate",
     "GeneratePipeline": "pipelines.generate",
     "Generator": "studio.networks.generator",
+    "HeadParts": "studio.networks.head_parts",
     "IdentityEncoder": "studio.identity.encoder",
     "IdentityNet": "studio.networks.identity",
     "ImageHead": "studio.networks.image_head",

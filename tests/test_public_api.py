@@ -22,6 +22,7 @@ NAMES = [
     "GenerateOutput",
     "GeneratePipeline",
     "Generator",
+    "HeadParts",
     "IdentityEncoder",
     "IdentityNet",
     "ImageError",

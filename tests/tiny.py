@@ -33,6 +33,7 @@ from studio.identity.encoder import IdentityEncoder
 from studio.latents.editor import Editor
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
+from studio.networks.head_parts import HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_flow import LatentFlow
@@ -186,6 +187,12 @@ def image_head(*, start: int = 4, channels_in: int = 8, style_dim: int = 8) -> I
     return net
 
 
+def head_parts(*, channels: int = 8) -> HeadParts:
+    """Fits `generator()`'s map after three blocks."""
+    with seeded():
+        return HeadParts(channels=channels).eval()
+
+
 def identity_net() -> IdentityNet:
     """The real chip size and vector length."""
     with seeded():
@@ -283,7 +290,7 @@ def restore_pipeline() -> RestorePipeline:
     with seeded():
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     return RestorePipeline(
-        generator(channels=(8,) * 6), image_head(), restorer(), *detectors, face_mesh(), identity_net()
+        generator(channels=(8,) * 6), image_head(), restorer(), head_parts(), *detectors, face_mesh(), identity_net()
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.restore import RestorePipeline
 from studio import images, sheets
@@ -21,12 +21,14 @@ from studio.evidence import luma, tone_curve
 from studio.faces.faces import Faces
 from studio.find import FaceFinder
 from studio.metrics import landmark_error, mean_lab_difference, psnr, sharpness, ssim
+from studio.networks.restorer import Restorer
 from studio.photosets import held_out
 
 RECIPES = ("gfpgan", "codeformer_large")
 SHEET_ROWS = 8
 OLD_PER_ROW = 2
 CELLS = 16
+PARTS = {"dictionary": "dictionary", "spatial": "to_spatial", "styles": "to_styles"}  # name -> attribute
 JUDGE_NOTE = "the identity encoder and the face mesh took part in training, so they flatter the restored side"
 
 
@@ -40,6 +42,7 @@ def run(
     model: str,
     sheet: Path | None,
     unseen: bool,
+    without: Sequence[str],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Damage the largest face of each portrait, restore it, compare both with the original.
@@ -54,6 +57,7 @@ def run(
         sheet: where a contact sheet goes (original, input, restored per fidelity), or None.
         unseen: take only those that no training may see, see `studio.photosets`; `photos` must then be the
             `aligned_clean` of such a folder.
+        without: parts of the restorer to switch off, see `leave_out`.
         say: receives progress lines.
 
     Returns:
@@ -65,6 +69,8 @@ def run(
         texture), `found` (share of the faces that the detector finds).
     """
     pipeline = RestorePipeline.from_pretrained(model)
+    for part in without:
+        leave_out(pipeline.restorer, part)
     paths = images.find_images([photos])
     if unseen:
         names = held_out(photos.parent)
@@ -96,10 +102,28 @@ def run(
         "set": f"{photos.name}, unseen by training" if unseen else photos.name,
         "faces": len(clean),
         "seed": seed,
+        "without": list(without),
         "recipes": report,
         "note": JUDGE_NOTE,
         "provenance": provenance(("restore", "generator", "identity", "mesh")),
     }
+
+
+def leave_out(restorer: Restorer, part: str) -> None:
+    """Switch a part of a trained restorer off, in place: what it was trained to do with the others stays as it is.
+
+    Args:
+        restorer: the network.
+        part: "dictionary", "spatial" (scales and shifts) or "styles" (the slots' own latents).
+
+    Raises:
+        InputError: another name, or a part that this restorer does not have.
+    """
+    if part not in PARTS:
+        raise InputError(f"without must be one of {', '.join(PARTS)}, got {part!r}: choose one of them")
+    if not getattr(restorer, PARTS[part]):
+        raise InputError(f"the restorer must have the part that is left out, this one has no {part}")
+    setattr(restorer, PARTS[part], nn.ModuleList() if part == "spatial" else None)
 
 
 def portraits(pipeline: RestorePipeline, paths: Sequence[Path]) -> tuple[Tensor, Faces]:

@@ -24,13 +24,16 @@ def bench_restore(
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
     unseen: Annotated[bool, typer.Option(help="Of PHOTOS/aligned_clean, only faces that no training sees.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Switch a part of the restorer off: dictionary, spatial or styles.")
+    ] = None,
     out: OutOption = None,
 ) -> None:
     """Damage clean portraits by a recipe, restore them, and compare both with the original."""
     from studio.benchmarks import restore
 
     recipes = recipe or list(restore.RECIPES)
-    show(restore.run(photos, recipes, seed, limit, fidelity or [0.5], model, sheet, unseen, say), out)
+    show(restore.run(photos, recipes, seed, limit, fidelity or [0.5], model, sheet, unseen, without or [], say), out)
 
 
 @app.command("old")
@@ -139,6 +142,22 @@ def bench_frontalize(
 
     about = (photos, people, pairs, limit, min_yaw, profiles, seed, steps, refine, threads, model, sheet, profile_sheet)
     show(frontalize.run(*about, say), out)
+
+
+@app.command("inversion")
+def bench_inversion(
+    photos: PhotosOption,
+    steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 20,
+    limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of photos and likenesses here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Search the prior for the faces of portraits: how like the nearest ones are."""
+    from studio.benchmarks import inversion
+
+    show(inversion.run(photos, steps, limit, threads, model, sheet, say), out)
 
 
 @app.command("app")

@@ -24,6 +24,9 @@ def restore(
     strength: Annotated[float, typer.Option(help="0 to 1: share of the restored face in the result.")] = 1.0,
     scale: Annotated[int, typer.Option(help="1, 2 or 4: size of the result.")] = 1,
     guard: Annotated[float, typer.Option(help="Largest identity distance to the input; 0 switches it off.")] = 0.6,
+    caution: Annotated[
+        bool, typer.Option("--caution/--no-caution", help="Profiles and tiny faces: fidelity 0.75 at least.")
+    ] = True,
     colorize: Annotated[bool, typer.Option(help="Give monochrome photos the prior's colours.")] = False,
     format: Annotated[
         str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif; default: as the input.")
@@ -62,6 +65,7 @@ def restore(
         "strength": strength,
         "scale": scale,
         "identity_guard": guard or None,
+        "caution": caution,
         "colorize": colorize,
     }
     # Refuse before the weights are loaded, and once instead of for every file.

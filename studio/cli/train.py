@@ -101,6 +101,20 @@ def train_directions(
     show(fit(cache, folder, count, seed, say))
 
 
+@app.command("parts")
+def train_parts(
+    folder: Annotated[Path, typer.Option(help="Where the parser goes, such as weights/parts.")],
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet with a row for each cluster.")] = None,
+    skin: Annotated[list[int] | None, typer.Option(help="A cluster that is skin; repeat it.")] = None,
+    hair: Annotated[list[int] | None, typer.Option(help="A cluster that is hair; repeat it.")] = None,
+) -> None:
+    """Cluster the generator's cells, and make a parser of the clusters that you name."""
+    from studio.training.parts import make_parts
+
+    make_parts(folder, cache, skin or [], hair or [], sheet, say)
+
+
 @app.command("identities")
 def train_identities(
     folder: Annotated[Path, typer.Option(help="Cache of the pairs.")] = Path(".cache/identities"),

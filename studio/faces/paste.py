@@ -17,38 +17,48 @@ from studio.faces.templates import CHIN, FOREHEAD
 # towards the crop's border is narrower: in FFHQ crops chins lie at 0.87 to 0.94 of the side, and should not be faded.
 FEATHER, BORDER = 0.1, 0.06
 GROW_CHIN, GROW_TOP = 0.02, 0.3
+# Hair counts from this probability on, and up to this far beyond the shape, as a share of the crop's side.
+HAIR, REACH = (0.15, 0.6), 0.3
 # The mask is smooth, so it is computed on a grid this fine at most, then enlarged.
 GRID = 128
 DIRECTIONS = 64
 
 
-def soft_mask(mesh: np.ndarray, crop_to_image: np.ndarray, size: int) -> Tensor:
-    """Where a crop replaces the photo: the face with its hair line, feathered.
+def soft_mask(mesh: np.ndarray, crop_to_image: np.ndarray, size: int, hair: Tensor | None = None) -> Tensor:
+    """Where a crop replaces the photo: the face with its hair line, feathered, and the hair where it is known.
 
     The shape is the smallest convex one around the mesh (the face oval, and in profiles the nose), grown a little at
     the chin, more at the sides and most above the forehead, so that the edge falls into the hair or the background and
-    not along the hair line. From its edge the mask falls smoothly to zero over a tenth of the crop.
+    not along the hair line. From its edge the mask falls smoothly to zero over a tenth of the crop. Hair that reaches
+    further is taken in as far as it lies near, so that no edge cuts it in two.
 
     Args:
         mesh: (N,468,3) face meshes in pixels of the photo.
         crop_to_image: (N,2,3), crop pixels to photo pixels.
         size: side of the crops in pixels.
+        hair: (N,1,h,w) probability that a crop's cell is hair, or None.
 
     Returns:
         (N,1,size,size) float32 in [0,1]; exactly 0 in the outermost pixels.
 
     Raises:
-        InputError: as many meshes as affines are needed.
+        InputError: as many meshes as affines are needed, and as many maps of hair.
     """
     if len(mesh) != len(crop_to_image):
         raise InputError(f"there must be one affine per mesh, got {len(mesh)} meshes, {len(crop_to_image)} affines")
+    if hair is not None and len(hair) != len(mesh):
+        raise InputError(f"there must be one map of hair per mesh, got {len(mesh)} meshes, {len(hair)} maps")
     if not len(mesh):
         return torch.zeros(0, 1, size, size)
     xy = transform_points(np.asarray(mesh)[..., :2], invert(crop_to_image)) / size  # the crop is the unit square
     points = torch.from_numpy(xy).float()
     grid = min(size, GRID)
-    distance = F.interpolate(_distance(points, grid)[:, None], (size, size), mode="bicubic", align_corners=False)
+    distance = _enlarge(_distance(points, grid)[:, None], size)
     inside = _smoothstep(1 - distance / FEATHER)
+    if hair is not None:
+        low, high = HAIR
+        sure = _smoothstep((_enlarge(hair.float(), size) - low) / (high - low))
+        inside = 1 - (1 - inside) * (1 - sure * _smoothstep(1 - distance / REACH))
     middle = (torch.arange(size) + 0.5) / size
     from_edge = torch.minimum(middle, 1 - middle) - 0.5 / size
     border = _smoothstep(from_edge / BORDER)
@@ -155,6 +165,11 @@ def _distance(points: Tensor, grid: int) -> Tensor:
     middle = (torch.arange(grid) + 0.5) / grid
     x, y = middle[None, :, None] * normals[:, 0], middle[:, None, None] * normals[:, 1]
     return torch.stack([(x + y - one).amax(-1) for one in support])
+
+
+def _enlarge(x: Tensor, size: int) -> Tensor:
+    """(N,1,h,w) to (N,1,size,size)."""
+    return F.interpolate(x, (size, size), mode="bicubic", align_corners=False)
 
 
 def _smoothstep(x: Tensor) -> Tensor:

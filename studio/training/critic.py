@@ -22,6 +22,7 @@ LEARNING_RATE = 4e-4
 ALONE = 60  # updates before its verdict counts: at first it knows nothing
 # Eyes and mouth of an FFHQ-aligned face: left edge, top and side, in shares of the picture's.
 WINDOWS = ((0.23, 0.32, 0.25), (0.52, 0.32, 0.25), (0.36, 0.63, 0.28))
+EYES = 6  # channels of `components` that are eyes: of a 256 px face, the very pixels
 
 
 def whole(faces: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restored, Restorer, draw_prior
 from studio.training import checkpoints
 from studio.training.augment import recolour, warp
-from studio.training.critic import Adversary, components, whole
+from studio.training.critic import EYES, Adversary, components, whole
 from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, expand_latents
 from studio.training.losses import (
     coarse_loss,
@@ -214,7 +214,8 @@ class Trainer:
             "landmarks": preset.landmarks_weight * landmarks,
         }
         if preset.grid_weight:
-            found["grid"] = preset.grid_weight * grid_loss(prior, clean)
+            eyes = [components(faces)[:, :EYES] for faces in (prior, clean)]
+            found["grid"] = preset.grid_weight * (grid_loss(prior, clean) + grid_loss(*eyes, cells=(2,)))
         for name, critic in self.critics.items():
             found[name] = getattr(preset, f"{name}_weight") * critic.loss(prior, found["prior"])
         self.drawn = prior.detach()

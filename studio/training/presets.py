@@ -31,7 +31,7 @@ class Preset:
         maps_weight: of the identity network's maps of the prior.
         person_weight: of the descriptors' distance, of the prior and (half) of the joined picture.
         landmarks_weight: of the mesh's points on both.
-        grid_weight: of patterns that repeat from cell to cell, on the prior.
+        grid_weight: of patterns that repeat from cell to cell, on the prior and again on its eyes.
         adversarial_weight: of a critic of the prior's patches, see `studio.training.critic`; relative to the pull of
             the prior's pixels, so 1 weighs as much as they do.
         components_weight: the same of a critic of eyes and mouth.
@@ -122,7 +122,7 @@ PRESETS = {
         Preset(
             "restore-dictionary",
             **THROUGH_THE_GENERATOR,
-            images=9_000,
+            images=7_000,
             head="head_256",
             style_slots=9,
             atoms=32,
@@ -132,7 +132,7 @@ PRESETS = {
             person_weight=3.0,
             landmarks_weight=9.0,
             grid_weight=60.0,
-            components_weight=0.5,
+            components_weight=1.5,
             ema=0.995,
             seed=4,
         ),

@@ -17,6 +17,7 @@ from studio.benchmarks import restore as bench
 from studio.benchmarks import speed
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.networks.restorer import START_BLOCK, draw_prior
 from studio.photosets import held_out
 from tests import tiny
 from tests.faces.synthetic import faces_of, head
@@ -70,7 +71,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, recipes=("gfpgan",), limit=0, fidelities=(0.0, 1.0), sheet=None, seed=3, unseen=False):
-    return bench.run(folder, recipes, seed, limit, fidelities, "restore", sheet, unseen, lambda _: None)
+    return bench.run(folder, recipes, seed, limit, fidelities, "restore", sheet, unseen, (), lambda _: None)
 
 
 def test_only_faces_that_no_training_sees(tmp_path, folder):
@@ -121,6 +122,40 @@ def test_a_folder_without_faces(tmp_path):
     Image.new("RGB", (64, 48), "gray").save(tmp_path / "wall.png")
     with pytest.raises(InputError, match="no face was found"):
         run(tmp_path)
+
+
+@pytest.mark.parametrize("part", bench.PARTS)
+def test_a_part_that_is_left_out_has_no_effect(part):
+    """Whatever a part does, without it the faces are those of a restorer in which it does nothing."""
+    sizes = {"spatial_channels": (8, 8), "style_slots": 9, "atoms": 3}
+    x, generator, head = torch.rand(1, 3, 256, 256), tiny.generator(), tiny.image_head(start=5)
+    idle, busy = tiny.restorer(**sizes), tiny.restorer(**sizes)
+    for net in (idle, busy):
+        net.features_std.fill_(20.0)  # a map that varies
+    layers = {
+        "dictionary": busy.dictionary.confidence[0][-1],
+        "spatial": busy.to_spatial[0],
+        "styles": busy.to_styles[1],
+    }
+    torch.nn.init.constant_(layers[part].bias, 0.5)
+
+    def draw(net):
+        if net.dictionary:
+            net.dictionary.latents.normal_(generator=torch.Generator().manual_seed(0))
+            net.dictionary.draw(generator, START_BLOCK)
+        with torch.no_grad():
+            return draw_prior(generator, head, net(x), net.dictionary)
+
+    assert not torch.equal(draw(busy), draw(idle))
+    bench.leave_out(busy, part)
+    assert torch.equal(draw(busy), draw(idle))
+    with pytest.raises(InputError, match=f"this one has no {part}"):
+        bench.leave_out(busy, part)
+
+
+def test_an_unknown_part_cannot_be_left_out():
+    with pytest.raises(InputError, match="without must be one of dictionary, spatial, styles"):
+        bench.leave_out(tiny.restorer(), "generator")
 
 
 def test_unknown_recipe(folder):

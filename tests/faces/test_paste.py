@@ -34,6 +34,25 @@ def test_mask_covers_the_face_and_not_the_corners():
     assert max(mask[0, 0, v, u] for u in (4, -5) for v in (4, -5)) < 0.1
 
 
+def test_mask_takes_hair_in_that_is_near():
+    mesh = head((200, 150), height=100)
+    affine = align.ffhq_transform(mesh, 128)
+    plain = paste.soft_mask(mesh, affine, 128)
+    none, left = torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32)
+    left[..., :16] = 1
+    torch.testing.assert_close(paste.soft_mask(mesh, affine, 128, none), plain)
+    with_hair = paste.soft_mask(mesh, affine, 128, left)
+    assert (with_hair >= plain - 1e-6).all()
+    gained = (with_hair - plain)[0, 0]
+    assert gained[:, :60].max() > 0.7  # beside the face
+    assert gained[:, 72:].max() < 1e-4  # where there is none
+    assert with_hair[0, 0, 125, 3] < 0.3  # far away
+    for edge in (with_hair[0, 0, 0], with_hair[0, 0, -1], with_hair[0, 0, :, 0], with_hair[0, 0, :, -1]):
+        assert (edge == 0).all()
+    with pytest.raises(InputError, match="one map of hair per mesh"):
+        paste.soft_mask(mesh, affine, 128, none.repeat(2, 1, 1, 1))
+
+
 @pytest.mark.parametrize("size", [2, 16, 128, 512])
 @pytest.mark.parametrize("pose", [(0, 0, 0), (70, 0, 0), (-30, 20, 140)])
 def test_mask_ends_before_the_crop_does(size, pose):

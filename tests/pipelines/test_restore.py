@@ -10,7 +10,7 @@ from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio.errors import ImageError, InputError
 from studio.evidence import luma
-from studio.faces import align, paste
+from studio.faces import paste
 from studio.faces.faces import Faces
 from studio.images import Photo, load
 from studio.metrics import mean_lab_difference
@@ -25,6 +25,7 @@ from tests.faces.synthetic import faces_of, head, smooth_image
 from tests.tiny import seeded
 
 PEOPLE = faces_of(head((90, 80), 90.0), head((220, 90), 60.0, yaw=10.0))
+PROFILE_AND_TINY = faces_of(head((90, 80), 90.0, yaw=70.0), head((220, 90), 16.0), head((150, 40), 60.0))
 WITH_TINY = faces_of(head((90, 80), 90.0), head((260, 30), 8.0))
 
 
@@ -63,6 +64,7 @@ def pipeline():
             generator.eval(),
             tiny.image_head(start=6),
             restorer.eval(),
+            tiny.head_parts(),
             FaceDetector(variant="full_range").eval(),
             FaceDetector(variant="back").eval(),
             FaceMesh().eval(),
@@ -91,6 +93,7 @@ class RestoreConfig:
             "strength": [0.5, [1.0, 0.2]],
             "scale": [2, 3],
             "identity_guard": [1e-6, -1.0],
+            "caution": ["no"],  # its effect: test_caution_is_for_profiles_and_tiny_faces
             "colorize": With(True, image=grey),
             "reference": photo(4),
             "output_type": ["pil", "np"],
@@ -108,6 +111,7 @@ class RestoreConfig:
             ({"strength": [1.0]}, InputError, "strength"),
             ({"scale": 3}, InputError, "scale"),
             ({"identity_guard": 0.0}, InputError, "identity_guard"),
+            ({"caution": 1}, InputError, "caution"),
             ({"reference": torch.zeros(3, 64, 64)}, InputError, "reference"),
         ]
 
@@ -135,17 +139,35 @@ def test_faces_left_alone_say_why(monkeypatch):
     assert run(photo(), strength=0.0).reports[0][0].reason == "strength 0"
 
 
+def test_caution_is_for_profiles_and_tiny_faces(monkeypatch):
+    """They are restored as with the fidelity that the report names, the others as asked for."""
+    monkeypatch.setattr(Finder, "faces", PROFILE_AND_TINY)
+    built, image = pipeline(), load(photo())
+    careful, careless, named = (
+        run(photo(), fidelity=f, caution=c) for f, c in ((0.3, True), (0.3, False), (0.8, True))
+    )
+    assert [report.fidelity for report in careful.reports[0]] == [0.75, 0.75, 0.3]
+    assert [report.reason for report in careful.reports[0]] == ["profile: fidelity 0.75", "tiny: fidelity 0.75", ""]
+    assert [(report.fidelity, report.reason) for report in careless.reports[0]] == [(0.3, "")] * 3
+    assert [(report.fidelity, report.reason) for report in named.reports[0]] == [(0.8, "")] * 3
+    assert not torch.equal(careful.images[0], careless.images[0])
+    crops, _ = built.crop(image, PROFILE_AND_TINY)
+    each = built.restore_crops(crops, torch.tensor([0.75, 0.75, 0.3]))
+    for i, fidelity in enumerate((0.75, 0.75, 0.3)):
+        torch.testing.assert_close(each[[i]], built.restore_crops(crops[[i]], fidelity), atol=1e-5, rtol=0)
+
+
 def test_strength_zero_changes_nothing():
     image = photo()
     assert torch.equal(run(image, strength=0.0).images[0], image)
 
 
 def test_outside_the_masks_every_pixel_stays():
-    image = photo()
+    image, built = photo(), pipeline()
     output = run(image)
-    to_photo = align.ffhq_transform(PEOPLE.mesh, restore.CROP)
-    crops = torch.ones(2, 3, restore.CROP, restore.CROP)
-    touched = paste.blend(torch.zeros_like(image), crops, paste.soft_mask(PEOPLE.mesh, to_photo, 512), to_photo) > 0
+    crops, to_photo = built.crop(load(image), PEOPLE)
+    masks = paste.soft_mask(PEOPLE.mesh, to_photo, restore.CROP, built.restore(crops)[1])
+    touched = paste.blend(torch.zeros_like(image), torch.ones_like(crops), masks, to_photo) > 0
     assert torch.equal(output.images[0][~touched], image[~touched])
     assert (output.images[0] != image).any()
 
@@ -207,9 +229,10 @@ def test_the_steps_work_alone():
     built, image = pipeline(), load(photo())
     faces = built.find(image)
     crops, to_photo = built.crop(image, faces)
-    restored = built.restore_crops(crops)
+    restored, hair = built.restore(crops)
+    assert torch.equal(built.restore_crops(crops), restored)
     blended, used, distances = built.guard(crops, restored, to_photo, faces, np.ones(2, np.float32), None)
-    by_hand = built.paste(image, blended, to_photo, faces)
+    by_hand = built.paste(image, blended, to_photo, faces, hair=hair)
     output = run(photo())
     assert not restored.requires_grad
     torch.testing.assert_close(by_hand.pixels, output.images[0], atol=1e-5, rtol=0)

@@ -103,6 +103,7 @@ class ToyRestore(StudioPipeline):
             restored=restored,
             reason="" if restored else "too small: 3.0 px between the eyes, 4 are needed" if i else "not selected",
             strength=float(restored),
+            fidelity=0.5,
             identity_distance=0.31 if restored else 0.0,
             reference_before=None,
             reference_after=None,
