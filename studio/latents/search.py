@@ -33,7 +33,7 @@ FACE_CENTRE, FACE_RADII = (0.5, 0.56), (0.28, 0.38)  # (x, y), shares of the sid
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
 CHECK_EVERY = 10  # steps between two looks at what the exact picture is, where a quicker one is searched
 MAP_BLOCK = 3  # the map that can be moved is the one after this many blocks: 32 px
-SETTLE = 15  # steps after all samples are there, in which only the cross term is left to fall
+SETTLE = 5  # steps after all samples are there, in which the cross term and the shift of the map fall
 
 
 def quick_copy(generator: StrictModel) -> StrictModel:
@@ -260,14 +260,14 @@ class MapMove:
         start: (N,C,H,W) maps of the starting faces. A shift is measured in their spread: the standard deviation of each
             channel over the map.
         after: steps before, in which only the latents move.
-        rate: of Adam, in spreads.
+        rate: of Adam, in spreads; it falls with that of the latents.
         weight: of the shift's mean square, in spreads.
     """
 
     start: Tensor
     after: int
-    rate: float = 0.03
-    weight: float = 1.0
+    rate: float = 0.06
+    weight: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -323,15 +323,17 @@ def search(
     """
     radius = start.norm(dim=-1, keepdim=True)
     v = start.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([v], lr=rate, betas=(0.9, 0.99))
+    optimizer, rates = torch.optim.Adam([v], betas=(0.9, 0.99)), [rate]
     if maps is not None:
         spread = maps.start.std((2, 3), keepdim=True)  # (N, C, 1, 1)
         shift = torch.zeros_like(maps.start).requires_grad_(True)
-        optimizer.add_param_group({"params": [shift], "lr": maps.rate})
+        optimizer.add_param_group({"params": [shift]})
+        rates.append(maps.rate)
     best = nothing_found(start, maps)
     settling, offset = 0, torch.zeros_like(target)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 4) * (1 - 0.9 * step / steps)
+        for group, full in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = full * min(1, (step + 1) / 4) * (1 - 0.9 * step / steps)
         moving = maps is not None and step >= maps.after
         given = (v, shift * spread) if moving else (v,)
         pictures = draw(*given)

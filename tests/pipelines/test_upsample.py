@@ -132,7 +132,7 @@ def _true_head(monkeypatch):
 @pytest.fixture
 def _cheap_maps(monkeypatch):
     """A toy map of 8 channels has to move further than one of 512."""
-    monkeypatch.setattr(search, "MapMove", functools.partial(search.MapMove, rate=0.1, weight=0.0))
+    monkeypatch.setattr(search, "MapMove", functools.partial(search.MapMove, rate=1.0, weight=0.0))
 
 
 @pytest.mark.usefixtures("_true_head")
@@ -248,8 +248,8 @@ def test_latents_alone_on_request():
 def test_a_moved_map_reaches_what_latents_do_not():
     drawn, alone = (run(small(), num_inference_steps=40, move_map=move_map).reports[0] for move_map in (True, False))
     for sample, other in zip(drawn.samples, alone.samples, strict=True):
-        assert sample.drawn_error < 0.95 * other.drawn_error
-        assert 0 < sample.map_shift < 2
+        assert sample.drawn_error < 0.85 * other.drawn_error
+        assert sample.map_shift > 0
 
 
 def test_a_face_is_cut_out_of_a_photo_at_its_own_size():
