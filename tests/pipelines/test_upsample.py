@@ -292,3 +292,16 @@ def test_runs_in_inference_mode_and_in_half_precision():
     rough = built(small(), output_type="pt", num_inference_steps=3, num_images_per_prompt=2).reports[0].samples
     for sample, other in zip(plain, rough, strict=True):
         assert sample.downscale_error == pytest.approx(other.downscale_error, rel=0.2)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_a_real_small_face_is_found_in_the_prior(repository):
+    """With the committed prior: the map is moved, and only a little."""
+    portrait = images.load(repository / "examples" / "portrait.jpg").pixels
+    pipeline = UpsamplePipeline.from_pretrained("upsample")
+    pipeline.set_progress_bar_config(disable=True)
+    target = images.resize(portrait, 32, 32)
+    sample = pipeline(target, num_images_per_prompt=1, output_type="pt").reports[0].samples[0]
+    assert sample.found
+    assert 0 < sample.map_shift < 0.2
