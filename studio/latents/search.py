@@ -312,8 +312,9 @@ def search(
         objective: see there.
         steps: how many at the most; it ends `SETTLE` steps after all samples have been at the aim.
         exact: like `draw`, but slower and right, where `draw` is an approximation (an image head): every `CHECK_EVERY`
-            steps, what the two differ by when shrunk is measured, and counted in until the next time; only those steps
-            can be the best. Without it, a search finds what the approximation shows wrongly.
+            steps, twice as often once maps move, what the two differ by when shrunk is measured, and counted in until
+            the next time; only those steps can be the best. Without it, a search finds what the approximation shows
+            wrongly.
         rate: of Adam, in units of the Gaussian's standard deviation; it falls to a tenth by the last step.
         maps: when and how the generator's maps move too; None moves latents only.
         on_step: called with (step, v, error) after each; what it returns, if anything, replaces v.
@@ -325,7 +326,7 @@ def search(
     v = start.clone().requires_grad_(True)
     optimizer, rates = torch.optim.Adam([v], betas=(0.9, 0.99)), [rate]
     if maps is not None:
-        spread = maps.start.std((2, 3), keepdim=True)  # (N, C, 1, 1)
+        spread = maps.start.std((2, 3), keepdim=True).clamp_min(1e-6)  # (N, C, 1, 1); no channel is divided by 0
         shift = torch.zeros_like(maps.start).requires_grad_(True)
         optimizer.add_param_group({"params": [shift]})
         rates.append(maps.rate)
