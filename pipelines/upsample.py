@@ -35,6 +35,7 @@ SMALLEST, LARGEST = 8, 128  # px, side of the small face
 SEARCHED = 256  # px, side of the pictures that are compared while searching
 MOST_SAMPLES = 16
 RATE = 1.0
+LATENTS_FIRST = 0.6  # of the steps: where the map moves from the start, it does what latents could have done
 REFERENCE_WEIGHT = 0.5  # of the squared identity distance, beside 100 of the downscale error
 NOTE = "guesses: many people look like this when shrunk; none of these pictures says who it was"
 
@@ -51,10 +52,12 @@ class SampleReport:
             returned picture, shrunk to its size (bicubic, antialiased). For a monochrome input both are compared in
             their tone.
         converged: that error is at most the threshold.
-        latent_error: the same of the picture that the latents alone give, before it was made consistent.
+        drawn_error: the same of the picture that the prior draws, before it was made consistent.
         found: that error is at most the threshold.
-        face_error: `latent_error` inside the ellipse in which aligned faces lie: a background that the prior cannot
+        face_error: `drawn_error` inside the ellipse in which aligned faces lie: a background that the prior cannot
             draw (a flag, lettering) keeps it high when the face has long been found.
+        map_shift: how far the generator's map was moved, root mean square in spreads of its channels; 0 where the
+            latents alone draw the face.
         best_step: the step that was kept, from 0.
         reference_distance: identity distance to the reference photo; None without one. The search minimises it, so
             that it flatters.
@@ -62,9 +65,10 @@ class SampleReport:
 
     downscale_error: float
     converged: bool
-    latent_error: float
+    drawn_error: float
     found: bool
     face_error: float
+    map_shift: float
     best_step: int
     reference_distance: float | None
 
@@ -105,20 +109,25 @@ class UpsampleOutput(BaseOutput):
         images: per input a list of samples, as `output_type` says.
         reports: one `UpsampleReport` per input.
         small: the small face of each input that the samples were searched for, (3,n,n) float32 RGB in [0,1].
-        latents: per input (K,16,512) float32 W+ latents of the samples, for `studio.latents.edit`.
+        latents: per input (K,16,512) float32 W+ latents of the samples. With `move_map=False` they are the faces, for
+            `studio.latents.edit`; without their maps, moved ones are other people.
+        maps: per input (K,512,32,32) float32, what was added to the generator's own map after `search.MAP_BLOCK`
+            blocks, or None with `move_map=False`. `UpsamplePipeline.draw` makes the pictures of both again.
     """
 
     images: list[list[Image.Image]] | list[list[np.ndarray]] | list[list[Tensor]]
     reports: list[UpsampleReport]
     small: list[Tensor]
     latents: list[Tensor]
+    maps: list[Tensor | None]
 
 
 class UpsamplePipeline(StudioPipeline):
     """Large faces whose picture, shrunk, is a given small one.
 
-    PULSE (arXiv 2003.03808) from the nearest samples of a bank, with the best step kept, and a last step that makes the
-    picture shrink to the small one exactly; see `studio.latents.search`.
+    PULSE (arXiv 2003.03808) from the nearest samples of a bank, with the best step kept, a second part in which the
+    generator's map moves too, and a last step that makes the picture shrink to the small one exactly; see
+    `studio.latents.search`.
     The answer is never *the* face: several samples are drawn, and how much they differ is reported.
     """
 
@@ -159,8 +168,9 @@ class UpsamplePipeline(StudioPipeline):
         image: ImageLike | Sequence[ImageLike],
         scale: int | None = None,
         num_images_per_prompt: int = 4,
-        num_inference_steps: int = 80,
+        num_inference_steps: int = 50,
         threshold: float = search.EPSILON,
+        move_map: bool = True,
         consistent: bool = True,
         aligned: bool = True,
         reference: ImageLike | None = None,
@@ -179,9 +189,11 @@ class UpsamplePipeline(StudioPipeline):
             num_images_per_prompt: 1 to 16.
             num_inference_steps: of the search at the most, 1 or more; it ends earlier where all samples are found.
             threshold: downscale error below which a sample counts as found (PULSE: 2e-3).
+            move_map: after 60 % of the steps, move the generator's map at 32 px along with the latents: what latents
+                cannot say is drawn then too. False searches latents alone, as PULSE does, and seldom gets there.
             consistent: add to each picture what it still lacks of the small face (back-projection), blurred as it is
                 there: it then shrinks to the small one, also where the prior could not draw it. False gives the
-                picture of the latents.
+                picture that the prior draws.
             aligned: the input is a square picture of a face placed as in FFHQ (eyes a little above the middle). False:
                 the input is a whole photo in which one face is found and cut out first.
             reference: a photo of the person who should be seen; the samples then also resemble this person.
@@ -200,27 +212,28 @@ class UpsamplePipeline(StudioPipeline):
             NoFaceError: no face where one is needed.
             ImageError: an image that cannot be used.
         """
-        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, consistent, output_type)
+        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, move_map, consistent, output_type)
         batch = list(image) if isinstance(image, list | tuple) else [image]
         wanted = self.embed_reference(reference)
         smalls = [self.small_face(images.load(item), aligned, scale) for item in batch]  # 1. read, find, cut out
         seed = None if generator is None else int(torch.randint(2**62, (), generator=generator))
         outputs: list[list[Any]] = []
-        reports, latents = [], []
+        reports, latents, maps = [], [], []
         for small in smalls:
             tone = tone_curve(small)
             v = self.start(small, num_images_per_prompt, seed, wanted, tone)  # 2. start near
             found = self.search(
-                v, small, tone, wanted, num_inference_steps, threshold, callback_on_step_end
+                v, small, tone, wanted, num_inference_steps, threshold, move_map, callback_on_step_end
             )  # 3. search
             w = self.space.latents(found.v)
             size = small.shape[-1] * scale if scale else self.generator.image_size
-            drawn = self.draw(w, size, tone)  # 4. draw
+            drawn = self.draw(w, size, tone, found.added)  # 4. draw
             pictures = self.make_consistent(drawn, small, tone) if consistent else drawn  # 5. add what is missing
             reports.append(self.report(pictures, drawn, small, found, wanted, threshold))  # 6. compare
             outputs.append([images.as_type(picture, output_type) for picture in pictures])
             latents.append(w.float().cpu())
-        output = UpsampleOutput(outputs, reports, smalls, latents)
+            maps.append(None if found.added is None else found.added.cpu())
+        output = UpsampleOutput(outputs, reports, smalls, latents, maps)
         return output if return_dict else output.to_tuple()
 
     # ---- the steps, each usable alone
@@ -283,11 +296,12 @@ class UpsamplePipeline(StudioPipeline):
         small: Tensor,
         tone: Tensor | None = None,
         wanted: Tensor | None = None,
-        steps: int = 80,
+        steps: int = 50,
         threshold: float = search.EPSILON,
+        move_map: bool = True,
         callback: StepCallback | None = None,
     ) -> search.Found:
-        """Move Gaussian coordinates (K,16,512) until their pictures shrink to the small face (3,n,n).
+        """Move Gaussian coordinates (K,16,512), then maps too, until pictures shrink to the small face (3,n,n).
 
         Args:
             v: where to start.
@@ -296,6 +310,7 @@ class UpsamplePipeline(StudioPipeline):
             wanted: (128,) identity descriptor to resemble, or None.
             steps: how many.
             threshold: see `__call__`.
+            move_map: see `__call__`.
             callback: see `__call__`.
         """
         # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
@@ -303,12 +318,23 @@ class UpsamplePipeline(StudioPipeline):
             v, target, tone, wanted = (None if x is None else x.clone().to(v.device) for x in (v, small, tone, wanted))
             prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
 
-            def draw(coordinates: Tensor) -> Tensor:
-                return with_tone(search.render(prior, self.space.latents(coordinates), SEARCHED, head), tone)
+            maps = None
+            if move_map:
+                maps = search.MapMove(
+                    prior.features(self.space.latents(v).to(prior.dtype), search.MAP_BLOCK).float(),
+                    after=round(LATENTS_FIRST * steps),
+                )
 
-            def exact(coordinates: Tensor) -> Tensor:
+            def draw(coordinates: Tensor, added: Tensor | None = None) -> Tensor:
+                return with_tone(search.render(prior, self.space.latents(coordinates), SEARCHED, head, added), tone)
+
+            def exact(coordinates: Tensor, added: Tensor | None = None) -> Tensor:
                 w = self.space.latents(coordinates)
-                return with_tone(torch.cat([search.render(prior, one[None], SEARCHED) for one in w]), tone)
+                each = [
+                    search.render(prior, w[i : i + 1], SEARCHED, added=None if added is None else added[i : i + 1])
+                    for i in range(len(w))
+                ]
+                return with_tone(torch.cat(each), tone)
 
             def on_step(step: int, moved: Tensor, error: Tensor) -> Tensor | None:
                 bar.update()
@@ -319,13 +345,28 @@ class UpsamplePipeline(StudioPipeline):
 
             extra = None if wanted is None else Resemblance(self.finder(), self.encoder(), wanted, REFERENCE_WEIGHT)
             objective = search.Objective(threshold=threshold, extra=extra)
-            return search.search(draw, v, target, objective, steps=steps, rate=RATE, exact=exact, on_step=on_step)
+            return search.search(
+                draw, v, target, objective, steps=steps, rate=RATE, exact=exact, maps=maps, on_step=on_step
+            )
 
-    def draw(self, w: Tensor, size: int | None = None, tone: Tensor | None = None) -> Tensor:
-        """W+ latents (K,16,512) to pictures (K,3,size,size) float32 RGB in [0,1], in the tone of the input."""
+    def draw(
+        self, w: Tensor, size: int | None = None, tone: Tensor | None = None, maps: Tensor | None = None
+    ) -> Tensor:
+        """Latents to pictures (K,3,size,size) float32 RGB in [0,1].
+
+        Args:
+            w: (K,16,512) W+ latents.
+            size: side of the pictures in pixels; None is the generator's.
+            tone: the `tone_curve` of the small face.
+            maps: (K,512,32,32) added to the generator's own maps, as in `UpsampleOutput.maps`; None adds nothing.
+        """
         size = size or self.generator.image_size
-        pictures = torch.cat([self.generator(one[None].to(self.generator.dtype)).float() for one in w])
-        pictures = images.resize((pictures / 2 + 0.5).clamp(0, 1), size, size)
+        w = w.to(self.generator.device)
+        each = [None] * len(w) if maps is None else maps.split(1)
+        pictures = torch.cat(
+            [search.picture(self.generator, one, added=added) for one, added in zip(w.split(1), each, strict=True)]
+        )
+        pictures = images.resize(pictures.clamp(0, 1), size, size)
         return with_tone(pictures, tone).clamp(0, 1).cpu()
 
     def make_consistent(self, pictures: Tensor, small: Tensor, tone: Tensor | None = None) -> Tensor:
@@ -344,8 +385,8 @@ class UpsamplePipeline(StudioPipeline):
         wanted: Tensor | None,
         threshold: float,
     ) -> UpsampleReport:
-        """Measure finished pictures, and those of the latents alone, (K,3,S,S) both, against what they should be."""
-        errors, of_latents = search.downscale_error(pictures, small), search.downscale_error(drawn, small)
+        """Measure finished pictures, and those that the prior draws, (K,3,S,S) both, against what they should be."""
+        errors, of_drawn = search.downscale_error(pictures, small), search.downscale_error(drawn, small)
         of_face = search.face_error(drawn, small)
         seen = images.resize(pictures, SEARCHED, SEARCHED)
         vectors = embed(self.encoder(), seen, place_aligned(self.finder(), seen).mesh).cpu()
@@ -361,9 +402,10 @@ class UpsamplePipeline(StudioPipeline):
                 SampleReport(
                     downscale_error=float(errors[i]),
                     converged=bool(errors[i] <= threshold),
-                    latent_error=float(of_latents[i]),
-                    found=bool(of_latents[i] <= threshold),
+                    drawn_error=float(of_drawn[i]),
+                    found=bool(of_drawn[i] <= threshold),
                     face_error=float(of_face[i]),
+                    map_shift=float(found.map_shift[i]),
                     best_step=int(found.step[i]),
                     reference_distance=to_wanted[i],
                 )
@@ -402,6 +444,7 @@ def check_arguments(
     num_images_per_prompt: int,
     num_inference_steps: int,
     threshold: float,
+    move_map: bool,
     consistent: bool,
     output_type: str,
 ) -> None:
@@ -414,8 +457,9 @@ def check_arguments(
         raise InputError(
             f"num_images_per_prompt must be at most {MOST_SAMPLES}, got {num_images_per_prompt}: they share the memory"
         )
-    if not isinstance(consistent, bool):
-        raise InputError(f"consistent must be True or False, got {consistent!r}: pass one of them")
+    for name, value in {"move_map": move_map, "consistent": consistent}.items():
+        if not isinstance(value, bool):
+            raise InputError(f"{name} must be True or False, got {value!r}: pass one of them")
     if not threshold > 0:
         raise InputError(f"threshold must be above 0, got {threshold}: {search.EPSILON} is PULSE's")
     if output_type not in ("pil", "np", "pt"):

@@ -53,8 +53,8 @@ OPTIONS = {
     "compare": "json sheet",
     "album": "threshold json csv sheet",
     "verify": "json",
-    "upsample": "output scale samples steps consistent find reference seed report sheet credentials overwrite model "
-    "device",
+    "upsample": "output scale samples steps move-map consistent find reference seed report sheet credentials overwrite "
+    "model device",
     "frontalize": "output yaw pitch expression background face steps refine size report sheet credentials overwrite "
     "model device",
     "edit": "output seed yaw pitch smile mouth eyes brow light steps before credentials device",
@@ -69,7 +69,7 @@ OPTIONS = {
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
     "bench album": "photos out",
-    "bench upsample": "photos size samples steps limit threads model sheet out",
+    "bench upsample": "photos size samples steps move-map limit threads model sheet out",
     "bench generate": "photos people portraits samples corrected ablations audited timed seed threads model out",
     "bench frontalize": "photos people pairs limit min-yaw profiles seed steps refine threads model sheet "
     "profile-sheet out",

@@ -11,6 +11,7 @@ from pipelines.frontalize import FrontalizePipeline, FrontalizeReport
 from pipelines.upsample import UpsamplePipeline
 from studio import cli, images
 from studio.cli import synthetic
+from studio.latents import search
 from studio.latents.editor import Editor
 from tests import tiny
 
@@ -61,6 +62,19 @@ def test_upsample_writes_every_sample_and_the_report(call, faces, tmp_path):
     assert found[0]["scale"] == 3
     assert images.load(sheet).width > 3 * 256
     assert "they are guesses" in err
+
+
+def test_latents_alone_on_request(call, faces, tmp_path, monkeypatch):
+    picture = search.picture  # the head, whose toy weights are random, then draws what the prior draws
+    monkeypatch.setattr(search, "picture", lambda prior, w, head=None, added=None: picture(prior, w, None, added))
+    shifts = []
+    for name, options in (("both", ()), ("latents", ("--no-move-map",))):
+        report = tmp_path / f"{name}.json"
+        arguments = (faces / "face0.png", "-o", tmp_path / name, "--samples", 2, "--steps", 12, "--report", report)
+        assert call("upsample", *arguments, *options)[0] == 0
+        shifts.append([sample["map_shift"] for sample in json.loads(report.read_text())[0]["samples"]])
+    assert max(shifts[0]) > 0
+    assert max(shifts[1]) == 0
 
 
 def test_upsample_replaces_nothing_unasked(call, faces, tmp_path):

@@ -149,9 +149,9 @@ def generator(*, channels: tuple[int, ...] = (8,) * 8, style_dim: int = 8, mappi
     return net
 
 
-def varied_generator() -> Generator:
-    """A prior of 64 px whose faces differ clearly."""
-    prior = generator(channels=(8,) * 4)
+def varied_generator(*, blocks: int = 3, mapping_depth: int = 1) -> Generator:
+    """A prior whose faces differ clearly: 64 px, twice that with each block more."""
+    prior = generator(channels=(8,) * (blocks + 1), mapping_depth=mapping_depth)
     for name, parameter in prior.named_parameters():
         if "modulation.linear.weight" in name or "up.linear.weight" in name:
             parameter.data *= 8
@@ -301,10 +301,12 @@ def face_mesh() -> FaceMesh:
 
 
 def upsample_pipeline() -> UpsamplePipeline:
-    """The real classes; a prior of 64 px, a head of 32."""
+    """The real classes; a prior of 128 px, a head of 64 behind the map of 32 that can be moved."""
     with seeded():
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
-    prior = varied_generator(), image_head(start=2)
+    # Two mapping layers: the tensors of the saved file are then aligned. Those that are not are multiplied in another
+    # order, so that the last digit of a loaded prior's picture differs.
+    prior = varied_generator(blocks=4, mapping_depth=2), image_head(start=3)
     built = UpsamplePipeline(*prior, latent_space(), *detectors, face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.upsample import UpsamplePipeline
+from pipelines.upsample import SampleReport, UpsamplePipeline
 from studio import images, sheets
 from studio.benchmarks.provenance import provenance
 from studio.errors import InputError
@@ -27,6 +27,7 @@ def run(
     size: int,
     samples: int,
     steps: int,
+    move_map: bool,
     limit: int,
     threads: int,
     model: str,
@@ -39,7 +40,8 @@ def run(
         photos: folder of portraits, whole photographs.
         size: of the small faces, px.
         samples: per face.
-        steps: of the search.
+        steps: of the search at the most.
+        move_map: see `UpsamplePipeline.__call__`; False measures the search of latents alone.
         limit: at most so many photos, evenly spread over the folder; 0 takes all.
         threads: CPU threads; 0 leaves the default.
         model: see `UpsamplePipeline.from_pretrained`.
@@ -47,12 +49,13 @@ def run(
         say: receives progress lines.
 
     Returns:
-        `converged` (share of all samples whose picture's error is at most the threshold), `latents_converged` (the same
-        of the picture of the latents alone), `faces_converged` (share of faces with all samples converged),
-        `any_converged` (with at least one), `face_converged` (share of samples whose latents' error inside the face is
-        small enough), `downscale_error`, `latent_error` and `face_error` (mean and worst), `between_samples` (mean
-        pairwise identity distance), `to_original` (mean identity distance of samples to the original) and
-        `nearest_to_original` (of the best sample of each face), `seconds` per face (median), and counts.
+        `found` (share of all samples whose error, as the prior draws them, is at most the threshold), `faces_found`
+        (share of faces with all samples found), `any_found` (with at least one), `face_found` (share of samples whose
+        error inside the face, as drawn, is small enough), `converged` (share of samples whose returned picture's error
+        is at most the threshold), `drawn_error`, `face_error` and `downscale_error` (mean and worst), `map_shift`
+        (mean and worst, in spreads), `between_samples` (mean pairwise identity distance), `to_original` (mean identity
+        distance of samples to the original) and `nearest_to_original` (of the best sample of each face), `seconds` per
+        face (median), and counts.
 
     Raises:
         InputError: no face in the folder.
@@ -64,32 +67,34 @@ def run(
     originals = aligned_faces(pipeline, photos, limit)
     say(f"{len(originals)} faces from {photos.name}")
     persons = embed(pipeline.encoder(), originals, place_aligned(pipeline.finder(), originals).mesh).cpu()
-    errors, of_latents, of_face, converged, found = [], [], [], [], []
+    samples_of: list[list[SampleReport]] = []  # per face
     between, to_original, seconds = [], [], []
     rows: list[list[Tensor]] = []
     for original, person in zip(originals, persons, strict=True):
         small = images.resize(original, size, size)
         start = time.perf_counter()
-        output = pipeline(small, num_images_per_prompt=samples, num_inference_steps=steps, output_type="pt")
+        output = pipeline(
+            small, num_images_per_prompt=samples, num_inference_steps=steps, move_map=move_map, output_type="pt"
+        )
         seconds.append(time.perf_counter() - start)
         report = output.reports[0]
-        errors.append([sample.downscale_error for sample in report.samples])
-        of_latents.append([sample.latent_error for sample in report.samples])
-        found.append([sample.found for sample in report.samples])
-        of_face.append([sample.face_error for sample in report.samples])
-        converged.append([sample.converged for sample in report.samples])
+        samples_of.append(report.samples)
         between.append(report.mean_identity_distance)
         seen = images.resize(torch.stack(output.images[0]), ALIGNED, ALIGNED)
         vectors = embed(pipeline.encoder(), seen, place_aligned(pipeline.finder(), seen).mesh).cpu()
         to_original.append((vectors - person).norm(dim=1).tolist())
         rows.append([original, images.resize(small, ALIGNED, ALIGNED), *seen])
-        shown = [np.round(each[-1], 4).tolist() for each in (errors, of_latents, of_face)]
-        say(
-            f"face {len(errors)}: errors {shown[0]}, of the latents {shown[1]}, there of the face {shown[2]}, "
-            f"{seconds[-1]:.0f} s"
+        drawn, of_face = (
+            [round(getattr(sample, name), 4) for sample in report.samples] for name in ("drawn_error", "face_error")
         )
+        say(f"face {len(rows)}: errors as drawn {drawn}, there of the face {of_face}, {seconds[-1]:.0f} s")
     if sheet:
         sheets.write(sheet, rows[:SHEET_ROWS])
+
+    def all_of(name: str) -> list[list[Any]]:
+        return [[getattr(sample, name) for sample in each] for each in samples_of]
+
+    found = all_of("found")
     return {
         "benchmark": "upsample",
         "set": photos.name,
@@ -97,15 +102,17 @@ def run(
         "size": size,
         "samples": samples,
         "steps": steps,
+        "move_map": move_map,
         "threshold": report.threshold,
-        "converged": mean(converged),
-        "latents_converged": mean(found),
-        "faces_converged": mean([all(each) for each in converged]),
-        "any_converged": mean([any(each) for each in converged]),
-        "face_converged": mean([[error <= report.threshold for error in each] for each in of_face]),
-        "downscale_error": {"mean": mean(errors, 6), "worst": round(float(np.max(errors)), 6)},
-        "latent_error": {"mean": mean(of_latents, 6), "worst": round(float(np.max(of_latents)), 6)},
-        "face_error": {"mean": mean(of_face, 6), "worst": round(float(np.max(of_face)), 6)},
+        "found": mean(found),
+        "faces_found": mean([all(each) for each in found]),
+        "any_found": mean([any(each) for each in found]),
+        "face_found": mean([[error <= report.threshold for error in each] for each in all_of("face_error")]),
+        "converged": mean(all_of("converged")),
+        "drawn_error": mean_and_worst(all_of("drawn_error")),
+        "face_error": mean_and_worst(all_of("face_error")),
+        "downscale_error": mean_and_worst(all_of("downscale_error")),
+        "map_shift": mean_and_worst(all_of("map_shift")),
         "between_samples": mean(between) if samples > 1 else None,
         "to_original": mean(to_original),
         "nearest_to_original": mean([min(each) for each in to_original]),
@@ -128,6 +135,11 @@ def aligned_faces(pipeline: UpsamplePipeline, folder: Path, limit: int) -> Tenso
     if not crops:
         raise InputError(f"the folder must hold portraits, no face was found in {folder}: give another one")
     return torch.cat(crops)
+
+
+def mean_and_worst(values: list[list[float]]) -> dict[str, float]:
+    """Of all numbers in a list of lists."""
+    return {"mean": mean(values, 6), "worst": round(float(np.max(values)), 6)}
 
 
 def mean(values: list[Any], digits: int = 4) -> float:

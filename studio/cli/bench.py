@@ -85,7 +85,8 @@ def bench_upsample(
     photos: PhotosOption,
     size: Annotated[int, typer.Option(help="Side of the small faces in pixels.")] = 32,
     samples: Annotated[int, typer.Option(help="Per face.")] = 4,
-    steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
+    steps: Annotated[int, typer.Option(help="Of the search at the most.")] = 50,
+    move_map: Annotated[bool, typer.Option(help="--no-move-map searches latents alone.")] = True,
     limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",
@@ -95,7 +96,7 @@ def bench_upsample(
     """Shrink portraits, search for faces that shrink to them, and compare with the originals."""
     from studio.benchmarks import upsample
 
-    show(upsample.run(photos, size, samples, steps, limit, threads, model, sheet, say), out)
+    show(upsample.run(photos, size, samples, steps, move_map, limit, threads, model, sheet, say), out)
 
 
 @app.command("generate")

@@ -20,7 +20,11 @@ def upsample(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
     scale: Annotated[int | None, typer.Option(help="Exact size of the result in inputs; default: 1024 px.")] = None,
     samples: Annotated[int, typer.Option(help="Faces to look for; each is another guess.")] = 4,
-    steps: Annotated[int, typer.Option(help="Of the search.")] = 80,
+    steps: Annotated[int, typer.Option(help="Of the search at the most.")] = 50,
+    move_map: Annotated[
+        bool,
+        typer.Option(help="Draw what latents cannot say by moving a map of the generator; off: latents alone."),
+    ] = True,
     consistent: Annotated[
         bool, typer.Option(help="Lay what the prior could not draw over the face, blurred, so that it fits exactly.")
     ] = True,
@@ -44,7 +48,7 @@ def upsample(
     from studio.latents.search import EPSILON
 
     inputs = named(paths)
-    check_arguments(scale, samples, steps, EPSILON, consistent, "pt")
+    check_arguments(scale, samples, steps, EPSILON, move_map, consistent, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -52,6 +56,7 @@ def upsample(
         "scale": scale,
         "num_images_per_prompt": samples,
         "num_inference_steps": steps,
+        "move_map": move_map,
         "consistent": consistent,
         "aligned": not find,
         "reference": reference,
@@ -92,7 +97,7 @@ def upsample(
 
 def words(report: Any) -> str:
     """An `UpsampleReport` in one line."""
-    errors = " ".join(f"{sample.latent_error:.4f}" for sample in report.samples)
+    errors = " ".join(f"{sample.drawn_error:.4f}" for sample in report.samples)
     found, converged = (sum(getattr(one, name) for one in report.samples) for name in ("found", "converged"))
     apart = report.mean_identity_distance
     line = (

@@ -4,6 +4,10 @@ PULSE looks for latents whose picture, shrunk, is the given small one. Each slot
 is where a Gaussian of many dimensions lies, and the slots of one face should lie close together (the geodesic cross
 term). The published search starts anywhere; here it starts at the nearest of a bank of samples, and returns the best
 step and not the last.
+
+What latents cannot say (a flag, a collar, the very person) a map can: in the second part of a search, an offset is
+added to the generator's own map at 32 px and moved with the latents. BDInvert (Kang et al., arXiv 2107.03182) calls
+such a space F/W+. All blocks behind that map still draw, so that what is found is sharp.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts 
 FACE_CENTRE, FACE_RADII = (0.5, 0.56), (0.28, 0.38)  # (x, y), shares of the side of an aligned picture
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
 CHECK_EVERY = 10  # steps between two looks at what the exact picture is, where a quicker one is searched
-SETTLE = 15  # steps after all samples are there, in which only the cross term is left to fall
+MAP_BLOCK = 3  # the map that can be moved is the one after this many blocks: 32 px
+SETTLE = 5  # steps after all samples are there, in which the cross term and the shift of the map fall
 
 
 def quick_copy(generator: StrictModel) -> StrictModel:
@@ -38,21 +43,32 @@ def quick_copy(generator: StrictModel) -> StrictModel:
     return torch.nn.Module.to(deepcopy(generator), dtype=torch.bfloat16)
 
 
-def render(generator: Generator, w: Tensor, size: int, head: ImageHead | None = None) -> Tensor:
-    """Latents to small pictures, with gradients.
+def picture(generator: Generator, w: Tensor, head: ImageHead | None = None, added: Tensor | None = None) -> Tensor:
+    """Latents, and what is added to the map, to pictures, with gradients.
 
     Args:
         generator: the prior.
         w: W or W+ latents (N,16,512), any float type.
-        size: side of the pictures.
         head: a quicker way to a picture, which is about right; None draws the generator's own.
+        added: (N,512,32,32) added to the generator's own map after `MAP_BLOCK` blocks, in its units; None adds nothing.
 
     Returns:
-        (N,3,size,size) float32 RGB, about [0,1], not clamped.
+        (N,3,S,S) float32 RGB, about [0,1], not clamped.
     """
-    w = w.to(generator.dtype)
-    picture = (generator(w) if head is None else head.render(generator, w)).float()
-    return F.interpolate(picture / 2 + 0.5, (size, size), mode="area")
+    w = generator.slots(w.to(generator.dtype))
+    if added is None:
+        return (generator(w) if head is None else head.render(generator, w)).float() / 2 + 0.5
+    x = generator.features(w, MAP_BLOCK) + added.to(w)
+    if head is None:
+        return generator.decode(x, w, MAP_BLOCK).float() / 2 + 0.5
+    return head(generator.run_blocks(x, w, MAP_BLOCK, head.config.start), w).float() / 2 + 0.5
+
+
+def render(
+    generator: Generator, w: Tensor, size: int, head: ImageHead | None = None, added: Tensor | None = None
+) -> Tensor:
+    """`picture`, averaged to (N,3,size,size)."""
+    return F.interpolate(picture(generator, w, head, added), (size, size), mode="area")
 
 
 def downscale_error(pictures: Tensor, target: Tensor) -> Tensor:
@@ -224,12 +240,34 @@ class Found:
         cost: (N,) its objective.
         error: (N,) its downscale error while searching.
         step: (N,) which it was.
+        added: (N,C,H,W) what is added to the generator's own maps, in their units; None where they were not moved.
+        map_shift: (N,) root mean square of that, in spreads of the map; 0 where it was not moved.
     """
 
     v: Tensor
     cost: Tensor
     error: Tensor
     step: Tensor
+    added: Tensor | None
+    map_shift: Tensor
+
+
+@dataclass(frozen=True)
+class MapMove:
+    """The second part of a search, in which the generator's own maps move too.
+
+    Attributes:
+        start: (N,C,H,W) maps of the starting faces. A shift is measured in their spread: the standard deviation of each
+            channel over the map.
+        after: steps before, in which only the latents move.
+        rate: of Adam, in spreads; it falls with that of the latents.
+        weight: of the shift's mean square, in spreads.
+    """
+
+    start: Tensor
+    after: int
+    rate: float = 0.06
+    weight: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -253,28 +291,32 @@ class Objective:
 
 
 def search(
-    draw: Callable[[Tensor], Tensor],
+    draw: Callable[..., Tensor],
     start: Tensor,
     target: Tensor,
     objective: Objective,
     *,
     steps: int,
     rate: float,
-    exact: Callable[[Tensor], Tensor] | None = None,
+    exact: Callable[..., Tensor] | None = None,
+    maps: MapMove | None = None,
     on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
 ) -> Found:
-    """Spherical gradient descent (Adam, projected after each step) on all samples at once.
+    """Spherical gradient descent (Adam, projected after each step) on all samples at once, first of latents alone.
 
     Args:
-        draw: Gaussian coordinates (N,slots,D) to pictures (N,3,S,S) RGB in [0,1], with gradients.
+        draw: Gaussian coordinates (N,slots,D) to pictures (N,3,S,S) RGB in [0,1], with gradients. Once maps move, it is
+            given (N,C,H,W) as well: what is added to them.
         start: (N,slots,D) Gaussian coordinates; every slot stays at its distance from the middle.
         target: (3,h,h) or (N,3,h,h) the small picture, RGB in [0,1].
         objective: see there.
         steps: how many at the most; it ends `SETTLE` steps after all samples have been at the aim.
         exact: like `draw`, but slower and right, where `draw` is an approximation (an image head): every `CHECK_EVERY`
-            steps, what the two differ by when shrunk is measured, and counted in until the next time; only those steps
-            can be the best. Without it, a search finds what the approximation shows wrongly.
+            steps, twice as often once maps move, what the two differ by when shrunk is measured, and counted in until
+            the next time; only those steps can be the best. Without it, a search finds what the approximation shows
+            wrongly.
         rate: of Adam, in units of the Gaussian's standard deviation; it falls to a tenth by the last step.
+        maps: when and how the generator's maps move too; None moves latents only.
         on_step: called with (step, v, error) after each; what it returns, if anything, replaces v.
 
     Returns:
@@ -282,24 +324,33 @@ def search(
     """
     radius = start.norm(dim=-1, keepdim=True)
     v = start.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([v], lr=rate, betas=(0.9, 0.99))
-    infinite = start.new_full((len(start),), torch.inf)
-    best = Found(start.clone(), infinite, infinite.clone(), torch.zeros(len(start), dtype=torch.long))
+    optimizer, rates = torch.optim.Adam([v], betas=(0.9, 0.99)), [rate]
+    if maps is not None:
+        spread = maps.start.std((2, 3), keepdim=True).clamp_min(1e-6)  # (N, C, 1, 1); no channel is divided by 0
+        shift = torch.zeros_like(maps.start).requires_grad_(True)
+        optimizer.add_param_group({"params": [shift]})
+        rates.append(maps.rate)
+    best = nothing_found(start, maps)
     settling, offset = 0, torch.zeros_like(target)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 4) * (1 - 0.9 * step / steps)
-        pictures = draw(v)
+        for group, full in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = full * min(1, (step + 1) / 4) * (1 - 0.9 * step / steps)
+        moving = maps is not None and step >= maps.after
+        given = (v, shift * spread) if moving else (v,)
+        pictures = draw(*given)
         shrunk = images.resize(pictures, *target.shape[-2:])
-        checked = exact is not None and (step % CHECK_EVERY == 0 or step == steps - 1)
+        checked = exact is not None and (step % (CHECK_EVERY // 2 if moving else CHECK_EVERY) == 0 or step == steps - 1)
         if checked:
             with torch.no_grad():
-                offset = images.resize(exact(v), *target.shape[-2:]) - shrunk
+                offset = images.resize(exact(*given), *target.shape[-2:]) - shrunk
         error = (shrunk + offset - target).square().flatten(1).mean(1)
         cost = objective.pixels * error.clamp_min(AIM * objective.threshold) + objective.cross * geodesic_cross(v)
+        if moving:
+            cost = cost + maps.weight * shift.square().mean((1, 2, 3))
         if objective.extra is not None:
             cost = cost + objective.extra(pictures, step)
         if checked or exact is None:
-            keep_best(best, v, cost, error, step)
+            keep_best(best, step, cost, error, *given)
         settling += bool((best.error <= AIM * objective.threshold).all())
         if settling > SETTLE:
             break
@@ -311,13 +362,24 @@ def search(
             replaced = on_step(step, v.detach(), error.detach()) if on_step is not None else None
             if replaced is not None:
                 v.copy_(replaced)
+    if maps is not None:
+        best.map_shift = (best.added / spread).square().mean((1, 2, 3)).sqrt()
     return best
 
 
-def keep_best(best: Found, v: Tensor, cost: Tensor, error: Tensor, step: int) -> None:
+def nothing_found(start: Tensor, maps: MapMove | None) -> Found:
+    """Before the first step."""
+    infinite, zero = start.new_full((len(start),), torch.inf), start.new_zeros(len(start))
+    added = None if maps is None else torch.zeros_like(maps.start)
+    return Found(start.clone(), infinite, infinite.clone(), zero.long().cpu(), added, zero)
+
+
+def keep_best(best: Found, step: int, cost: Tensor, error: Tensor, v: Tensor, added: Tensor | None = None) -> None:
     """Take over the samples whose cost has fallen."""
     better = cost.detach() < best.cost
     best.v[better] = v.detach()[better]
     best.cost[better] = cost.detach()[better]
     best.error[better] = error.detach()[better]
     best.step[better.cpu()] = step
+    if added is not None:
+        best.added[better] = added.detach()[better]

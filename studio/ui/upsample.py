@@ -51,7 +51,7 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
                 stop = gr.Button("Cancel", min_width=120)
             with gr.Accordion("Options", open=False):
                 samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Samples", info="Each is another guess")
-                steps = gr.Slider(10, 200, 80, step=10, label="Steps", info="More come nearer, and take longer")
+                steps = gr.Slider(10, 200, 50, step=10, label="Steps", info="More come nearer, and take longer")
                 seed = gr.Number(0, label="Seed", info="0 starts at the nearest faces, others elsewhere", precision=0)
                 reference = upload("Reference (optional): another photo of the person", height=120)
         message, found, report = results(
@@ -93,7 +93,7 @@ class Runner:
         photo: str | None,
         find: bool = False,
         samples: int = 4,
-        steps: int = 80,
+        steps: int = 50,
         seed: int = 0,
         reference: str | None = None,
         request: gr.Request | None = None,
@@ -105,7 +105,7 @@ class Runner:
             photo: the tiny face, 8 to 128 px a side, or a small photo with one face.
             find: the file is such a photo.
             samples: how many guesses.
-            steps: of the search.
+            steps: of the search at the most.
             seed: 0 starts at the nearest faces, others elsewhere.
             reference: another photo of the person who should be seen.
             request: filled in by gradio.
@@ -178,7 +178,7 @@ def search(
     )
     data, lacking = Path(source).read_bytes(), ""
     for k, (picture, sample) in enumerate(zip(output.images[0], report.samples, strict=True)):
-        caption = f"Guess {k + 1}: error {sample.latent_error:.4f}, {'found' if sample.found else 'not found'}"
+        caption = f"Guess {k + 1}: error {sample.drawn_error:.4f}, {'found' if sample.found else 'not found'}"
         file = folder / f"guess_{k + 1}.png"
         lacking = provenance.save_synthetic(picture, file, made, source=data)
         shown.append((file, caption))

@@ -31,18 +31,18 @@ def folder(tmp_path):
     return folder
 
 
-def run(folder, size=12, samples=2, limit=0, sheet=None):
-    return bench.run(folder, size, samples, 2, limit, 0, "upsample", sheet, lambda _: None)
+def run(folder, size=12, samples=2, limit=0, sheet=None, move_map=True):
+    return bench.run(folder, size, samples, 4, move_map, limit, 0, "upsample", sheet, lambda _: None)
 
 
 def test_report(folder, tmp_path):
     report = run(folder, sheet=tmp_path / "new" / "sheet.png")
-    assert (report["faces"], report["size"], report["samples"], report["steps"]) == (3, 12, 2, 2)
-    assert 0 <= report["faces_converged"] <= report["converged"] <= 1
-    assert report["faces_converged"] <= report["any_converged"] <= 1
-    assert 0 <= report["face_converged"] <= 1
-    assert 0 <= report["latents_converged"] <= report["converged"]
-    assert report["latent_error"]["mean"] > report["downscale_error"]["mean"]
+    assert (report["faces"], report["size"], report["samples"], report["steps"]) == (3, 12, 2, 4)
+    assert 0 <= report["faces_found"] <= report["found"] <= report["any_found"] <= 1
+    assert 0 <= report["face_found"] <= 1
+    assert report["found"] <= report["converged"] <= 1
+    assert report["drawn_error"]["mean"] > report["downscale_error"]["mean"]
+    assert report["map_shift"]["worst"] >= report["map_shift"]["mean"] > 0
     assert report["face_error"]["worst"] >= report["face_error"]["mean"] > 0
     assert report["downscale_error"]["worst"] >= report["downscale_error"]["mean"] > 0
     assert report["nearest_to_original"] <= report["to_original"]
@@ -51,6 +51,12 @@ def test_report(folder, tmp_path):
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 4 * 256
         assert sheet.height > 3 * 256
+
+
+def test_latents_alone(folder):
+    report = run(folder, limit=1, move_map=False)
+    assert report["move_map"] is False
+    assert report["map_shift"]["worst"] == 0
 
 
 def test_one_sample_has_none_to_differ_from(folder):

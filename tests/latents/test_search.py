@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from studio.latents import search
-from studio.latents.search import Objective, downscale_error, geodesic_cross, nearest, to_sphere
+from studio.latents.search import MapMove, Objective, downscale_error, geodesic_cross, nearest, to_sphere
 from studio.networks.latent_space import LatentSpace
 from tests import tiny
 
@@ -200,6 +200,86 @@ def test_an_approximation_is_corrected_by_exact_pictures(target):
     assert downscale_error(draw(seeing.v), target).max() <= 2e-3
     assert len(looks) < 10
     assert torch.allclose(downscale_error(draw(seeing.v), target), seeing.error, atol=1e-6)
+
+
+# ---- latents and a map
+
+
+def draw_with_map(v, added=None):
+    """Pictures of 4 px: the slots give every second pixel, and a map (N,3,4,4) is added to all."""
+    picture = F.interpolate(draw(v), (4, 4))
+    return picture if added is None else picture + added
+
+
+@pytest.fixture
+def stripes(target):
+    """Something that `draw` cannot draw."""
+    return F.interpolate(target[None], (4, 4))[0] + 0.1 * torch.tensor([1.0, -1.0, 1.0, -1.0])
+
+
+def find_with_map(target, after=20, objective=None, **changed):
+    start = to_sphere(torch.randn(3, 12, generator=torch.Generator().manual_seed(1)), 3.0)[:, None].repeat(1, 2, 1)
+    maps = MapMove(torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(2)), after=after)
+    settings = {"steps": 60, "rate": 0.2, "maps": maps, **changed}
+    return maps, search.search(draw_with_map, start, target, objective or Objective(), **settings)
+
+
+def test_a_map_shows_what_latents_cannot(stripes):
+    maps, found = find_with_map(stripes)
+    _, alone = find_with_map(stripes, maps=None)
+    assert alone.error.min() > 5e-3
+    assert alone.added is None
+    assert alone.map_shift.tolist() == [0, 0, 0]
+    assert found.error.max() <= search.EPSILON
+    assert torch.allclose(downscale_error(draw_with_map(found.v, found.added), stripes), found.error)
+    assert torch.allclose(found.v.norm(dim=-1), torch.full((3, 2), 3.0), atol=1e-4)
+    in_spreads = found.added / maps.start.std((2, 3), keepdim=True)
+    assert found.map_shift == pytest.approx(in_spreads.square().mean((1, 2, 3)).sqrt().tolist(), rel=1e-5)
+
+
+def test_the_map_waits_for_the_latents(stripes):
+    _, found = find_with_map(stripes, after=12, steps=12)
+    _, alone = find_with_map(stripes, maps=None, steps=12)
+    assert torch.equal(found.v, alone.v)
+    assert not found.added.any()
+
+
+def test_a_map_stays_where_latents_are_enough(target):
+    easy = F.interpolate(target[None], (4, 4))[0]
+    _, found = find_with_map(easy, after=40, objective=Objective(threshold=2e-2))
+    assert found.error.max() <= 2e-2
+    assert found.map_shift.max() == 0
+
+
+def test_maps_are_corrected_by_exact_pictures_and_only_those_count(stripes):
+    seen = []
+
+    def exact(v, added=None):
+        seen.append(added is not None)
+        return draw_with_map(v, added) - 0.05
+
+    _, found = find_with_map(stripes, exact=exact)
+    assert seen[0] is False
+    assert seen[-1] is True
+    assert torch.allclose(downscale_error(exact(found.v, found.added), stripes), found.error, atol=1e-6)
+    assert found.error.max() <= search.EPSILON
+
+
+def test_render_adds_to_the_map_of_generator_and_head():
+    generator, head = tiny.varied_generator(blocks=4), tiny.image_head(start=3)
+    w = torch.randn(2, 8)
+    added = 10 * torch.randn(2, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    added.requires_grad_(True)
+    for through in (None, head):
+        nothing = search.render(generator, w, 32, through, torch.zeros_like(added))
+        assert torch.allclose(nothing, search.render(generator, w, 32, through), atol=1e-5)
+        moved = search.render(generator, w, 32, through, added)
+        assert moved.shape == (2, 3, 32, 32)
+        assert (moved - nothing).abs().max() > 0.01
+        assert torch.autograd.grad(moved.sum(), added)[0].abs().sum() > 0
+
+
+# ---- beside the search
 
 
 def test_back_projection_makes_a_picture_shrink_to_the_small_one_and_keeps_its_detail():

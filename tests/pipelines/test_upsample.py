@@ -1,5 +1,7 @@
 """UpsamplePipeline with toy networks: the contract, and what it promises about small faces."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,9 @@ from pipelines import upsample
 from pipelines.upsample import NOTE, UpsamplePipeline
 from studio import images
 from studio.errors import ImageError, InputError, NoFaceError
-from studio.evidence import luma
+from studio.evidence import luma, tone_curve
+from studio.latents import search
 from studio.latents.search import downscale_error
-from studio.networks.image_head import ImageHead
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
 from tests.faces.synthetic import faces_of, head
@@ -55,6 +57,7 @@ class UpsampleConfig:
             "num_images_per_prompt": 3,
             "num_inference_steps": 9,
             "threshold": 0.5,
+            "move_map": False,
             "consistent": False,
             "aligned": With(False, image=photo(72)),
             "reference": photo(),
@@ -75,12 +78,13 @@ class UpsampleConfig:
             ({"image": photo(160), "aligned": False}, InputError, "shows 2"),
             ({"scale": 0}, InputError, "scale"),
             ({"scale": 1.5}, InputError, "scale"),
-            ({"scale": 6}, InputError, "64 px.*72"),
+            ({"scale": 11}, InputError, "128 px.*132"),
             ({"num_images_per_prompt": 0}, InputError, "num_images_per_prompt"),
             ({"num_images_per_prompt": 17}, InputError, "at most 16"),
             ({"num_images_per_prompt": True}, InputError, "num_images_per_prompt"),
             ({"num_inference_steps": 0}, InputError, "num_inference_steps"),
             ({"threshold": float("nan")}, InputError, "threshold"),
+            ({"move_map": 1}, InputError, "move_map"),
             ({"consistent": 0.5}, InputError, "consistent"),
             ({"reference": torch.zeros(3, 72, 80)}, NoFaceError, "reference"),
             ({"reference": photo(160)}, InputError, "reference.*2"),
@@ -98,7 +102,7 @@ def run(image, **arguments):
     )
 
 
-@pytest.mark.parametrize(("side", "scale", "expected"), [(8, None, 64), (11, 3, 33), (13, 1, 13), (32, 2, 64)])
+@pytest.mark.parametrize(("side", "scale", "expected"), [(8, None, 128), (11, 3, 33), (13, 1, 13), (32, 4, 128)])
 def test_scale_is_exact(side, scale, expected):
     output = run(small(side), scale=scale)
     assert [picture.shape for picture in output.images[0]] == [(3, expected, expected)] * 2
@@ -110,21 +114,33 @@ def test_the_error_is_that_of_the_returned_picture():
     target = small(11)
     output = run(target, scale=4, threshold=0.03, num_inference_steps=1, num_images_per_prompt=6)
     errors = downscale_error(torch.stack(output.images[0]), target)
-    drawn = tiny.upsample_pipeline().draw(output.latents[0], 44)
-    of_latents = downscale_error(drawn, target)
-    assert [sample.latent_error for sample in output.reports[0].samples] == pytest.approx(of_latents.tolist(), rel=1e-4)
-    assert [sample.found for sample in output.reports[0].samples] == (of_latents <= 0.03).tolist()
-    assert errors.max() < 0.1 * of_latents.max()
+    of_drawn = downscale_error(tiny.upsample_pipeline().draw(output.latents[0], 44), target)
+    assert [sample.drawn_error for sample in output.reports[0].samples] == pytest.approx(of_drawn.tolist(), rel=1e-4)
+    assert [sample.found for sample in output.reports[0].samples] == (of_drawn <= 0.03).tolist()
+    assert errors.max() < 0.1 * of_drawn.max()
     assert [sample.downscale_error for sample in output.reports[0].samples] == pytest.approx(errors.tolist(), rel=1e-5)
     assert [sample.converged for sample in output.reports[0].samples] == (errors <= 0.03).tolist()
 
 
-def test_searching_brings_the_error_down(monkeypatch):
-    """The target is a face of the prior, so that it can be reached, and the head draws what the prior draws."""
-    monkeypatch.setattr(ImageHead, "render", lambda head, generator, w: generator(w))
+@pytest.fixture
+def _true_head(monkeypatch):
+    """The head, whose toy weights are random, draws what the prior draws."""
+    picture = search.picture
+    monkeypatch.setattr(search, "picture", lambda prior, w, head=None, added=None: picture(prior, w, None, added))
+
+
+@pytest.fixture
+def _cheap_maps(monkeypatch):
+    """A toy map of 8 channels has to move further than one of 512."""
+    monkeypatch.setattr(search, "MapMove", functools.partial(search.MapMove, rate=1.0, weight=0.0))
+
+
+@pytest.mark.usefixtures("_true_head")
+def test_searching_brings_the_error_down():
+    """The target is a face of the prior, so that it can be reached."""
     built = tiny.upsample_pipeline()
     with torch.no_grad():
-        w = built.space.bank_latents[:1]
+        w = built.space.bank_latents[5:6]
         target = images.resize((built.generator(w)[0] / 2 + 0.5).clamp(0, 1), 16, 16)
     few, many = (
         built(target, consistent=False, output_type="pt", num_inference_steps=steps, num_images_per_prompt=3).reports[0]
@@ -150,7 +166,7 @@ def test_sepia_stays_sepia():
     inside = (picture > 0.02).all(0) & (picture < 0.98).all(0)
     y = luma(picture[None])[0]
     assert torch.allclose(
-        (picture / y)[:, inside], (tint / luma(tint[None])[0]).expand(-1, 64, 64)[:, inside], atol=0.05
+        (picture / y)[:, inside], (tint / luma(tint[None])[0]).expand(-1, 128, 128)[:, inside], atol=0.05
     )
 
 
@@ -191,11 +207,49 @@ def test_the_callback_can_hold_the_search_where_it_is():
     assert held < moved
 
 
-def test_latents_give_the_pictures_again():
+@pytest.mark.usefixtures("_true_head", "_cheap_maps")
+@pytest.mark.parametrize("picture", [small(), luma(small()[None])[0].expand(3, -1, -1)])
+def test_latents_and_maps_give_the_pictures_again(picture):
     built = tiny.upsample_pipeline()
-    output = built(small(), output_type="pt", num_inference_steps=3, num_images_per_prompt=2)
-    again = built.make_consistent(built.draw(output.latents[0], 64), small())
-    assert torch.allclose(again, torch.stack(output.images[0]), atol=1e-5)
+    output = built(picture, output_type="pt", num_inference_steps=12, num_images_per_prompt=2)
+    assert output.maps[0].shape == (2, 8, 32, 32)
+    assert output.maps[0].dtype == torch.float32
+    tone = tone_curve(picture)
+    with torch.no_grad():
+        drawn = built.draw(output.latents[0], 128, tone, output.maps[0])
+        without = built.draw(output.latents[0], 128, tone)
+    assert torch.allclose(built.make_consistent(drawn, picture, tone), torch.stack(output.images[0]), atol=1e-5)
+    assert downscale_error(drawn, picture).tolist() == pytest.approx(
+        [sample.drawn_error for sample in output.reports[0].samples], rel=1e-4
+    )
+    assert (drawn - without).abs().max() > 1e-3
+
+
+def test_latents_alone_on_request():
+    """The map waits for the latents: three steps of two kinds begin with two that are the same."""
+    output = run(small(), num_inference_steps=12, move_map=False)
+    assert output.maps == [None]
+    assert [sample.map_shift for sample in output.reports[0].samples] == [0, 0]
+    errors = []
+    for move_map in (True, False):
+        errors.append([])
+        run(
+            small(),
+            num_inference_steps=12,
+            move_map=move_map,
+            callback_on_step_end=lambda pipeline, step, _, given: errors[-1].append(given["downscale_error"]),
+        )
+    moved, alone = (torch.stack(each) for each in errors)  # (steps, K)
+    assert torch.allclose(moved[:8], alone[:8])  # the shift of step 7, if there is one, shows in step 8
+    assert (moved[8:] - alone[8:]).abs().min() > 0
+
+
+@pytest.mark.usefixtures("_true_head", "_cheap_maps")
+def test_a_moved_map_reaches_what_latents_do_not():
+    drawn, alone = (run(small(), num_inference_steps=40, move_map=move_map).reports[0] for move_map in (True, False))
+    for sample, other in zip(drawn.samples, alone.samples, strict=True):
+        assert sample.drawn_error < 0.85 * other.drawn_error
+        assert sample.map_shift > 0
 
 
 def test_a_face_is_cut_out_of_a_photo_at_its_own_size():
@@ -238,3 +292,16 @@ def test_runs_in_inference_mode_and_in_half_precision():
     rough = built(small(), output_type="pt", num_inference_steps=3, num_images_per_prompt=2).reports[0].samples
     for sample, other in zip(plain, rough, strict=True):
         assert sample.downscale_error == pytest.approx(other.downscale_error, rel=0.2)
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_a_real_small_face_is_found_in_the_prior(repository):
+    """With the committed prior: the map is moved, and only a little."""
+    portrait = images.load(repository / "examples" / "portrait.jpg").pixels
+    pipeline = UpsamplePipeline.from_pretrained("upsample")
+    pipeline.set_progress_bar_config(disable=True)
+    target = images.resize(portrait, 32, 32)
+    sample = pipeline(target, num_images_per_prompt=1, output_type="pt").reports[0].samples[0]
+    assert sample.found
+    assert 0 < sample.map_shift < 0.2

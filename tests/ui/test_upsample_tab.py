@@ -37,13 +37,13 @@ def run(pipeline, source, folder, find=False, samples=2, steps=2, seed=0, refere
 
 def test_shows_the_small_face_and_every_guess(pipeline, face, tmp_path):
     shown, report, lacking = run(pipeline, face, tmp_path / "out")
-    assert "too small for the invisible mark" in lacking  # a toy prior of 64 px
+    assert "too small for the invisible mark" in lacking  # a toy prior of 128 px
     assert [path.name for path, _ in shown] == ["small.png", "guess_1.png", "guess_2.png"]
     assert "12 px" in shown[0][1]
     assert all("error 0." in caption for _, caption in shown[1:])
     with Image.open(shown[0][0]) as small, Image.open(shown[1][0]) as guess:
-        assert small.size == (24, 24)
-        assert guess.size == (64, 64)
+        assert small.size == (60, 60)
+        assert guess.size == (128, 128)
     assert "guesses, not the person" in verdict(report)
     assert "between them" in verdict(report)
 
@@ -71,7 +71,7 @@ def test_bad_files(pipeline, tmp_path):
         run(pipeline, tmp_path / "notes.txt", tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:too small for the invisible mark")  # a toy prior of 64 px
+@pytest.mark.filterwarnings("ignore:too small for the invisible mark")  # a toy prior of 128 px
 def test_a_run_empties_the_page_then_fills_it(pipeline, face):
     pages = Runner(lambda: pipeline).upsample(str(face), steps=2, samples=2, progress=lambda *given, **named: None)
     assert next(pages)[:2] == [[], None]
