@@ -30,6 +30,7 @@ NAMES = [
     "IrisNet",
     "LatentEncoder",
     "LatentFlow",
+    "LatentReader",
     "LatentSpace",
     "MissingWeightsError",
     "NoFaceError",
