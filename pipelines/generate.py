@@ -45,7 +45,8 @@ SHELL = 1.0  # pictures of samples further out are less photographic, and no nea
 MOST_CANDIDATES = 16  # for each picture
 READ_STEPS = 10  # of the reader, in each step of the solver
 READ_RATE = 10.0  # of those, at guidance 1; at more than twice that they overshoot
-UNLIKE = 0.5  # identity distance that is given up for a difference of 1 in pixels between samples
+UNLIKE = 0.3  # identity distance that is given up for samples as unlike each other as two photographs of one person
+PIXELS, POSE, EXPRESSION = 0.27, 10.0, 0.6  # mean differences of such two: root mean square, degrees, spreads
 COMPARED = 64  # px, of pictures whose pixels are compared
 RATE = 0.15  # of the correction, in spreads
 ROUNDS = 3  # of moving along directions and measuring
@@ -390,9 +391,15 @@ class GeneratePipeline(StudioPipeline):
             return w
         prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
         pictures = torch.cat([search.render(prior, one[None], SIZE, head) for one in w]).clamp(0, 1)
-        _, vectors, seen = self.measure(pictures)
+        values, vectors, seen = self.measure(pictures)
         distance = (vectors - person.cpu()).norm(dim=1) + ~torch.from_numpy(seen)
-        return w[near_and_unlike(distance, images.resize(pictures, COMPARED, COMPARED).cpu(), count)]
+        faces = values / self.space.attribute_spread.float().cpu()
+        alike = (
+            images.resize(pictures, COMPARED, COMPARED).cpu().flatten(1) / (3**0.5 * COMPARED * PIXELS),
+            values[:, :2] / POSE,
+            faces[:, 2:6] / (2 * EXPRESSION),  # the root of four
+        )
+        return w[near_and_unlike(distance, sum(torch.cdist(each, each) for each in alike) / 3, count)]
 
     def steer(self, w: Tensor, asked: Mapping[str, float]) -> Tensor:
         """Move W+ latents (K,16,512) along directions until the measured attributes are those asked for, nearly."""
@@ -582,20 +589,17 @@ def find_outliers(vectors: Tensor, names: Sequence[str]) -> Tensor:
     return outliers
 
 
-def near_and_unlike(distance: Tensor, pictures: Tensor, count: int) -> list[int]:
+def near_and_unlike(distance: Tensor, apart: Tensor, count: int) -> list[int]:
     """Choose the nearest, then one after another whatever is near and unlike those that were chosen.
 
     Args:
         distance: (C,) identity distances to the person.
-        pictures: (C,3,S,S) in [0,1], small.
+        apart: (C,C) how different the pictures are from each other; 1 as two photographs of one person.
         count: how many, C at the most.
 
     Returns:
-        Their numbers; each of least distance less `UNLIKE` times its mean difference to the ones before, as the root of
-        the mean square.
+        Their numbers; each of least distance less `UNLIKE` times its mean difference to the ones before.
     """
-    flat = pictures.flatten(1)
-    apart = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
     chosen = [int(distance.argmin())]
     while len(chosen) < count:
         cost = distance - UNLIKE * apart[chosen].mean(0)

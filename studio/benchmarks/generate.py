@@ -81,7 +81,7 @@ def run(
         people: from the genuine pairs in which both faces are large enough, evenly spread.
         portraits: from `portraits/`, evenly spread.
         samples: per person, 2 or more.
-        corrected: people of whom one sample is corrected.
+        corrected: people of whom one sample is corrected, and an eighth of them turned; 0 leaves both out.
         ablations: people for the ablations; 0 leaves them out.
         audited: generated people for the audit; 0 leaves it out.
         timed: measure seconds; say no on a busy machine.
@@ -123,8 +123,9 @@ def run(
         ),
     }
     result |= likeness_and_diversity(pipeline, subjects, noise, say)
-    result["corrected"] = corrections(pipeline, subjects[:corrected], noise, say)
-    result["yaw"] = yaws(pipeline, subjects[: max(corrected // 4, 1)], noise, say)
+    if corrected:
+        result["corrected"] = corrections(pipeline, subjects[:corrected], noise, say)
+        result["yaw"] = yaws(pipeline, subjects[: -(-corrected // 8)], noise, say)
     if ablations:
         result["ablations"] = ablate(pipeline, subjects[:ablations], noise[:, :ABLATED_SAMPLES], say)
     if audited:

@@ -187,13 +187,13 @@ def test_candidates_come_nearer():
 
 
 def test_chosen_are_near_and_unlike():
-    dark, bright = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
-    pictures = torch.cat([dark, dark, bright, bright])
+    places = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+    apart = torch.cdist(places, places)
     distance = torch.tensor([0.40, 0.42, 0.70, 0.50])
-    assert near_and_unlike(distance, pictures, 1) == [0]
-    assert near_and_unlike(distance, pictures, 2) == [0, 3]  # 0.1 further than the second nearest, and all unlike it
-    assert near_and_unlike(distance, pictures[:1].repeat(4, 1, 1, 1), 3) == [0, 1, 3]
-    assert sorted(near_and_unlike(distance, pictures, 4)) == [0, 1, 2, 3]
+    assert near_and_unlike(distance, apart, 1) == [0]
+    assert near_and_unlike(distance, apart, 2) == [0, 3]  # 0.08 further than the second nearest, and unlike the first
+    assert near_and_unlike(distance, torch.zeros(4, 4), 3) == [0, 1, 3]
+    assert sorted(near_and_unlike(distance, apart, 4)) == [0, 1, 2, 3]
 
 
 def test_a_face_that_the_mesh_does_not_see_is_not_chosen(monkeypatch):
