@@ -60,9 +60,9 @@ def identity_steps(
 ) -> Moved:
     """Adam on squared identity distance + `pull` · squared way (+ `POSE` · squared angle off the wanted pose).
 
-    A quick way to draw changes the identity vector by 0.16 in the mean, about as much at every step. With `exact` that
-    difference is measured every `CHECK_EVERY` steps and added from then on, so that the exact picture comes near; one
-    of those steps is returned.
+    A quick way to draw changes the identity vector (the 256 px head by 0.16), and does so alike at every step. With
+    `exact` that difference is measured every `CHECK_EVERY` steps and added from then on, so that the exact picture
+    comes near; one of those steps is returned.
 
     Args:
         draw: W+ latents (N,slots,D) to FFHQ-aligned pictures (N,3,S,S) RGB, about [0,1], with gradients; 256 px do.
