@@ -32,7 +32,8 @@ from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
-from studio.networks.latent_flow import LatentFlow, guided
+from studio.networks.latent_flow import TIMES, LatentFlow, guided
+from studio.networks.latent_reader import LatentReader, nearer
 from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
 
@@ -40,7 +41,14 @@ SIZE = 256  # px, side of the pictures that are measured
 MOST_SAMPLES = 16
 MOST_STEPS = 100
 MOST_GUIDANCE = 10.0
-SHELL = 0.85  # pictures of samples further out are less photographic, and no nearer to the person
+SHELL = 1.0  # pictures of samples further out are less photographic, and no nearer to the person
+MOST_CANDIDATES = 16  # for each picture
+READ_STEPS = 10  # of the reader, in each step of the solver
+READ_RATE = 10.0  # of those, at guidance 1; at more than twice that they overshoot
+UNLIKE = 0.3  # identity distance that is given up for samples as unlike each other as two photographs of one person
+PIXELS, POSE, EXPRESSION = 0.27, 10.0, 0.6  # mean differences of such two: root mean square, degrees, spreads
+COMPARED = 64  # px, of pictures whose pixels are compared
+RATE = 0.15  # of the correction, in spreads
 ROUNDS = 3  # of moving along directions and measuring
 LENGTHS = (0.8, 2.2)  # of an identity vector; those of photos are 1.2 to 1.7 long
 NOTE = "generated: a synthetic picture of nobody at any place or time, whoever it resembles"
@@ -74,7 +82,7 @@ class SampleReport:
     Attributes:
         identity_distance: of the returned picture to the person, by dlib's network; below 0.6 they are hard to tell
             apart. With correction the same network was followed, so that it flatters. None without a person.
-        prior_distance: the same before the correction, as drawn by the 256 px head; None without a correction.
+        prior_distance: the same before the correction; None without one.
         correction_step: the step that was kept; 0 is the sample itself. None without a correction.
         seen: the mesh sees a face in the picture.
         attributes: what was measured in the returned picture: yaw and pitch in degrees, the others in spreads from the
@@ -94,6 +102,7 @@ class GenerateReport:
 
     Attributes:
         consent: it was stated that the person agreed.
+        candidates: that were drawn for each picture; 1 without a person.
         references: one per photo or embedding given, in order.
         asked: attributes that were asked for.
         samples: one per picture.
@@ -102,6 +111,7 @@ class GenerateReport:
     """
 
     consent: bool
+    candidates: int
     references: list[ReferenceReport]
     asked: dict[str, float]
     samples: list[SampleReport]
@@ -134,7 +144,8 @@ class GeneratePipeline(StudioPipeline):
     """Photographs of a person who is given by an identity vector, as in Arc2Face (arXiv 2403.11641).
 
     Arc2Face steers a text-to-image diffusion model. Here a small flow over the latents of a GAN is steered
-    (`LatentFlow`): it draws latents of faces that have about the identity, in any pose, expression and light. A few
+    (`LatentFlow`), led by a network that reads the identity from a latent (`LatentReader`): it draws latents of faces
+    that have about the identity, in any pose, expression and light. The nearest of several candidates are kept. A few
     gradient steps through generator and encoder then take off most of the distance that is left
     (`studio.latents.identity_steps`).
 
@@ -150,6 +161,7 @@ class GeneratePipeline(StudioPipeline):
         head: ImageHead,
         space: LatentSpace,
         flow: LatentFlow,
+        reader: LatentReader,
         scheduler: FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler,
         full_range: FaceDetector,
         back: FaceDetector,
@@ -162,6 +174,7 @@ class GeneratePipeline(StudioPipeline):
             head=head,
             space=space,
             flow=flow,
+            reader=reader,
             scheduler=scheduler,
             full_range=full_range,
             back=back,
@@ -170,12 +183,14 @@ class GeneratePipeline(StudioPipeline):
         )
         for network in (generator, head):
             network.to(memory_format=torch.channels_last)
-        for network in (generator, head, identity, mesh, flow):
+        for network in (generator, head, identity, mesh, flow, reader):
             network.requires_grad_(False)  # gradients go to the latents, and pass through these
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
-        networks = weights.components(generator="generator", head="head_256", space="directions", flow=name)
+        networks = weights.components(
+            generator="generator", head="head_256", space="directions", flow=name, reader="reader"
+        )
         return {**networks, "scheduler": FlowMatchEulerDiscreteScheduler()}
 
     @torch.no_grad()
@@ -185,9 +200,10 @@ class GeneratePipeline(StudioPipeline):
         consent: bool = False,
         face: int | None = None,
         num_images_per_prompt: int = 4,
-        guidance_scale: float = 2.0,
+        guidance_scale: float = 1.0,
         num_inference_steps: int = 12,
-        correction_steps: int = 20,
+        correction_steps: int = 40,
+        candidates: int = 8,
         yaw: float | None = None,
         pitch: float | None = None,
         smile: float | None = None,
@@ -211,9 +227,11 @@ class GeneratePipeline(StudioPipeline):
             face: which face of a photo with several, 0 is the largest; None wants photos of one face.
             num_images_per_prompt: 1 to 16.
             guidance_scale: 0 to 10; how much the identity counts. 1 is what was learned, more makes the samples
-                resemble the person more and each other, too. Without a person it has no meaning.
+                resemble the person more and each other, too; 0 draws anybody. Without a person it has no meaning.
             num_inference_steps: of the solver, 1 to 100; 4 to 20 make sense.
             correction_steps: gradient steps towards the identity, 0 to 100; without a person there are none.
+            candidates: drawn for each picture, 1 to 16; those are kept that come nearest to the person and are unlike
+                each other. Without a person there is one.
             yaw: degrees; 0 looks into the camera, above 0 to the left of the picture. None leaves it to chance, here
                 and below.
             pitch: degrees; above 0 looks up.
@@ -225,8 +243,8 @@ class GeneratePipeline(StudioPipeline):
             age: refused: there is no direction for it yet.
             generator: a CPU generator, for the same samples again; None draws others every time.
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": (K,512)}) after each step of the
-                solver; "latents" of the dict it returns, if any, replace those. During the correction it is called
-                with "latents" (K,16,512) and "identity_distance" (K,), and what it returns is not used.
+                solver, K all candidates; "latents" of the dict it returns, if any, replace those. During the correction
+                it is called with "latents" (K,16,512) and "identity_distance" (K,), and what it returns is not used.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             return_dict: False returns a tuple of the output's fields that are not None.
 
@@ -240,7 +258,14 @@ class GeneratePipeline(StudioPipeline):
             ImageError: an image that cannot be used.
         """
         check_arguments(
-            num_images_per_prompt, guidance_scale, num_inference_steps, correction_steps, face, consent, output_type
+            num_images_per_prompt,
+            guidance_scale,
+            num_inference_steps,
+            correction_steps,
+            candidates,
+            face,
+            consent,
+            output_type,
         )
         given = {
             "yaw": yaw,
@@ -256,16 +281,17 @@ class GeneratePipeline(StudioPipeline):
         check_changes(self.space, asked)
         check_consent(identity, consent)
         person, references = self.person(identity, face)  # 1. who
-        noise = draw_noise(num_images_per_prompt, self.flow.config.dim, generator)
+        candidates = 1 if person is None else candidates
+        noise = draw_noise(candidates * num_images_per_prompt, self.flow.config.dim, generator)
         sample = self.sample(
             noise, person, guidance_scale, num_inference_steps, callback_on_step_end
         )  # 2. draw latents
-        w = self.latents(sample)
-        w = self.steer(w, asked)  # 3. turn and move
-        moved = self.correct(w, person, asked, correction_steps, callback_on_step_end)  # 4. nearer to the person
+        w = self.choose(self.latents(sample), person, num_images_per_prompt)  # 3. keep the nearest
+        w = self.steer(w, asked)  # 4. turn and move
+        moved = self.correct(w, person, asked, correction_steps, callback_on_step_end)  # 5. nearer to the person
         w = w if moved is None else moved.w
-        pictures = self.draw(w)  # 5. draw
-        report = self.report(pictures, person, references, asked, moved, consent)  # 6. compare
+        pictures = self.draw(w)  # 6. draw
+        report = self.report(pictures, person, references, asked, moved, consent, candidates)  # 7. compare
         shown = [images.as_type(picture, output_type) for picture in pictures]
         output = GenerateOutput(shown, report, w.float().cpu(), None if person is None else person.cpu())
         return output if return_dict else output.to_tuple()
@@ -322,7 +348,7 @@ class GeneratePipeline(StudioPipeline):
         self,
         noise: Tensor,
         person: Tensor | None = None,
-        guidance_scale: float = 2.0,
+        guidance_scale: float = 1.0,
         num_inference_steps: int = 12,
         callback: StepCallback | None = None,
     ) -> Tensor:
@@ -334,16 +360,46 @@ class GeneratePipeline(StudioPipeline):
         with self.progress_bar(total=len(scheduler.timesteps)) as bar:
             for step, timestep in enumerate(scheduler.timesteps):
                 velocity = guided(self.flow, x, timestep, who, guidance_scale)
+                if who is not None and guidance_scale > 0:
+                    velocity = self.lead(x, velocity, timestep, who, guidance_scale)
                 x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
                 bar.update()
                 if callback is not None:
                     x = (callback(self, step, timestep, {"latents": x}) or {}).get("latents", x)
         return to_shell(x)
 
+    def lead(self, x: Tensor, velocity: Tensor, timestep: Tensor, who: Tensor, guidance_scale: float) -> Tensor:
+        """The velocity (K,512) whose estimate of the latent, x - t · velocity, is read as more like the person."""
+        t = float(timestep) / TIMES
+        rate = READ_RATE * min(guidance_scale, 2.0)
+        led = nearer(self.read, (x - t * velocity).float(), who.float(), rate, READ_STEPS)
+        return (x - led.to(x)) / t
+
+    def read(self, sample: Tensor) -> Tensor:
+        """Identity vectors (K,128) of samples (K,512), guessed without drawing them; with gradients."""
+        w = self.space.latents(self.flow.coordinates(sample))
+        return self.reader(w.to(self.reader.dtype)).float()
+
     def latents(self, sample: Tensor) -> Tensor:
         """What `sample` returned to W+ latents (K,16,512)."""
         w = self.space.latents(self.flow.coordinates(sample.float()))
         return self.generator.slots(w).clone()
+
+    def choose(self, w: Tensor, person: Tensor | None, count: int) -> Tensor:
+        """Of candidates (C,16,512) those that come nearest to the person and are unlike each other, (count,16,512)."""
+        if person is None or len(w) == count:
+            return w
+        prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
+        pictures = torch.cat([search.render(prior, one[None], SIZE, head) for one in w]).clamp(0, 1)
+        values, vectors, seen = self.measure(pictures)
+        distance = (vectors - person.cpu()).norm(dim=1) + ~torch.from_numpy(seen)
+        faces = values / self.space.attribute_spread.float().cpu()
+        alike = (
+            images.resize(pictures, COMPARED, COMPARED).cpu().flatten(1) / (3**0.5 * COMPARED * PIXELS),
+            values[:, :2] / POSE,
+            faces[:, 2:6] / (2 * EXPRESSION),  # the root of four
+        )
+        return w[near_and_unlike(distance, sum(torch.cdist(each, each) for each in alike) / 3, count)]
 
     def steer(self, w: Tensor, asked: Mapping[str, float]) -> Tensor:
         """Move W+ latents (K,16,512) along directions until the measured attributes are those asked for, nearly."""
@@ -392,7 +448,9 @@ class GeneratePipeline(StudioPipeline):
                 self.finder(),
                 self.encoder(),
                 steps=steps,
+                rate=RATE,
                 pose=pose,
+                exact=lambda latents: images.resize(self.draw(latents), SIZE, SIZE),
                 on_step=on_step,
             )
 
@@ -420,6 +478,7 @@ class GeneratePipeline(StudioPipeline):
         asked: Mapping[str, float],
         moved: Moved | None,
         consent: bool,
+        candidates: int = 1,
     ) -> GenerateReport:
         """Measure finished pictures (K,3,S,S) against the person and each other."""
         values, vectors, seen = self.measure(pictures)
@@ -438,7 +497,7 @@ class GeneratePipeline(StudioPipeline):
             )
             for i in range(count)
         ]
-        return GenerateReport(consent, references, dict(asked), samples, apart)
+        return GenerateReport(consent, candidates, references, dict(asked), samples, apart)
 
     def finder(self) -> FaceFinder:
         """Finds faces with this pipeline's networks."""
@@ -457,6 +516,7 @@ def check_arguments(
     guidance_scale: float,
     num_inference_steps: int,
     correction_steps: int,
+    candidates: int,
     face: int | None,
     consent: bool,
     output_type: str,
@@ -466,12 +526,13 @@ def check_arguments(
         "num_images_per_prompt": (num_images_per_prompt, 1, MOST_SAMPLES),
         "num_inference_steps": (num_inference_steps, 1, MOST_STEPS),
         "correction_steps": (correction_steps, 0, MOST_STEPS),
+        "candidates": (candidates, 1, MOST_CANDIDATES),
     }
     for name, (value, low, high) in limits.items():
         if type(value) is not int or not low <= value <= high:
             raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}: pass one")
     if not (isinstance(guidance_scale, int | float) and 0 <= guidance_scale <= MOST_GUIDANCE):
-        raise InputError(f"guidance_scale must be from 0 to {MOST_GUIDANCE:g}, got {guidance_scale!r}: 2 is usual")
+        raise InputError(f"guidance_scale must be from 0 to {MOST_GUIDANCE:g}, got {guidance_scale!r}: 1 is usual")
     if face is not None and (type(face) is not int or face < 0):
         raise InputError(f"face must be a whole number of 0 or more, or None, got {face!r}: 0 is the largest face")
     if not isinstance(consent, bool):
@@ -526,6 +587,25 @@ def find_outliers(vectors: Tensor, names: Sequence[str]) -> Tensor:
             "give those of one person"
         )
     return outliers
+
+
+def near_and_unlike(distance: Tensor, apart: Tensor, count: int) -> list[int]:
+    """Choose the nearest, then one after another whatever is near and unlike those that were chosen.
+
+    Args:
+        distance: (C,) identity distances to the person.
+        apart: (C,C) how different the pictures are from each other; 1 as two photographs of one person.
+        count: how many, C at the most.
+
+    Returns:
+        Their numbers; each of least distance less `UNLIKE` times its mean difference to the ones before.
+    """
+    chosen = [int(distance.argmin())]
+    while len(chosen) < count:
+        cost = distance - UNLIKE * apart[chosen].mean(0)
+        cost[chosen] = torch.inf
+        chosen.append(int(cost.argmin()))
+    return chosen
 
 
 def to_shell(sample: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ _PUBLIC = {
     "IrisNet": "studio.networks.iris",
     "LatentEncoder": "studio.networks.latent_encoder",
     "LatentFlow": "studio.networks.latent_flow",
+    "LatentReader": "studio.networks.latent_reader",
     "LatentSpace": "studio.networks.latent_space",
     "MissingWeightsError": "studio.errors",
     "NoFaceError": "studio.errors",

@@ -31,6 +31,7 @@ NAMES = [
     "IrisNet",
     "LatentEncoder",
     "LatentFlow",
+    "LatentReader",
     "LatentSpace",
     "MissingWeightsError",
     "NoFaceError",

@@ -37,6 +37,7 @@ from studio.networks.head_parts import HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_flow import LatentFlow
+from studio.networks.latent_reader import LatentReader
 from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import StrictModel
 from studio.networks.mesh import FaceMesh
@@ -224,6 +225,14 @@ def latent_flow(*, dim: int = 8) -> LatentFlow:
     return net
 
 
+def latent_reader(*, dim: int = 8) -> LatentReader:
+    """Fits `latent_space()` and `identity_net()`, and its rate: a number of the latent moves the identity by 0.2."""
+    with seeded():
+        net = LatentReader(dim=dim, width=16, depth=1).eval()
+        net.linear.copy_(0.02 * torch.randn(net.linear.shape))
+    return net
+
+
 # --- studio.faces -----------------------------------------------------------------------------------------------------
 
 
@@ -326,7 +335,7 @@ def generate_pipeline() -> GeneratePipeline:
     """The real classes; a prior of 64 px, a head of 32."""
     with seeded():
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
-    parts = varied_generator(), image_head(start=2), latent_space(), latent_flow(), FlowMatchEulerDiscreteScheduler()
-    built = GeneratePipeline(*parts, *detectors, face_mesh(), identity_net())
+    parts = varied_generator(), image_head(start=2), latent_space(), latent_flow(), latent_reader()
+    built = GeneratePipeline(*parts, FlowMatchEulerDiscreteScheduler(), *detectors, face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.generate import SOLVERS, GeneratePipeline, draw_noise
+import pipelines.generate as generating
+from pipelines.generate import READ_STEPS, SOLVERS, GeneratePipeline, draw_noise
 from studio import images
 from studio.benchmarks.identity import read_pairs
 from studio.benchmarks.provenance import provenance
@@ -29,8 +30,10 @@ from studio.latents.edit import move
 from studio.latents.identity_steps import Moved
 from studio.latents.measure import place_aligned
 
-WEIGHTS = ("generate", "generator", "head_256", "directions", "identity", "mesh")
-GUIDANCE, STEPS, CORRECTIONS = (1.0, 1.5, 2.0, 3.0, 4.0), (4, 8, 12, 20), (5, 10, 20, 40)
+WEIGHTS = ("generate", "reader", "generator", "head_256", "directions", "identity", "mesh")
+GUIDANCE, STEPS, CORRECTIONS = (0.5, 1.0, 1.5, 2.0, 4.0), (4, 8, 12, 20), (10, 20, 40, 60)
+CANDIDATES = 8  # for each sample
+CORRECTION = 40  # steps
 ASKED_YAW = (-25.0, 0.0, 25.0)
 ABLATED_SAMPLES = 4
 CORRECTED_PEOPLE = 4  # of the ablation of the correction, a sample each
@@ -78,7 +81,7 @@ def run(
         people: from the genuine pairs in which both faces are large enough, evenly spread.
         portraits: from `portraits/`, evenly spread.
         samples: per person, 2 or more.
-        corrected: people of whom one sample is corrected.
+        corrected: people of whom one sample is corrected, and an eighth of them turned; 0 leaves both out.
         ablations: people for the ablations; 0 leaves them out.
         audited: generated people for the audit; 0 leaves it out.
         timed: measure seconds; say no on a busy machine.
@@ -106,20 +109,23 @@ def run(
     if not subjects:
         raise InputError(f"{photos} must hold people to measure on, and none was asked for or found: raise --people")
     say(f"{len(subjects)} people, {sum(one.other is not None for one in subjects)} with another photo")
-    noise = noises(len(subjects), samples, pipeline.flow.config.dim, seed)
+    noise = noises(len(subjects), samples, CANDIDATES, pipeline.flow.config.dim, seed)
     result = {
         "benchmark": "generate",
         "people": len(subjects),
         "with_another_photo": sum(one.other is not None for one in subjects),
         "samples": samples,
+        "candidates": CANDIDATES,
+        "correction_steps": CORRECTION,
         "seed": seed,
         "between_the_two_photos": spread_of(
             [float((one.given - one.other).norm()) for one in subjects if one.other is not None]
         ),
     }
     result |= likeness_and_diversity(pipeline, subjects, noise, say)
-    result["corrected"] = corrections(pipeline, subjects[:corrected], noise, say)
-    result["yaw"] = yaws(pipeline, subjects[: max(corrected // 4, 1)], noise, say)
+    if corrected:
+        result["corrected"] = corrections(pipeline, subjects[:corrected], noise, say)
+        result["yaw"] = yaws(pipeline, subjects[: -(-corrected // 8)], noise, say)
     if ablations:
         result["ablations"] = ablate(pipeline, subjects[:ablations], noise[:, :ABLATED_SAMPLES], say)
     if audited:
@@ -166,9 +172,16 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     return [items[round(i * (len(items) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
-def noises(people: int, samples: int, dim: int, seed: int) -> Tensor:
-    """(people,samples,dim) of noise to sample from."""
-    return draw_noise(people * samples, dim, torch.Generator().manual_seed(seed)).view(people, samples, dim)
+def noises(people: int, samples: int, candidates: int, dim: int, seed: int) -> Tensor:
+    """(people,samples,candidates,dim) of noise to sample from."""
+    rng = torch.Generator().manual_seed(seed)
+    return draw_noise(people * samples * candidates, dim, rng).view(people, samples, candidates, dim)
+
+
+def drawn(pipeline: GeneratePipeline, noise: Tensor, person: Tensor, **settings: Any) -> Tensor:
+    """Noise (S,C,D) to latents (S,16,512) of the prior alone, out of S · C candidates."""
+    w = pipeline.latents(pipeline.sample(noise.flatten(0, 1), person, **settings))
+    return pipeline.choose(w, person, len(noise))
 
 
 # ---- what is measured
@@ -179,8 +192,8 @@ def likeness_and_diversity(
 ) -> dict[str, Any]:
     """Samples of the prior alone, drawn by the 256 px head: how near, and how different from each other."""
     to_given, to_other, found, generated, real = [], [], [], [], []
-    for subject, drawn in zip(subjects, noise, strict=True):
-        pictures = pipeline.quick(pipeline.latents(pipeline.sample(drawn, subject.given)))
+    for subject, given in zip(subjects, noise, strict=True):
+        pictures = pipeline.quick(drawn(pipeline, given, subject.given))
         values, vectors, _ = pipeline.measure(pictures)
         to_given += distance_to(vectors, subject.given)
         to_other += [] if subject.other is None else distance_to(vectors, subject.other)
@@ -188,7 +201,7 @@ def likeness_and_diversity(
         generated.append(differences(pipeline, pictures, values))
         if len(subject.pictures) == 2:
             real.append(differences(pipeline, subject.pictures, pipeline.measure(subject.pictures)[0]))
-        say(f"{len(generated)} of {len(subjects)}: {np.mean(to_given[-len(drawn) :]):.2f} from the photo")
+        say(f"{len(generated)} of {len(subjects)}: {np.mean(to_given[-len(given) :]):.2f} from the photo")
     diversity = {"generated": mean_row(generated)} | ({"real_pairs": mean_row(real)} if real else {})
     likeness = {"to_given": spread_of(to_given), "to_other": spread_of(to_other), "found": share(found)}
     return {"prior": likeness, "diversity": diversity}
@@ -198,17 +211,15 @@ def corrections(
     pipeline: GeneratePipeline, subjects: list[Subject], noise: Tensor, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """One sample of each person with the default correction, measured in the generator's own picture."""
-    before, to_given, to_other, found, generated = [], [], [], [], []
-    for subject, drawn in zip(subjects, noise, strict=False):
-        w = pipeline.latents(pipeline.sample(drawn[:1], subject.given))
-        moved = correct(pipeline, w, subject.given)
+    before, to_given, to_other, found = [], [], [], []
+    for subject, given in zip(subjects, noise, strict=False):
+        moved = correct(pipeline, drawn(pipeline, given[:1], subject.given), subject.given)
         picture = images.resize(pipeline.draw(moved.w), SIZE, SIZE).clamp(0, 1)
         _, vectors, _ = pipeline.measure(picture)
         before += moved.before.tolist()
         to_given += distance_to(vectors, subject.given)
         to_other += [] if subject.other is None else distance_to(vectors, subject.other)
         found.append(len(pipeline.finder()(picture[0])) > 0)
-        generated.append(picture)
         say(f"corrected {len(before)} of {len(subjects)}: {before[-1]:.2f} to {to_given[-1]:.2f}")
     return {
         "people": len(before),
@@ -219,7 +230,7 @@ def corrections(
     }
 
 
-def correct(pipeline: GeneratePipeline, w: Tensor, person: Tensor, steps: int = 20) -> Moved:
+def correct(pipeline: GeneratePipeline, w: Tensor, person: Tensor, steps: int = CORRECTION) -> Moved:
     """`GeneratePipeline.correct` with a step or more."""
     moved = pipeline.correct(w, person, {}, steps)
     assert moved is not None
@@ -233,10 +244,10 @@ def yaws(
     rows = []
     for asked in ASKED_YAW:
         steered, corrected = [], []
-        for subject, drawn in zip(subjects, noise, strict=False):
-            w = pipeline.steer(pipeline.latents(pipeline.sample(drawn[:2], subject.given)), {"yaw": asked})
+        for subject, given in zip(subjects, noise, strict=False):
+            w = pipeline.steer(drawn(pipeline, given[:2], subject.given), {"yaw": asked})
             steered += (pipeline.measure(pipeline.quick(w))[0][:, 0] - asked).abs().tolist()
-            moved = pipeline.correct(w[:1], subject.given, {"yaw": asked}, 20)
+            moved = pipeline.correct(w[:1], subject.given, {"yaw": asked}, CORRECTION)
             corrected += (pipeline.measure(pipeline.quick(moved.w))[0][:, 0] - asked).abs().tolist()
         rows.append(
             {
@@ -255,22 +266,27 @@ def yaws(
 def ablate(
     pipeline: GeneratePipeline, subjects: list[Subject], noise: Tensor, say: Callable[[str], None]
 ) -> dict[str, list[dict[str, Any]]]:
-    """One setting changed at a time; the prior alone, but for the correction's own."""
+    """One setting changed at a time; the prior alone with one candidate, but for the rows about these."""
 
-    def row(setting: dict[str, Any], solver: str = "euler") -> dict[str, Any]:
+    def row(
+        setting: dict[str, Any], solver: str = "euler", candidates: int = 1, read: int = READ_STEPS
+    ) -> dict[str, Any]:
         usual = pipeline.scheduler
         pipeline.scheduler = SOLVERS[solver].from_config(usual.config)
+        generating.READ_STEPS = read
         try:
             to_given, to_other, apart = [], [], []
-            for subject, drawn in zip(subjects, noise, strict=False):
-                pictures = pipeline.quick(pipeline.latents(pipeline.sample(drawn, subject.given, **setting)))
+            for subject, given in zip(subjects, noise, strict=False):
+                pictures = pipeline.quick(drawn(pipeline, given[:, :candidates], subject.given, **setting))
                 values, vectors, _ = pipeline.measure(pictures)
                 to_given += distance_to(vectors, subject.given)
                 to_other += [] if subject.other is None else distance_to(vectors, subject.other)
                 apart.append(differences(pipeline, pictures, values))
         finally:
             pipeline.scheduler = usual
-        found = {**setting, "solver": solver, "to_given": mean(to_given), "to_other": mean(to_other), **mean_row(apart)}
+            generating.READ_STEPS = READ_STEPS
+        about = {"solver": solver, "candidates": candidates, "reader_steps": read}
+        found = {**setting, **about, "to_given": mean(to_given), "to_other": mean(to_other), **mean_row(apart)}
         say(str(found))
         return found
 
@@ -278,12 +294,14 @@ def ablate(
         "guidance": [row({"guidance_scale": scale}) for scale in GUIDANCE],
         "steps": [row({"num_inference_steps": steps}) for steps in STEPS],
         "solver": [row({"num_inference_steps": steps}, "heun") for steps in (4, 8)],
+        "reader": [row({}, read=read) for read in (0, 3, READ_STEPS)],
+        "candidates": [row({}, candidates=candidates) for candidates in (1, 2, 4, CANDIDATES)],
         "correction": [],
     }
     for steps in CORRECTIONS:
         before, after, start = [], [], time.perf_counter()
-        for subject, drawn in zip(subjects[:CORRECTED_PEOPLE], noise, strict=False):
-            moved = correct(pipeline, pipeline.latents(pipeline.sample(drawn[:1], subject.given)), subject.given, steps)
+        for subject, given in zip(subjects[:CORRECTED_PEOPLE], noise, strict=False):
+            moved = correct(pipeline, drawn(pipeline, given[:1], subject.given), subject.given, steps)
             before += moved.before.tolist()
             after += distance_to(pipeline.measure(pipeline.draw(moved.w))[1], subject.given)
         took = (time.perf_counter() - start) / len(before)
@@ -308,17 +326,17 @@ def audit(
     rng = torch.Generator().manual_seed(seed)
     z = torch.randn(count, pipeline.generator.config.style_dim, generator=rng)
     references = pipeline.generator.slots(pipeline.generator.latents(z.to(pipeline.generator.dtype), 0.8)).clone()
-    noise = noises(count, ABLATED_SAMPLES, pipeline.flow.config.dim, seed)
+    noise = noises(count, ABLATED_SAMPLES, 1, pipeline.flow.config.dim, seed)
 
     def served(
-        latents: Tensor, drawn: Tensor
+        latents: Tensor, given: Tensor
     ) -> tuple[Tensor, np.ndarray, list[float], list[dict[str, float]], Tensor]:
         pictures = pipeline.quick(latents)
         values, vectors, _ = pipeline.measure(pictures)
         luma = np.mean(cheek_luma(pictures, place_aligned(pipeline.finder(), pictures).mesh), 0)
         away, apart = [], []
-        for vector, each in zip(vectors, drawn, strict=True):
-            made = pipeline.quick(pipeline.latents(pipeline.sample(each, vector)))
+        for vector, each in zip(vectors, given, strict=True):
+            made = pipeline.quick(drawn(pipeline, each, vector))
             found, who, _ = pipeline.measure(made)
             away.append(mean(distance_to(who, vector)))
             apart.append(differences(pipeline, made, found))
@@ -351,8 +369,8 @@ def seconds(pipeline: GeneratePipeline, person: Tensor, seed: int) -> dict[str, 
     for name, count, correction in (
         ("batch 1", 1, 0),
         ("batch 8", 8, 0),
-        ("corrected 1", 1, 20),
-        ("corrected 4", 4, 20),
+        ("corrected 1", 1, CORRECTION),
+        ("corrected 4", 4, CORRECTION),
     ):
         for _ in range(2):
             start = time.perf_counter()

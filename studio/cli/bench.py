@@ -105,7 +105,7 @@ def bench_generate(
     people: Annotated[int, typer.Option(help="From PHOTOS/pairs.csv, judged by another photo of them.")] = 50,
     portraits: Annotated[int, typer.Option(help="From PHOTOS/portraits, a single photo each.")] = 0,
     samples: Annotated[int, typer.Option(help="Per person.")] = 8,
-    corrected: Annotated[int, typer.Option(help="People whose samples are also corrected.")] = 50,
+    corrected: Annotated[int, typer.Option(help="People of whom a sample is corrected; 0: none.")] = 50,
     ablations: Annotated[int, typer.Option(help="People for the ablations; 0 leaves them out.")] = 16,
     audited: Annotated[int, typer.Option(help="Generated people for the audit; 0 leaves it out.")] = 48,
     timed: Annotated[bool, typer.Option(help="Measure seconds, on a machine that does nothing else.")] = True,

@@ -251,9 +251,10 @@ def generate(
     consent: Annotated[bool, typer.Option("--consent", help="The person agreed to this; needed with photos.")] = False,
     face: Annotated[int | None, typer.Option(help="Which face of photos with several; 0 is the largest.")] = None,
     samples: Annotated[int, typer.Option(help="Pictures, 1 to 16.")] = 4,
-    guidance: Annotated[float, typer.Option(help="0 to 10: how much the identity counts.")] = 2.0,
+    guidance: Annotated[float, typer.Option(help="0 to 10: how much the identity counts.")] = 1.0,
     steps: Annotated[int, typer.Option(help="Of the solver.")] = 12,
-    correction: Annotated[int, typer.Option(help="Gradient steps towards the person; 0 does without.")] = 20,
+    correction: Annotated[int, typer.Option(help="Gradient steps towards the person; 0 does without.")] = 40,
+    candidates: Annotated[int, typer.Option(help="Drawn for each picture, the nearest is kept.")] = 8,
     solver: Annotated[str, typer.Option(help="euler or heun.")] = "euler",
     yaw: Annotated[float | None, typer.Option(help="Degrees; 0 looks into the camera, above 0 to the left.")] = None,
     pitch: Annotated[float | None, typer.Option(help="Degrees; above 0 looks up.")] = None,
@@ -278,7 +279,7 @@ def generate(
     from studio import images, provenance, sheets
     from studio.device import pick_device
 
-    check_arguments(samples, guidance, steps, correction, face, consent, "pt")
+    check_arguments(samples, guidance, steps, correction, candidates, face, consent, "pt")
     check_consent(photos or None, consent)
     if solver not in SOLVERS:
         raise InputError(f"--solver must be one of {', '.join(SOLVERS)}, got {solver!r}: choose one of them")
@@ -294,6 +295,7 @@ def generate(
         "guidance_scale": guidance,
         "num_inference_steps": steps,
         "correction_steps": correction,
+        "candidates": candidates,
         **{name: value for name, value in given.items() if value is not None},
     }
     rng = None if seed is None else _seeded(seed)

@@ -141,6 +141,18 @@ def train_generate(
     train_flow(folder, cache, steps, minutes, resume, say)
 
 
+@app.command("reader")
+def train_reader(
+    folder: Annotated[Path, typer.Option(help="Log and the averaged network.")],
+    cache: Annotated[Path, typer.Option(help="Pairs, see `studio train identities`.")] = Path(".cache/identities"),
+    steps: Annotated[int, typer.Option(help="Of the whole training.")] = 3000,
+) -> None:
+    """Train the network that reads an identity from a latent, which leads `studio generate` to a person."""
+    from studio.training.run import read_identities
+
+    read_identities(folder, cache, steps, say)
+
+
 @app.command("export")
 def train_export(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.")],

@@ -77,6 +77,10 @@ class ImageHead(StrictModel):
                 f"features must be (N,{wanted[0]},{wanted[1]},{wanted[2]}), got {tuple(features.shape)}: "
                 f"pass the map after {self.config.start} blocks"
             )
+        return self.finish(features, w)
+
+    def finish(self, features: Tensor, w: Tensor) -> Tensor:
+        """`forward` of a map of any side that fits the noise of the two convolutions, unchecked."""
         start = self.config.start
         x = self.conv2(self.conv1(features, w[:, 1 + 2 * start]), w[:, 2 + 2 * start])
         x = x * self.to_image_modulation(w[:, -1])[:, :, None, None]

@@ -7,10 +7,13 @@ again; 51,200 pairs are 130 MB.
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -23,8 +26,8 @@ from studio.errors import InputError
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.measure import embed
-from studio.latents.search import render
-from studio.networks.generator import Generator
+from studio.networks.generator import Block, Generator, StyledConv
+from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.mesh import SIZE as MESH_SIZE
 from studio.networks.mesh import FaceMesh
@@ -35,13 +38,18 @@ SHARD = 2048
 SIZE = 256
 BATCH = 32
 FIRST_SEED = 7_000_000
+WINDOW = (0.125, 0.15625, 0.875, 1.0)  # x0, y0, x1, y1, shares of the side: what the chips of aligned faces show
 REPORT_SECONDS = 30
 EVERY = 25  # pairs, one is kept for measuring
 
 
 @dataclass(frozen=True)
 class PairMaker:
-    """The networks that make a pair, frozen: the generator and its head in bfloat16, the others in float32."""
+    """The networks that make a pair, frozen; with the weights of the store the mesh is in float32, others in bfloat16.
+
+    The last two blocks before the head, and the head, draw only `WINDOW` of a face: they are most of the work, and no
+    chip shows the rest.
+    """
 
     generator: Generator
     head: ImageHead
@@ -57,14 +65,48 @@ class PairMaker:
         """
         generator = Generator.from_pretrained(weights.path("generator"), dtype=torch.bfloat16)
         head = ImageHead.from_pretrained(weights.path("head_256"), dtype=torch.bfloat16)
-        for network in (generator, head):
+        identity = IdentityNet.from_pretrained(weights.path("identity"), dtype=torch.bfloat16)
+        for network in (generator, head, identity):
             network.to(memory_format=torch.channels_last)
-        return cls(generator, head, FaceFinder.from_pretrained().mesh, IdentityEncoder.from_pretrained())
+        return cls(generator, head, FaceFinder.from_pretrained().mesh, IdentityEncoder(identity))
+
+    @cached_property
+    def window(self) -> tuple[int, int, int, int]:
+        """x0, y0, x1, y1 of `WINDOW` in cells of the map two blocks before the head."""
+        side = self.head.config.size // 4
+        x0, y0, x1, y1 = (share * side for share in WINDOW)
+        return math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
+
+    @cached_property
+    def tail(self) -> tuple[list[Block], ImageHead]:
+        """The two blocks and the head, copied, their fixed noise cut to the window."""
+        start = self.head.config.start
+        blocks, head = copy.deepcopy((list(self.generator.blocks[start - 2 : start]), self.head))
+        x0, y0, x1, y1 = self.window
+        for module in (module for part in (*blocks, head) for module in part.modules()):
+            if isinstance(module, StyledConv):
+                scale = 4 * module.noise.shape[-1] // self.head.config.size
+                module.noise.data = module.noise.data[..., y0 * scale : y1 * scale, x0 * scale : x1 * scale]
+        return blocks, head
+
+    def draw(self, latents: Tensor) -> Tensor:
+        """A latent w (1,D) to a picture (1,3,SIZE,SIZE) float32 in [0,1]: the window, its edge drawn out."""
+        w = self.generator.slots(latents.to(self.generator.dtype))
+        start, side = self.head.config.start, self.head.config.size // 4
+        x0, y0, x1, y1 = self.window
+        blocks, head = self.tail
+        x = self.generator.features(w, start - 2)[:, :, y0:y1, x0:x1]
+        for i, block in enumerate(blocks, start - 2):
+            x = block(x, w[:, 1 + 2 * i], w[:, 2 + 2 * i])
+        picture = (head.finish(x, w).float() / 2 + 0.5).clamp(0, 1)
+        scale = picture.shape[-1] // (x1 - x0)
+        beyond = (x0 * scale, (side - x1) * scale, y0 * scale, (side - y1) * scale)
+        return F.interpolate(F.pad(picture, beyond, mode="replicate"), (SIZE, SIZE), mode="area")
 
     @torch.inference_mode()
     def describe(self, latents: Tensor) -> Tensor:
         """Latents w (N,D) -> descriptors (N,E) float32, the mirror image averaged in as everywhere here."""
-        pictures = torch.cat([render(self.generator, w, SIZE, self.head).clamp(0, 1) for w in latents.split(1)])
+        pictures = torch.cat([self.draw(w) for w in latents.split(1)])
         return embed(self.encoder, pictures, quick_mesh(self.mesh, pictures).numpy())
 
 

@@ -17,6 +17,7 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_encoder import LatentEncoder
 from studio.networks.latent_flow import LatentFlow
+from studio.networks.latent_reader import LatentReader
 from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import CONFIG_NAME
 from studio.networks.mesh import FaceMesh
@@ -29,6 +30,7 @@ from studio.training.identities import load_identities
 from studio.training.latent_encoder import EncoderTrainer
 from studio.training.loop import Trainer
 from studio.training.presets import PRESETS, Preset
+from studio.training.reader import train_reader
 
 ADDED = ("to_spatial.", "to_styles.", "dictionary.")  # parts of the restorer that earlier weights may lack
 CANDIDATES = 1024  # generated faces that atoms are chosen from
@@ -227,6 +229,11 @@ def train_flow(
     trainer.run(minutes)
 
 
+def read_identities(folder: Path, cache: Path, steps: int, report: Callable[[str], None] = print) -> None:
+    """Train the network that reads an identity from a latent; arguments as of `train_flow`."""
+    train_reader(*load_identities(cache), folder, steps, report=report)
+
+
 def check_folder(folder: Path, resume: bool) -> None:
     """Refuse to start over a training that is there."""
     if not resume and (folder / "checkpoint").exists():
@@ -237,13 +244,14 @@ def export(folder: Path, target: Path) -> None:
     """Write the weights of a training in half precision, as a network's folder.
 
     Args:
-        folder: of the network: `RUN` of a restorer's or a flow's training, `RUN/head-512`, `RUN/latent-encoder`.
+        folder: of the network: `RUN` of a restorer's, a flow's or a reader's training, `RUN/head-512`,
+            `RUN/latent-encoder`.
         target: folder to write; its weights are replaced.
 
     Raises:
         InputError: no network there.
     """
-    inside = [folder / name for name in ("restorer", "flow") if (folder / name).is_dir()]
+    inside = [folder / name for name in ("restorer", "flow", "reader") if (folder / name).is_dir()]
     source = inside[0] if inside else folder
     if not (source / CONFIG_NAME).is_file():
         raise InputError(f"{folder} must be the folder of a training, and holds no network: train first")
@@ -253,6 +261,7 @@ def export(folder: Path, target: Path) -> None:
         "ImageHead": ImageHead,
         "LatentEncoder": LatentEncoder,
         "LatentFlow": LatentFlow,
+        "LatentReader": LatentReader,
     }
     net = kinds[kind].from_pretrained(source)
     net.to(torch.float16).save_pretrained(target)

@@ -49,8 +49,8 @@ def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
                 stop = gr.Button("Cancel", min_width=120)
             with gr.Accordion("Options", open=False):
                 samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Pictures")
-                guidance = gr.Slider(1, 6, 2, step=0.5, label="Guidance", info="More resembles more, and varies less")
-                correction = gr.Slider(0, 40, 20, step=5, label="Correction", info="Steps towards the person; 0: none")
+                guidance = gr.Slider(0.5, 4, 1, step=0.5, label="Guidance", info="More resembles more, and varies less")
+                correction = gr.Slider(0, 80, 40, step=10, label="Correction", info="Steps towards the person; 0: none")
                 turn = gr.Checkbox(False, label="Turn the head", info="To the angle below; else it is left to chance")
                 yaw = gr.Slider(-40, 40, 0, step=5, label="Yaw in degrees", info="Above 0 looks to the left")
                 smile = gr.Slider(-2, 2, 0, step=0.5, label="Smile", info="0 leaves it to chance")
@@ -92,8 +92,8 @@ class Runner:
         photos: list[str] | None = None,
         consent: bool = False,
         samples: int = 4,
-        guidance: float = 2.0,
-        correction: int = 20,
+        guidance: float = 1.0,
+        correction: int = 40,
         turn: bool = False,
         yaw: float = 0.0,
         smile: float = 0.0,

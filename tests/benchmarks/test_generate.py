@@ -32,6 +32,8 @@ def _toys(monkeypatch):
     monkeypatch.setattr(GeneratePipeline, "from_pretrained", classmethod(lambda cls, name: tiny.generate_pipeline()))
     monkeypatch.setattr(generate, "provenance", lambda names: {"weights": dict.fromkeys(names)})
     monkeypatch.setattr(generate, "CORRECTIONS", (1,))
+    correct = generate.correct
+    monkeypatch.setattr(generate, "correct", lambda pipeline, w, person, steps=1: correct(pipeline, w, person, steps))
     monkeypatch.setattr(pipeline_module, "LENGTHS", (0.1, 5.0))  # the toy encoder's vectors are shorter
     monkeypatch.setattr(generate, "ASKED_YAW", (0.0,))
 
@@ -51,6 +53,9 @@ def test_the_whole_run(photos):
     assert [row["guidance_scale"] for row in found["ablations"]["guidance"]] == list(generate.GUIDANCE)
     assert {row["solver"] for row in found["ablations"]["solver"]} == {"heun"}
     assert found["ablations"]["correction"][0]["steps"] == 1
+    assert [row["candidates"] for row in found["ablations"]["candidates"]] == [1, 2, 4, 8]
+    assert [row["reader_steps"] for row in found["ablations"]["reader"]] == [0, 3, 10]
+    assert found["ablations"]["reader"][0]["to_given"] != found["ablations"]["reader"][2]["to_given"]
     assert [row["people"] for row in found["audit"]["thirds"]] == [1] * 9
     assert {row["direction"] for row in found["audit"]["edits"]} == {*generate.EDITED, "none"}
     assert any(row["edit"] > 0 for row in found["audit"]["edits"])

@@ -1,5 +1,7 @@
 """Steps towards a person, with toy networks."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -71,6 +73,30 @@ def test_no_step_gives_the_start_back(parts):
     found = run(parts, w, person(parts, latents(parts, 1)), steps=0)
     assert torch.allclose(found.w, w, atol=1e-4)
     assert torch.equal(found.before, found.after)
+
+
+def test_the_exact_picture_is_what_comes_near(parts, monkeypatch):
+    """A quick way to draw that is always darker: only a look at the exact picture tells what is reached."""
+    monkeypatch.setattr(steps_module, "CHECK_EVERY", 4)
+    mesh = torch.from_numpy(head((32, 36), 30.0)).float()
+    placed = SimpleNamespace(mesh=mesh.numpy())
+    monkeypatch.setattr(steps_module, "trace_aligned", lambda finder, pictures: (mesh, torch.ones(1)))
+    monkeypatch.setattr(steps_module, "place_aligned", lambda finder, pictures: placed)
+    _, space, finder, encoder, draw = parts
+    with torch.no_grad():
+        wanted = embed(encoder, draw(latents(parts, 1)).clamp(0, 1), mesh.numpy())[0]
+    settings = {"steps": 24, "rate": 0.2, "pull": 0.0}
+
+    def reached(**more):
+        found = identity_steps(
+            lambda w: 0.5 * draw(w), latents(parts, 0), wanted, space, finder, encoder, **settings, **more
+        )
+        with torch.no_grad():
+            return found, float((embed(encoder, draw(found.w).clamp(0, 1), mesh.numpy())[0] - wanted).norm())
+
+    (_, blind), (found, checked) = reached(), reached(exact=draw)
+    assert checked < 0.9 * blind
+    assert float(found.after) == pytest.approx(checked, abs=1e-3)  # 24 is a step at which it looked
 
 
 def test_a_wanted_pose_changes_the_way(parts):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from studio import weights
 from studio.errors import InputError
-from studio.networks.generator import SLOPE, Generator, inverse_haar
+from studio.networks.generator import SLOPE, Generator, inverse_haar, inverse_haar_by_sums
 from tests import tiny
 
 # ---- the plain way: the formulas of the paper, step by step, with nothing folded into anything
@@ -92,6 +92,17 @@ def test_inverse_haar_keeps_energy_and_channels(rng):
     y = inverse_haar(x)
     assert y.shape == (2, 3, 10, 6)
     close(y.square().sum((2, 3)), x.view(2, 3, 4, 5, 3).square().sum((2, 3, 4)))
+
+
+def test_inverse_haar_in_bfloat16_is_the_same_step(rng):
+    x = torch.randn(2, 24, 5, 3, generator=rng)
+    factor = torch.randn(2, 24, generator=rng)
+    for given in (None, factor):
+        sums = inverse_haar_by_sums(x, given)
+        assert torch.allclose(sums, inverse_haar(x, given), atol=1e-6)
+        half = inverse_haar(x.bfloat16(), None if given is None else given.bfloat16())
+        assert half.dtype == torch.bfloat16
+        assert torch.allclose(half.float(), sums, atol=0.1)
 
 
 def test_inverse_haar_factor(rng):

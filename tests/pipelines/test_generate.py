@@ -6,7 +6,7 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler
 
 from pipelines import generate
-from pipelines.generate import find_outliers, to_shell
+from pipelines.generate import find_outliers, near_and_unlike, to_shell
 from studio.errors import ImageError, InputError, NoFaceError
 from studio.latents.identity_steps import identity_steps
 from tests import tiny
@@ -44,6 +44,7 @@ class GenerateConfig:
             "num_inference_steps": 2,
             "num_images_per_prompt": 2,
             "correction_steps": 2,
+            "candidates": 2,
             "output_type": "pt",
             "generator": torch.Generator().manual_seed(0),
         }
@@ -57,6 +58,7 @@ class GenerateConfig:
             "guidance_scale": [0.0, 4.0],
             "num_inference_steps": 5,
             "correction_steps": 0,
+            "candidates": 3,
             "yaw": 20.0,
             "pitch": -10,
             "smile": 1.0,
@@ -91,6 +93,8 @@ class GenerateConfig:
             ({"num_images_per_prompt": True}, InputError, "num_images_per_prompt"),
             ({"num_inference_steps": 0}, InputError, "num_inference_steps"),
             ({"correction_steps": -1}, InputError, "correction_steps"),
+            ({"candidates": 0}, InputError, "candidates must be a whole number from 1 to 16"),
+            ({"candidates": 17}, InputError, "candidates"),
             ({"guidance_scale": float("nan")}, InputError, "guidance_scale"),
             ({"guidance_scale": 11}, InputError, "guidance_scale"),
             ({"face": -1}, InputError, "face must be"),
@@ -164,7 +168,9 @@ def test_half_of_the_photos_of_somebody_else_is_nobody():
 
 
 def test_the_other_solver():
+    """Of the flow alone: the reader takes its steps once in each of the solver's, whatever their number."""
     pipeline = tiny.generate_pipeline()
+    pipeline.lead = lambda x, velocity, *_: velocity
     noise = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     euler = pipeline.sample(noise, vector(), 2.0, 200)
     pipeline.scheduler = FlowMatchHeunDiscreteScheduler.from_config(pipeline.scheduler.config)
@@ -172,8 +178,46 @@ def test_the_other_solver():
     assert (euler - heun).norm() < 0.2 * (few - heun).norm()
 
 
+def test_the_report_says_how_many_candidates_there_were():
+    assert run(vector(), candidates=3).report.candidates == 3
+    assert run(candidates=3).report.candidates == 1  # of nobody
+
+
+def test_chosen_are_near_and_unlike():
+    places = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+    apart = torch.cdist(places, places)
+    distance = torch.tensor([0.40, 0.42, 0.70, 0.50])
+    assert near_and_unlike(distance, apart, 1) == [0]
+    assert near_and_unlike(distance, apart, 2) == [0, 3]  # 0.08 further than the second nearest, and unlike the first
+    assert near_and_unlike(distance, torch.zeros(4, 4), 3) == [0, 1, 3]
+    assert sorted(near_and_unlike(distance, apart, 4)) == [0, 1, 2, 3]
+
+
+def test_the_nearest_that_the_mesh_sees_is_chosen(monkeypatch):
+    pipeline = tiny.generate_pipeline()
+    w = pipeline.latents(torch.randn(4, 8, generator=torch.Generator().manual_seed(1)))
+    values, vectors, _ = pipeline.measure(pipeline.quick(w))
+    nearest = pipeline.choose(w, vectors[2], 1)
+    assert torch.equal(nearest, w[2:3])
+    unseen = values, vectors, np.array([True, True, False, True])
+    monkeypatch.setattr(pipeline, "measure", lambda pictures: unseen)
+    assert not torch.equal(pipeline.choose(w, vectors[2], 1), w[2:3])
+
+
+def test_samples_are_led_to_what_the_reader_takes_for_the_person():
+    pipeline = tiny.generate_pipeline()
+    noise = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    wanted = pipeline.read(torch.randn(1, 8, generator=torch.Generator().manual_seed(3)))[0].detach()
+    with torch.no_grad():
+        led = (pipeline.read(pipeline.sample(noise, wanted, 1.0, 4)) - wanted).norm(dim=1)
+        pipeline.lead = lambda x, velocity, *_: velocity
+        free = (pipeline.read(pipeline.sample(noise, wanted, 1.0, 4)) - wanted).norm(dim=1)
+    assert led.mean() < 0.8 * free.mean()
+
+
 def test_the_correction_comes_nearer_and_says_from_where():
     pipeline = tiny.generate_pipeline()
+    pipeline.draw = pipeline.quick  # the toy's head was never trained to draw what its generator does
     person = pipeline.measure(pipeline.quick(pipeline.generator.slots(pipeline.space.bank_latents[:1].float())))[1][0]
     w = pipeline.latents(torch.randn(3, 8, generator=torch.Generator().manual_seed(1)))
     moved = pipeline.correct(w, person, {}, 15)

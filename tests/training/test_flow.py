@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from studio import weights
 from studio.errors import InputError
 from studio.identity.encoder import IdentityEncoder
+from studio.latents.search import render
 from studio.networks.latent_flow import LatentFlow, guided
 from studio.networks.latent_space import LatentSpace
 from studio.training import identities, run
@@ -72,6 +73,18 @@ def test_a_pair_belongs_together(maker, tmp_path):
     again = maker.describe(shard["latents"][2:3])
     assert torch.allclose(again[0], shard["descriptors"][2], atol=1e-5)
     assert not torch.allclose(again[0], shard["descriptors"][1], atol=1e-3)
+
+
+def test_a_window_of_the_face_is_drawn_as_the_whole_face_is():
+    generator, head = tiny.generator(channels=(8,) * 6), tiny.image_head(start=4)
+    maker = PairMaker(generator, head, tiny.face_mesh(), IdentityEncoder(tiny.identity_net()))
+    w = draw_latents(generator, 1, 0)
+    with torch.no_grad():
+        whole, cut = render(generator, w, 256, head).clamp(0, 1), maker.draw(w)
+    assert maker.window == (2, 2, 14, 16)
+    inside = (..., slice(64, None), slice(64, 192))  # two cells of 16 from the window's edge
+    assert torch.allclose(whole[inside], cut[inside], atol=1e-5)
+    assert not torch.allclose(whole, cut, atol=1e-2)
 
 
 def test_latents_are_pulled_to_the_mean(maker):
