@@ -43,7 +43,7 @@ SMALLEST = 16  # px, of the output
 CLOSE = 12.0  # degrees of change up to which the photo's own background still fits around the head
 RELAXED = {"smile": -1.0, "mouth": -1.0}  # spreads from the mean of generated faces, most of which smile
 KEPT = ("smile", "mouth")
-LAST_CORRECTIONS = 2
+LAST_CORRECTIONS = 3
 NOTE = "synthetic: a likeness out of the prior, turned. The identity encoder took part, so its distances flatter"
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo

@@ -16,7 +16,7 @@ from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
 from studio.benchmarks import album as album_bench
-from studio.benchmarks import frontalize, generate, identity, speed, upsample
+from studio.benchmarks import frontalize, generate, identity, inversion, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -43,12 +43,24 @@ COMMANDS = {
         "train",
     ],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "generate", "frontalize", "app"],
-    "train": ["list", "faces", "run", "heads", "encoder", "directions", "identities", "generate", "export"],
+    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "generate", "frontalize", "inversion", "app"],
+    "train": [
+        "list",
+        "faces",
+        "run",
+        "heads",
+        "encoder",
+        "directions",
+        "parts",
+        "identities",
+        "generate",
+        "reader",
+        "export",
+    ],
 }
 OPTIONS = {
-    "restore": "output faces fidelity strength scale guard colorize format quality report sheets resume overwrite "
-    "keep-gps credentials model device",
+    "restore": "output faces fidelity strength scale guard caution colorize format quality report sheets resume "
+    "overwrite keep-gps credentials model device",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
@@ -58,13 +70,15 @@ OPTIONS = {
     "frontalize": "output yaw pitch expression background face steps refine size report sheet credentials overwrite "
     "model device",
     "edit": "output seed yaw pitch smile mouth eyes brow light steps before credentials device",
-    "generate": "output consent face samples guidance steps correction solver yaw pitch smile mouth eyes brow light "
-    "seed report sheet credentials overwrite model device",
+    "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
+    "brow light seed report sheet credentials overwrite model device",
     "weights list": "",
     "weights pull": "",
     "weights verify": "",
     "weights path": "",
-    "bench restore": "photos recipe seed limit fidelity model sheet unseen out",
+    "bench restore": "photos recipe seed limit fidelity model sheet unseen without out",
+    "bench inversion": "photos steps limit threads model sheet out",
+    "train parts": "folder cache sheet skin hair",
     "bench old": "photos fidelity limit model sheet out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
@@ -399,10 +413,10 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = [(module, "run") for module in (bench, speed, identity, album_bench, upsample, frontalize, generate)] + [
-        (bench, "run_old")
-    ]
-    for module, name in modules:
+    modules = [
+        (module, "run") for module in (bench, speed, identity, album_bench, upsample, frontalize, inversion, generate)
+    ] + [(bench, "run_old")]
+    for module, name in [(bench, "run_old"), *((module, "run") for module in modules)]:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"
     for name in COMMANDS["bench"]:
@@ -413,9 +427,9 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         assert code == 0
         assert json.loads(text) == json.loads(out.read_text()) == {"benchmark": 1}
         out.unlink()
-    assert seen[0] == (tmp_path, ["gfpgan", "codeformer_large"], 0, 0, [0.5], "restore", None, False, cli.say)
+    assert seen[0] == (tmp_path, ["gfpgan", "codeformer_large"], 0, 0, [0.5], "restore", None, False, [], cli.say)
     call("bench", "restore", "--photos", tmp_path, "--recipe", "none", "--fidelity", 0, "--fidelity", 1, "--limit", 3)
-    assert seen[-1] == (tmp_path, ["none"], 0, 3, [0.0, 1.0], "restore", None, False, cli.say)
+    assert seen[-1] == (tmp_path, ["none"], 0, 3, [0.0, 1.0], "restore", None, False, [], cli.say)
 
 
 def test_training(call, monkeypatch, tmp_path):

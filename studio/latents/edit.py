@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from studio.networks.latent_space import LatentSpace
@@ -47,7 +48,7 @@ def move_to(
     measure: Callable[[Tensor], Tensor],
     corrections: int = 3,
 ) -> tuple[Tensor, Tensor]:
-    """Move one face until it measures as wanted: move by what is missing, measure, and again.
+    """Move one face until it measures as wanted: move by what is missing, measure, and again; the nearest is kept.
 
     Args:
         space: has the directions.
@@ -59,9 +60,17 @@ def move_to(
     Returns:
         The moved latents and their attributes (A,).
     """
+
+    def miss(values: Tensor) -> float:
+        numbers = [space.number(name) for name in aims]
+        spread = space.attribute_spread.float().cpu()[numbers]
+        return float(((values.cpu()[numbers] - torch.tensor(list(aims.values()))) / spread).square().sum())
+
     values = measure(w)
+    best = (miss(values), w, values)
     for _ in range(corrections if aims else 0):
         for name, aim in aims.items():
             w = move(space, w, name, aim - float(values[space.number(name)]))
         values = measure(w)
-    return w, values
+        best = min(best, (miss(values), w, values), key=lambda found: found[0])
+    return best[1], best[2]

@@ -67,6 +67,7 @@ class ToyRestore(StudioPipeline):
         strength=1.0,
         scale=1,
         identity_guard=0.6,
+        caution=True,
         colorize=False,
         reference=None,
         output_type="pil",
