@@ -79,6 +79,7 @@ OPTIONS = {
     "bench restore": "photos recipe seed limit fidelity model sheet unseen without out",
     "bench inversion": "photos steps limit threads model sheet out",
     "train parts": "folder cache sheet skin hair",
+    "train reader": "folder cache steps",
     "bench old": "photos fidelity limit model sheet out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
@@ -413,9 +414,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = [
-        (module, "run") for module in (bench, speed, identity, album_bench, upsample, frontalize, inversion, generate)
-    ] + [(bench, "run_old")]
+    modules = (bench, speed, identity, album_bench, upsample, frontalize, inversion, generate)
     for module, name in [(bench, "run_old"), *((module, "run") for module in modules)]:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"
