@@ -351,6 +351,7 @@ class GeneratePipeline(StudioPipeline):
         guidance_scale: float = 1.0,
         num_inference_steps: int = 12,
         callback: StepCallback | None = None,
+        read_steps: int = READ_STEPS,
     ) -> Tensor:
         """Noise (K,512) to latents of faces of the person, in what the flow calls a sample."""
         scheduler = type(self.scheduler).from_config(self.scheduler.config)  # it holds the state of one call
@@ -361,18 +362,26 @@ class GeneratePipeline(StudioPipeline):
             for step, timestep in enumerate(scheduler.timesteps):
                 velocity = guided(self.flow, x, timestep, who, guidance_scale)
                 if who is not None and guidance_scale > 0:
-                    velocity = self.lead(x, velocity, timestep, who, guidance_scale)
+                    velocity = self.lead(x, velocity, timestep, who, guidance_scale, read_steps)
                 x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
                 bar.update()
                 if callback is not None:
                     x = (callback(self, step, timestep, {"latents": x}) or {}).get("latents", x)
         return to_shell(x)
 
-    def lead(self, x: Tensor, velocity: Tensor, timestep: Tensor, who: Tensor, guidance_scale: float) -> Tensor:
+    def lead(
+        self,
+        x: Tensor,
+        velocity: Tensor,
+        timestep: Tensor,
+        who: Tensor,
+        guidance_scale: float,
+        read_steps: int = READ_STEPS,
+    ) -> Tensor:
         """The velocity (K,512) whose estimate of the latent, x - t · velocity, is read as more like the person."""
         t = float(timestep) / TIMES
         rate = READ_RATE * min(guidance_scale, 2.0)
-        led = nearer(self.read, (x - t * velocity).float(), who.float(), rate, READ_STEPS)
+        led = nearer(self.read, (x - t * velocity).float(), who.float(), rate, read_steps)
         return (x - led.to(x)) / t
 
     def read(self, sample: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from studio.networks.head_parts import PARTS, HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.mesh import FaceMesh
-from studio.networks.restorer import START_BLOCK, Restorer, draw_prior
+from studio.networks.restorer import Restorer, draw_prior
 
 CROP = 512
 SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop, is a guess
@@ -142,8 +142,7 @@ class RestorePipeline(StudioPipeline):
         )
         for network in (generator, head, restorer):
             network.to(memory_format=torch.channels_last)
-        if restorer.dictionary:
-            restorer.dictionary.draw(generator, START_BLOCK)
+        restorer.prepare(generator)
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
@@ -424,10 +423,16 @@ def why_skip(faces: Faces, i: int, chosen: list[int]) -> str:
     return ""
 
 
+def why_cautious(faces: Faces, i: int) -> str:
+    """Why the prior knows little of face i, or an empty string."""
+    if abs(float(faces.pose[i, 0])) > CAUTIOUS_YAW:
+        return "profile"
+    return "tiny" if float(faces.eye_distances[i]) < CAUTIOUS_EYE_DISTANCE else ""
+
+
 def fidelity_for(faces: Faces, i: int, fidelity: float, caution: bool) -> float:
     """The fidelity for face i: more than asked for where the prior knows little, see `caution`."""
-    hard = abs(float(faces.pose[i, 0])) > CAUTIOUS_YAW or float(faces.eye_distances[i]) < CAUTIOUS_EYE_DISTANCE
-    return max(fidelity, CAUTIOUS_FIDELITY) if caution and hard else fidelity
+    return max(fidelity, CAUTIOUS_FIDELITY) if caution and why_cautious(faces, i) else fidelity
 
 
 def mix(crops: Tensor, restored: Tensor, strengths: np.ndarray) -> Tensor:
@@ -454,8 +459,7 @@ def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> F
     elif k is not None and asked == 0:
         reason = "strength 0"
     elif k is not None and details.fidelities[i] > details.fidelity:
-        kind = "profile" if abs(float(faces.pose[i, 0])) > CAUTIOUS_YAW else "tiny"
-        reason = f"{kind}: fidelity {details.fidelities[i]:g}"
+        reason = f"{why_cautious(faces, i)}: fidelity {details.fidelities[i]:g}"
     to_photo = align.ffhq_transform(faces[[i]].mesh, CROP)[0]
     return FaceReport(
         index=i,

@@ -1,11 +1,20 @@
-"""Which photographs are kept for measuring: said once, for training and for the benchmarks."""
+"""Which photographs are kept for measuring, and which of many are measured: said once for all who choose."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from studio.errors import InputError
+
+
+def evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """`count` of the items, from the first to the last, or all when there are no more."""
+    if count >= len(items):
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
 def held_out(photos: Path) -> frozenset[str]:

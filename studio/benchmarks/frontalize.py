@@ -30,6 +30,7 @@ from studio.errors import InputError, StudioError
 from studio.identity.similarity import SAME_PERSON
 from studio.latents.edit import move_to
 from studio.latents.identity_steps import identity_steps
+from studio.photosets import evenly
 
 PROFILES = (20.0, 50.0)  # degrees
 ANGLES = (15.0, 30.0, 45.0, 60.0)
@@ -359,5 +360,4 @@ def half_profiles(folder: Path, count: int) -> list[Path]:
     names = sorted(row["file"] for row in rows if least <= abs(float(row["yaw_deg"])) <= most)
     if not names:
         raise InputError(f"{file} must name half-profiles (set aligned_old, yaw_deg), it names none: leave them out")
-    count = min(count, len(names))
-    return [folder / "aligned_old" / names[round(i * (len(names) - 1) / max(count - 1, 1))] for i in range(count)]
+    return [folder / "aligned_old" / name for name in evenly(names, count)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import pipelines.generate as generating
 from pipelines.generate import READ_STEPS, SOLVERS, GeneratePipeline, draw_noise
 from studio import images
 from studio.benchmarks.identity import read_pairs
@@ -29,6 +28,7 @@ from studio.identity.compare import SMALLEST_EYE_DISTANCE
 from studio.latents.edit import move
 from studio.latents.identity_steps import Moved
 from studio.latents.measure import place_aligned
+from studio.photosets import evenly
 
 WEIGHTS = ("generate", "reader", "generator", "head_256", "directions", "identity", "mesh")
 GUIDANCE, STEPS, CORRECTIONS = (0.5, 1.0, 1.5, 2.0, 4.0), (4, 8, 12, 20), (10, 20, 40, 60)
@@ -142,7 +142,7 @@ def run(
 def from_pairs(pipeline: GeneratePipeline, photos: Path, count: int) -> Iterator[Subject]:
     """People of `pairs.csv` of whom two photos have a face that is large enough."""
     pairs = [(a, b) for a, b, same in read_pairs(photos / "pairs.csv") if same]
-    for a, b in spread(pairs, count):
+    for a, b in evenly(pairs, count):
         first, second = (look(pipeline, photos / name) for name in (a, b))
         if first and second:
             yield Subject(Path(a).name, first[0], second[0], torch.stack([first[1], second[1]]))
@@ -150,7 +150,7 @@ def from_pairs(pipeline: GeneratePipeline, photos: Path, count: int) -> Iterator
 
 def from_portraits(pipeline: GeneratePipeline, folder: Path, count: int) -> Iterator[Subject]:
     """People of a folder of portraits, a photo each."""
-    for path in spread(images.find_images([folder]), count) if count else ():
+    for path in evenly(images.find_images([folder]), count) if count else ():
         if found := look(pipeline, path):
             yield Subject(path.name, found[0], None, found[1][None])
 
@@ -163,13 +163,6 @@ def look(pipeline: GeneratePipeline, path: Path) -> tuple[Tensor, Tensor] | None
         return None
     crop = align.warp(pixels, align.ffhq_transform(faces.mesh, SIZE), SIZE)[0].clamp(0, 1)
     return pipeline.encoder().embed(pixels, faces.mesh)[0], crop
-
-
-def spread(items: Sequence[Any], count: int) -> list[Any]:
-    """`count` items evenly spread over a list, or all."""
-    if count >= len(items):
-        return list(items)
-    return [items[round(i * (len(items) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
 def noises(people: int, samples: int, candidates: int, dim: int, seed: int) -> Tensor:
@@ -273,18 +266,18 @@ def ablate(
     ) -> dict[str, Any]:
         usual = pipeline.scheduler
         pipeline.scheduler = SOLVERS[solver].from_config(usual.config)
-        generating.READ_STEPS = read
         try:
             to_given, to_other, apart = [], [], []
             for subject, given in zip(subjects, noise, strict=False):
-                pictures = pipeline.quick(drawn(pipeline, given[:, :candidates], subject.given, **setting))
+                pictures = pipeline.quick(
+                    drawn(pipeline, given[:, :candidates], subject.given, read_steps=read, **setting)
+                )
                 values, vectors, _ = pipeline.measure(pictures)
                 to_given += distance_to(vectors, subject.given)
                 to_other += [] if subject.other is None else distance_to(vectors, subject.other)
                 apart.append(differences(pipeline, pictures, values))
         finally:
             pipeline.scheduler = usual
-            generating.READ_STEPS = READ_STEPS
         about = {"solver": solver, "candidates": candidates, "reader_steps": read}
         found = {**setting, **about, "to_given": mean(to_given), "to_other": mean(to_other), **mean_row(apart)}
         say(str(found))

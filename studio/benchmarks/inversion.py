@@ -17,6 +17,7 @@ from studio.benchmarks.provenance import provenance
 from studio.errors import InputError, NoFaceError
 from studio.identity.similarity import SAME_PERSON
 from studio.metrics import psnr
+from studio.photosets import evenly
 
 SHEET_FACES = 12
 
@@ -53,8 +54,7 @@ def run(
         torch.set_num_threads(threads)
     pipeline = FrontalizePipeline.from_pretrained(model)
     paths = images.find_images([photos])
-    if limit and limit < len(paths):
-        paths = [paths[round(i * (len(paths) - 1) / max(limit - 1, 1))] for i in range(limit)]
+    paths = evenly(paths, limit or len(paths))
     starts, distances, likeness, seconds, skipped, cells = [], [], [], [], [], []
     for path in paths:
         try:

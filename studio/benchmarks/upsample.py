@@ -17,6 +17,7 @@ from studio.benchmarks.provenance import provenance
 from studio.errors import InputError
 from studio.faces import align
 from studio.latents.measure import embed, place_aligned
+from studio.photosets import evenly
 
 ALIGNED = 256  # px, of the originals
 SHEET_ROWS = 8
@@ -124,8 +125,7 @@ def run(
 def aligned_faces(pipeline: UpsamplePipeline, folder: Path, limit: int) -> Tensor:
     """The largest face of each photo, FFHQ-aligned: (N,3,256,256) in [0,1]."""
     paths = images.find_images([folder])
-    if limit and limit < len(paths):
-        paths = [paths[round(i * (len(paths) - 1) / max(limit - 1, 1))] for i in range(limit)]
+    paths = evenly(paths, limit or len(paths))
     crops = []
     for path in paths:
         pixels = images.load(path).pixels

@@ -124,6 +124,11 @@ class Restorer(StrictModel):
         self.register_buffer("latent_mean", torch.zeros(1, latent_dim))
         self.register_buffer("latent_std", torch.ones(1, latent_dim))
 
+    def prepare(self, generator: Generator) -> None:
+        """Have the dictionary's atoms drawn, if there is one: once, on the device where the generator is."""
+        if self.dictionary is not None:
+            self.dictionary.draw(generator, START_BLOCK)
+
     def normalised(self, x: Tensor) -> Restored:
         """The heads as trained: features and latent in units of their statistics, evidence as the change to x.
 

@@ -96,8 +96,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.restorer.parameters(), lr=preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
-        if self.restorer.dictionary:
-            self.restorer.dictionary.draw(self.generator, START_BLOCK)
+        self.restorer.prepare(self.generator)
         self.average = {name: value.detach().clone() for name, value in self.restorer.state_dict().items()}
         views = {
             "adversarial": (whole, preset.adversarial_weight),
@@ -316,8 +315,7 @@ class Trainer:
             return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
         self.restorer.load_state_dict(under("net."))
-        if self.restorer.dictionary:
-            self.restorer.dictionary.draw(self.generator, START_BLOCK)
+        self.restorer.prepare(self.generator)
         self.average = {name: value.to(self.device) for name, value in under("average.").items()}
         checkpoints.load_moments(self.optimizer, tensors)
         for critic in self.critics.values():
@@ -336,8 +334,7 @@ class Trainer:
         rows = slice(len(batch.clean) - count if len(batch.clean) > count else 0, None)
         damaged, clean = batch.damaged[rows], batch.clean[rows]
         net = self.averaged().to(self.device)
-        if net.dictionary:
-            net.dictionary.draw(self.generator, START_BLOCK)
+        net.prepare(self.generator)
         restored = net(damaged.to(self.device))
         prior = draw_prior(self.generator, self.head, restored, net.dictionary).float().cpu() / 2 + 0.5
         prior = torch.nn.functional.interpolate(prior, size=damaged.shape[2:], mode="area")

@@ -12,8 +12,9 @@ from torch import Tensor
 from studio import sheets, weights
 from studio.errors import InputError
 from studio.networks.generator import Generator
-from studio.networks.head_parts import HeadParts, directions
+from studio.networks.head_parts import PARTS, HeadParts, directions
 from studio.networks.restorer import START_BLOCK
+from studio.training.clusters import k_means
 from studio.training.data import SyntheticFaces
 
 FACES = 240
@@ -39,12 +40,7 @@ def clusters(cells: Tensor, count: int = CLUSTERS, seed: int = 0) -> Tensor:
     points = points - points.mean(0)
     _, vectors = torch.linalg.eigh(points.T @ points)
     points = points @ vectors[:, -COMPONENTS:]
-    rng = torch.Generator().manual_seed(seed)
-    centres = points[torch.randperm(len(points), generator=rng)[:count]]
-    for _ in range(30):
-        nearest = torch.cdist(points, centres).argmin(1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, points)
-        centres = sums / torch.bincount(nearest, minlength=count).clamp_min(1)[:, None]
+    centres = k_means(points, count, torch.Generator().manual_seed(seed), 30)
     return torch.cdist(points, centres).argmin(1).view(len(cells), *cells.shape[2:])
 
 
@@ -66,9 +62,7 @@ def fit(features: Tensor, labels: Tensor, skin: Sequence[int], hair: Sequence[in
         layer.weight.zero_()
         layer.bias.zero_()
         cells = directions(features, net.mean, net.std).permute(0, 2, 3, 1).flatten(0, 2)
-    kinds = torch.zeros(int(labels.max()) + 1, dtype=torch.long)
-    kinds[list(skin)], kinds[list(hair)] = 1, 2
-    wanted = kinds[labels.flatten()]
+    wanted = parts_of(labels, skin, hair).flatten()
     rng = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.02)
     for _ in range(400):
@@ -83,12 +77,17 @@ def fit(features: Tensor, labels: Tensor, skin: Sequence[int], hair: Sequence[in
     return net.eval()
 
 
+def parts_of(labels: Tensor, skin: Sequence[int], hair: Sequence[int]) -> Tensor:
+    """Clusters (N,H,W) to their numbers in `PARTS`."""
+    numbers = torch.zeros(int(labels.max()) + 1, dtype=torch.long)
+    numbers[list(skin)], numbers[list(hair)] = PARTS.index("skin"), PARTS.index("hair")
+    return numbers[labels]
+
+
 def agreement(net: HeadParts, features: Tensor, labels: Tensor, skin: Sequence[int], hair: Sequence[int]) -> float:
     """Share of cells in which the most likely part is that of the cell's cluster."""
-    kinds = torch.zeros(int(labels.max()) + 1, dtype=torch.long)
-    kinds[list(skin)], kinds[list(hair)] = 1, 2
     with torch.no_grad():
-        return float((net(features).argmax(1) == kinds[labels]).float().mean())
+        return float((net(features).argmax(1) == parts_of(labels, skin, hair)).float().mean())
 
 
 def cluster_sheet(pictures: Tensor, labels: Tensor, count: int = CLUSTERS) -> list[list[Tensor]]:

@@ -11,7 +11,6 @@ import torch
 from studio import weights
 from studio.device import pick_device
 from studio.errors import InputError, WeightsError
-from studio.networks.dictionary import choose_atoms
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
@@ -23,6 +22,7 @@ from studio.networks.loading import CONFIG_NAME
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restorer
 from studio.photosets import held_out
+from studio.training.clusters import choose_atoms
 from studio.training.data import SHARD, SyntheticFaces, load_real_faces, make_shard
 from studio.training.flow import FlowTrainer
 from studio.training.heads import HeadTrainer

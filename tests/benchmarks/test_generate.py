@@ -8,6 +8,7 @@ from pipelines.generate import GeneratePipeline
 from studio import images
 from studio.benchmarks import generate
 from studio.errors import InputError
+from studio.photosets import evenly
 from tests import tiny
 
 
@@ -81,6 +82,6 @@ def test_differences_of_equal_pictures_are_none():
 
 
 def test_spread_takes_both_ends():
-    assert generate.spread(list(range(10)), 3) == [0, 4, 9]
-    assert generate.spread([1, 2], 5) == [1, 2]
-    assert generate.spread([1, 2], 0) == []
+    assert evenly(list(range(10)), 3) == [0, 4, 9]
+    assert evenly([1, 2], 5) == [1, 2]
+    assert evenly([1, 2], 0) == []

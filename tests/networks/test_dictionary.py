@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from studio.networks.dictionary import COMPONENTS, GRID, ComponentDictionary, choose_atoms, cut, standardised, window
+from studio.networks.dictionary import COMPONENTS, GRID, ComponentDictionary, cut, standardised, window
 from studio.networks.restorer import START_BLOCK
+from studio.training.clusters import choose_atoms
 from tests import tiny
 
 ATOMS = 5

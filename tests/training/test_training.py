@@ -374,14 +374,20 @@ def test_stage_2_trains_through_the_generator(make):
     assert all(parameter.grad is None for net in frozen for parameter in net.parameters())
 
 
-def test_stage_2_resumes_to_the_bit(make):
-    straight = make("straight", **STAGE_2)
-    advance(straight, 3)
-    first, second = make("stopped", **STAGE_2), make("stopped", **STAGE_2)
+def stopped_and_resumed(make, **changes):
+    """A training that was stopped after a step and went on for two in another trainer."""
+    first, second = (make("stopped", **changes) for _ in range(2))
     advance(first, 1)
     first.save()
     second.resume()
     advance(second, 2)
+    return second
+
+
+def test_stage_2_resumes_to_the_bit(make):
+    straight = make("straight", **STAGE_2)
+    advance(straight, 3)
+    second = stopped_and_resumed(make, **STAGE_2)
     wanted, got = state_of(straight), state_of(second)
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
 
@@ -391,11 +397,7 @@ def test_stage_2_with_critics_resumes_to_the_bit(make, monkeypatch):
     both = {"adversarial_weight": 0.5, "components_weight": 0.5}
     straight = make("straight", **both, **STAGE_2)
     losses = advance(straight, 3)
-    first, second = (make("stopped", **both, **STAGE_2) for _ in range(2))
-    advance(first, 1)
-    first.save()
-    second.resume()
-    advance(second, 2)
+    second = stopped_and_resumed(make, **both, **STAGE_2)
     assert all(torch.equal(value, state_of(second)[name]) for name, value in state_of(straight).items())
     for name in ("adversarial", "components"):
         assert losses[0][name] == 0 and losses[2][name] != 0
@@ -407,18 +409,14 @@ def test_stage_2_with_critics_resumes_to_the_bit(make, monkeypatch):
 def test_stage_2_with_a_dictionary_resumes_to_the_bit(make):
     straight = make("straight", style_slots=9, atoms=3, **STAGE_2)
     advance(straight, 3)
-    first, second = (make("stopped", style_slots=9, atoms=3, **STAGE_2) for _ in range(2))
-    advance(first, 1)
-    first.save()
-    second.resume()
-    advance(second, 2)
+    second = stopped_and_resumed(make, style_slots=9, atoms=3, **STAGE_2)
     wanted, got = state_of(straight), state_of(second)
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
     moved = [
         name for name in wanted if name.startswith(("to_styles.1", "dictionary.confidence")) and wanted[name].any()
     ]
     assert len(moved) > 4  # they began at zero
-    again = Restorer.from_pretrained(tmp := first.folder / "restorer")
+    again = Restorer.from_pretrained(tmp := second.folder / "restorer")
     assert again.config.atoms == 3 and tmp.is_dir()
 
 
