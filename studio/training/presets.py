@@ -142,7 +142,8 @@ PRESETS = {
         Preset(
             "restore-further",
             **THROUGH_THE_GENERATOR,
-            images=8_400,
+            images=7_300,
+            recipe="training_mild",
             head="head_256",
             style_slots=9,
             atoms=32,
