@@ -97,7 +97,7 @@ OPTIONS = {
     "train directions": "folder cache count seed only",
     "train identities": "folder count faces",
     "train generate": "folder cache steps minutes resume",
-    "train export": "",
+    "train export": "mean-with",
 }
 
 
@@ -447,10 +447,12 @@ def test_training(call, monkeypatch, tmp_path):
     call("train", "heads", "--folder", tmp_path, "--images", 40, "--minutes", 1)
     call("train", "encoder", "--folder", tmp_path, "--images", 50, "--cache", tmp_path, "--resume")
     call("train", "export", tmp_path, tmp_path / "out")
+    call("train", "export", tmp_path, tmp_path / "out", "--mean-with", tmp_path / "old")
     assert seen == [
         ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say),
         (300, tmp_path, "cpu", cli.say),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),
-        (tmp_path, tmp_path / "out"),
+        (tmp_path, tmp_path / "out", None),
+        (tmp_path, tmp_path / "out", tmp_path / "old"),
     ]

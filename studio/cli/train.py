@@ -158,8 +158,9 @@ def train_reader(
 def train_export(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.")],
     target: Annotated[Path, typer.Argument(help="Folder to write, such as weights/restore.")],
+    mean_with: Annotated[Path | None, typer.Option(help="Write the mean with the weights in this folder.")] = None,
 ) -> None:
     """Write a training's (averaged) weights in half precision."""
     from studio.training.run import export
 
-    export(folder, target)
+    export(folder, target, mean_with)

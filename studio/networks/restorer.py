@@ -200,8 +200,8 @@ def draw_prior(
         (N,3,S,S) RGB, about [-1,1], not clamped; S is the head's, 512 with the real one.
     """
     dtype = generator.dtype
-    if len(parts.features) > 1 and parts.features.device.type == "cpu":
-        # A CPU is busy with one face, whose maps stay in its cache and whose factors fold into the kernels.
+    if len(parts.features) > 1 and parts.features.device.type == "cpu" and not torch.is_grad_enabled():
+        # A CPU is busy with one face, and one face at a time folds its factors into the kernels.
         return torch.cat([draw_prior(generator, head, one, dictionary) for one in each(parts)])
     w = generator.slots(parts.latent)
     if parts.styles is not None:

@@ -240,16 +240,18 @@ def check_folder(folder: Path, resume: bool) -> None:
         raise InputError(f"{folder} must hold no training yet: pass --resume to go on with it, or another folder")
 
 
-def export(folder: Path, target: Path) -> None:
+def export(folder: Path, target: Path, mean_with: Path | None = None) -> None:
     """Write the weights of a training in half precision, as a network's folder.
 
     Args:
         folder: of the network: `RUN` of a restorer's, a flow's or a reader's training, `RUN/head-512`,
             `RUN/latent-encoder`.
         target: folder to write; its weights are replaced.
+        mean_with: folder of the weights that the training began with, or others of that line: the mean of both is
+            written (model soups, arXiv 2203.05482).
 
     Raises:
-        InputError: no network there.
+        InputError: no network there, or two of different sizes.
     """
     inside = [folder / name for name in ("restorer", "flow", "reader") if (folder / name).is_dir()]
     source = inside[0] if inside else folder
@@ -263,5 +265,12 @@ def export(folder: Path, target: Path) -> None:
         "LatentFlow": LatentFlow,
         "LatentReader": LatentReader,
     }
-    net = kinds[kind].from_pretrained(source)
-    net.to(torch.float16).save_pretrained(target)
+    net = kinds[kind].from_pretrained(source).to(torch.float16)
+    if mean_with is not None:
+        other = kinds[kind].from_pretrained(mean_with).to(torch.float16).state_dict()
+        mine = net.state_dict()
+        if {name: value.shape for name, value in mine.items()} != {name: value.shape for name, value in other.items()}:
+            raise InputError(f"{mean_with} must hold the same network as {folder}, its size differs: leave it out")
+        for name, value in mine.items():
+            value.copy_((value.float() + other[name].float()) / 2)
+    net.save_pretrained(target)

@@ -1,8 +1,10 @@
 """Training the reader of identities, on toy pairs."""
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from studio.errors import InputError
 from studio.networks.latent_reader import LatentReader
 from studio.training import run
 from studio.training.reader import apart, train_reader
@@ -47,3 +49,16 @@ def test_the_command_trains_and_exports(tmp_path):
     assert isinstance(LatentReader.from_pretrained(tmp_path / "exported"), LatentReader)
     saved = load_file(tmp_path / "exported" / "diffusion_pytorch_model.safetensors")
     assert saved["leave.weight"].dtype == torch.float16
+
+
+def test_exports_the_mean_of_two(tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        torch.manual_seed(seed)
+        LatentReader(dim=8, identity_dim=4, **SMALL).half().save_pretrained(tmp_path / name)
+    LatentReader(dim=9, identity_dim=4, **SMALL).half().save_pretrained(tmp_path / "larger")
+    run.export(tmp_path / "a", tmp_path / "mean", tmp_path / "b")
+    a, b, mean = (load_file(tmp_path / name / "diffusion_pytorch_model.safetensors") for name in ("a", "b", "mean"))
+    assert not torch.equal(a["enter.weight"], b["enter.weight"])
+    assert all(torch.equal(mean[name], ((a[name].float() + b[name].float()) / 2).half()) for name in mean)
+    with pytest.raises(InputError, match="its size differs"):
+        run.export(tmp_path / "a", tmp_path / "mean", tmp_path / "larger")
