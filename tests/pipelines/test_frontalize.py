@@ -31,7 +31,7 @@ class FrontalizeConfig:
         return tiny.frontalize_pipeline()
 
     def inputs(self):
-        return {"image": photo(), "num_inference_steps": 2, "refinement_steps": 1, "output_type": "pt"}
+        return {"image": photo(), "refinement_steps": 1, "output_type": "pt"}
 
     def batch(self):
         return [photo(seed=1), photo(seed=2)]
@@ -44,7 +44,8 @@ class FrontalizeConfig:
             "expression": "neutral",
             "background": With("generated"),
             "face": With(1, image=photo(160), face=0),
-            "num_inference_steps": 4,
+            "method": "search",
+            "num_inference_steps": With(4, method="search"),
             "refinement_steps": 3,
             "size": 40,
             "callback_on_step_end": Recorder(),
@@ -69,7 +70,9 @@ class FrontalizeConfig:
             ({"pitch": "up"}, InputError, "pitch"),
             ({"expression": "happy"}, InputError, "expression.*'neutral'"),
             ({"background": "beach"}, InputError, "background.*'generated'"),
-            ({"num_inference_steps": 0}, InputError, "num_inference_steps"),
+            ({"method": "luck"}, InputError, "method.*'search'"),
+            ({"num_inference_steps": 4}, InputError, "left out.*network"),
+            ({"method": "search", "num_inference_steps": 0}, InputError, "num_inference_steps"),
             ({"refinement_steps": -1}, InputError, "refinement_steps"),
             ({"size": 65}, InputError, "16 to 64 px"),
             ({"size": 32.0}, InputError, "size"),
@@ -87,9 +90,7 @@ class TestFrontalize(FrontalizeConfig, PipelineContract):
 
 
 def run(image, **arguments):
-    return tiny.frontalize_pipeline()(
-        image, **{"output_type": "pt", "num_inference_steps": 1, "refinement_steps": 1, **arguments}
-    )
+    return tiny.frontalize_pipeline()(image, **{"output_type": "pt", "refinement_steps": 1, **arguments})
 
 
 def test_a_small_face_is_refused(monkeypatch):
@@ -124,7 +125,7 @@ def test_the_background_is_the_photos_where_the_head_turns_little(monkeypatch):
 
 def test_the_report_measures_the_returned_latents():
     built = tiny.frontalize_pipeline()
-    output = built(photo(), output_type="pt", num_inference_steps=2, refinement_steps=1, background="generated")
+    output = built(photo(), output_type="pt", refinement_steps=1, background="generated")
     report = output.reports[0]
     with torch.no_grad():
         values, vector = built.look(built.exact(output.latents[0], None))
@@ -166,6 +167,7 @@ def test_steps_are_counted_and_what_the_callback_raises_ends_the_call():
     built = tiny.frontalize_pipeline()
     built(
         photo(),
+        method="search",
         num_inference_steps=3,
         refinement_steps=2,
         callback_on_step_end=lambda pipeline, step, _, given: seen.append((step, tuple(given["latents"].shape))),
@@ -176,15 +178,16 @@ def test_steps_are_counted_and_what_the_callback_raises_ends_the_call():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        built(photo(), num_inference_steps=3, callback_on_step_end=stop)
+        built(photo(), callback_on_step_end=stop)
 
 
 def test_runs_in_inference_mode():
     built = tiny.frontalize_pipeline()
     grey = luma(photo()[None])[0].expand(3, -1, -1).contiguous()
     with torch.inference_mode():
-        output = built([photo(), grey], num_inference_steps=1, refinement_steps=1, output_type="pt")
-    assert output.images[0].shape == output.images[1].shape == (3, 64, 64)
+        for settings in ({}, {"method": "search", "num_inference_steps": 1}):
+            output = built([photo(), grey], refinement_steps=1, output_type="pt", **settings)
+            assert output.images[0].shape == output.images[1].shape == (3, 64, 64)
 
 
 @pytest.mark.weights
