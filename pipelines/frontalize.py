@@ -237,7 +237,8 @@ class FrontalizePipeline(StudioPipeline):
                 w = self.likeness(subject, steps, on_step) if steps else self.front(subject)  # 2. find in the prior
                 before = None if steps else subject.seen
                 turned = self.turn(subject, w, yaw, pitch, expression, before)  # 3. turn
-                turned = self.refine(subject, turned, yaw, pitch, refinement_steps, on_step)  # 4. back to the person
+                slots = None if steps else STRUCTURE_SLOTS  # the colours of a predicted front are to stay
+                turned = self.refine(subject, turned, yaw, pitch, refinement_steps, on_step, slots)  # 4. to the person
             picture, kept = self.picture(subject, turned, size, background)  # 5. draw, background
             reports.append(self.report(subject, method, w, turned, yaw, pitch, kept))  # 6. measure
             pictures.append(images.as_type(picture, output_type))
@@ -342,8 +343,12 @@ class FrontalizePipeline(StudioPipeline):
         pitch: float | None = None,
         steps: int = 20,
         on_step: Callable[[Tensor], None] = lambda w: None,
+        slots: int | None = None,
     ) -> Tensor:
-        """Bring turned latents (1,16,512) back to the person, and correct what that did to the pose."""
+        """Bring turned latents (1,16,512) back to the person, and correct what that did to the pose.
+
+        `slots` says how many of the first slots move; None moves all, the colours too.
+        """
         before = self.look(self.exact(w, subject.tone))[0]
         aims = pose_aims(yaw, pitch, before)
         moved = identity_steps(
@@ -355,6 +360,7 @@ class FrontalizePipeline(StudioPipeline):
             self.encoder(),
             steps=steps,
             pose=torch.tensor([[aims["yaw"], aims["pitch"]]]),
+            slots=slots,
             on_step=lambda step, latents, _: on_step(latents) if step else None,
         )
         return move_to(

@@ -160,7 +160,7 @@ def turn_generated(
                     continue
                 report, seconds = output.reports[0], time.perf_counter() - start
                 turned = pipeline.look(pipeline.exact(output.latents[0], None))[1]
-                values = {
+                numbers = {
                     "input_distance": float((vector - person).norm()),
                     "residual_yaw": abs(report.pose_after[0]),
                     "likeness_distance": report.likeness_distance,
@@ -168,9 +168,9 @@ def turn_generated(
                     "to_front": float((turned - person).norm()),
                     "seconds": seconds,
                 }
-                found[method, angle].append(values)
+                found[method, angle].append(numbers)
                 row.append(output.images[0])
-                said = ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+                said = ", ".join(f"{name} {value:.2f}" for name, value in numbers.items())
                 say(f"person {number}, {angle:.0f}°, {method}: {said}")
         rows.append(row)
     if sheet:

@@ -1,6 +1,6 @@
 """The two-pathway network: an aligned face that looks aside to the latents of the same person from the front.
 
-TP-GAN (arXiv 1704.04086, section 3.1) draws the front with a decoder; here a frozen generator draws it, and the network
+TP-GAN (arXiv 1704.04086) draws the front with a decoder; here a frozen generator draws it, and the network
 predicts what that needs. One pathway sees the whole face, four others an eye, the other eye, the nose and the mouth,
 each cut where the mesh finds it. Their features are fused with what is measured anyway: who the person is (identity
 vector) and how the head lies (the mesh).

@@ -1,14 +1,14 @@
 """Training the two-pathway network (`Frontalizer`) on pairs of a turned face and its front.
 
-TP-GAN's terms (arXiv 1704.04086, section 3.2) are here, for latents instead of pixels wherever that is as good, because
-a step through the generator costs as much as seven without:
+The terms of TP-GAN (arXiv 1704.04086, its synthesis loss), for latents instead of pixels in most steps, because
+drawing a face with gradients takes longer than a whole step without:
 
 - **latent**: squared error of the front's latents, over their variance; stands for the pixels of most steps;
 - **person**: squared distance of what `LatentReader` reads in the predicted structure to the front's identity vector;
 - **critic**: a small network tells predicted coordinates from real ones (as for the encoder of e4e, arXiv 2102.02766);
   squared errors alone ask for the mean of all fronts that fit, which is nobody;
-- every `drawn_every`th step some faces are drawn with gradients: **pixels** (equation 6), **symmetry** (equation 7)
-  and **identity** (equation 9, of descriptors).
+- every `drawn_every`th step some faces are drawn with gradients: **pixels**, **symmetry** (the front against its
+  mirror image) and **identity** (descriptors of the drawn and the true front).
 """
 
 from __future__ import annotations

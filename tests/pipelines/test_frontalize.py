@@ -139,6 +139,32 @@ def test_the_report_measures_the_returned_latents():
     assert set(report.to_dict()) >= {"pose_before", "pose_after", "likeness_distance", "note"}
 
 
+def test_the_network_takes_no_steps_and_finds_the_front_of_the_photo():
+    built, seen = tiny.frontalize_pipeline(), []
+    subject = built.subject(images.load(photo()))
+    with torch.no_grad():
+        front = built.front(subject)
+    assert front.shape == (1, 8, 8)
+    assert torch.equal(front[:, :7], front[:, :1].expand(-1, 7, -1))  # structure, and behind it the texture
+    assert not torch.equal(front[:, 6], front[:, 7])
+    output = built(photo(), refinement_steps=0, callback_on_step_end=lambda *given: seen.append(given))
+    assert (seen, output.reports[0].method) == ([], "network")
+    assert output.reports[0].expression_before == built.expression(subject.seen)
+
+
+def test_what_is_kept_is_the_photos_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        frontalize, "move_to", lambda space, w, aims, measure, *given: (asked.append(aims), (w, measure(w)))[1]
+    )
+    built = tiny.frontalize_pipeline()
+    built(photo(), yaw=10.0, refinement_steps=1)
+    seen = built.subject(images.load(photo())).seen
+    assert asked[0]["yaw"] == 10.0
+    for name in ("pitch", "smile", "mouth"):
+        assert asked[0][name] == pytest.approx(float(seen[built.space.number(name)]))
+
+
 def test_grey_stays_grey():
     grey = luma(photo()[None])[0].expand(3, -1, -1).contiguous()
     for background in ("keep", "generated"):
@@ -192,12 +218,12 @@ def test_runs_in_inference_mode():
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_a_generated_person_is_turned_to_the_front(repository):
+@pytest.mark.parametrize("settings", [{}, {"method": "search", "num_inference_steps": 15}])
+def test_a_generated_person_is_turned(repository, settings):
     built = FrontalizePipeline.from_pretrained("frontalize")
     built.set_progress_bar_config(disable=True)
     photo = repository / "examples" / "portrait.jpg"
-    report = built(photo, face=0, yaw=20.0, num_inference_steps=15, refinement_steps=8)
-    report = report.reports[0]
+    report = built(photo, face=0, yaw=20.0, refinement_steps=8, **settings).reports[0]
     assert report.pose_after[0] == pytest.approx(20, abs=5)
     assert abs(report.pose_after[1] - report.pose_before[1]) < 10
     assert report.same_person
