@@ -43,6 +43,8 @@ class Frontalizer(StrictModel):
         hidden: width of the fused layers.
         latent_dim: length of one latent.
         identity_dim: length of an identity vector.
+        norm: normalise what the global pathway has seen. Without it its sums grew until nothing passed the SiLU behind
+            them, in the weights that were trained first; these say False.
 
     Buffers, float32: `mesh_mean` (468,3) and `mesh_spread` (1,) of meshes, `identity_mean` (E,) and `identity_spread`
     (1,), `mean` and `spread` (2,D) of the coordinates, in which the last layer predicts.
@@ -62,6 +64,7 @@ class Frontalizer(StrictModel):
         hidden: int = 352,
         latent_dim: int = 512,
         identity_dim: int = 128,
+        norm: bool = True,
     ) -> None:
         super().__init__()
         c4, c8, c16, c32 = widths
@@ -72,6 +75,7 @@ class Frontalizer(StrictModel):
             stage(c4, c8, 1),
             stage(c8, c16, 1),
             stage(c16, c32, 1),
+            nn.GroupNorm(8, c32) if norm else nn.Identity(),
             nn.Flatten(),
             nn.SiLU(),
             nn.Linear(c32 * (whole // 32) ** 2, features),
