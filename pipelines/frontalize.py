@@ -235,8 +235,7 @@ class FrontalizePipeline(StudioPipeline):
         for subject in subjects:
             with self.steps(steps + refinement_steps, callback_on_step_end) as on_step:
                 w = self.likeness(subject, steps, on_step) if steps else self.front(subject)  # 2. find in the prior
-                before = None if steps else subject.seen
-                turned = self.turn(subject, w, yaw, pitch, expression, before)  # 3. turn
+                turned = self.turn(subject, w, yaw, pitch, expression, subject.seen)  # 3. turn
                 slots = None if steps else STRUCTURE_SLOTS  # the colours of a predicted front are to stay
                 turned = self.refine(subject, turned, yaw, pitch, refinement_steps, on_step, slots)  # 4. to the person
             picture, kept = self.picture(subject, turned, size, background)  # 5. draw, background
