@@ -211,6 +211,7 @@ class GeneratePipeline(StudioPipeline):
         eyes: float | None = None,
         brow: float | None = None,
         light: float | None = None,
+        glasses: float | None = None,
         age: float | None = None,
         generator: torch.Generator | None = None,
         callback_on_step_end: StepCallback | None = None,
@@ -235,12 +236,13 @@ class GeneratePipeline(StudioPipeline):
             yaw: degrees; 0 looks into the camera, above 0 to the left of the picture. None leaves it to chance, here
                 and below.
             pitch: degrees; above 0 looks up.
-            smile: in spreads of generated faces from the average one, -4 to 4; likewise the four below.
+            smile: in spreads of generated faces from the average one, -4 to 4; likewise the five below.
             mouth: how far it is open.
             eyes: how far they are open.
             brow: how high the brows are.
             light: above 0, more from the right of the picture.
-            age: refused: there is no direction for it yet.
+            glasses: about -1 has none, 1.5 has some.
+            age: refused: nothing measures it, so that there is no direction for it.
             generator: a CPU generator, for the same samples again; None draws others every time.
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": (K,512)}) after each step of the
                 solver, K all candidates; "latents" of the dict it returns, if any, replace those. During the correction
@@ -275,6 +277,7 @@ class GeneratePipeline(StudioPipeline):
             "eyes": eyes,
             "brow": brow,
             "light": light,
+            "glasses": glasses,
             "age": age,
         }
         asked = {name: float(value) for name, value in given.items() if value is not None}

@@ -71,9 +71,9 @@ OPTIONS = {
     "model device",
     "frontalize": "output yaw pitch expression background face method steps refine size report sheet credentials "
     "overwrite model device",
-    "edit": "output seed yaw pitch smile mouth eyes brow light steps before credentials device",
+    "edit": "output seed yaw pitch smile mouth eyes brow light glasses steps before credentials device",
     "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
-    "brow light seed report sheet credentials overwrite model device",
+    "brow light glasses seed report sheet credentials overwrite model device",
     "weights list": "",
     "weights pull": "",
     "weights verify": "",
@@ -98,7 +98,7 @@ OPTIONS = {
     "train run": "folder minutes resume cache photos device dry-run",
     "train heads": "folder images cache minutes resume device",
     "train encoder": "folder images cache minutes resume device",
-    "train directions": "folder cache count seed",
+    "train directions": "folder cache count seed only",
     "train identities": "folder count faces",
     "train generate": "folder cache steps minutes resume",
     "train export": "",

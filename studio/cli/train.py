@@ -94,11 +94,12 @@ def train_directions(
     cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
     count: Annotated[int, typer.Option(help="Faces to measure at most.")] = 8192,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    only: Annotated[list[str] | None, typer.Option(help="Fit this one alone, in the FOLDER that is there.")] = None,
 ) -> None:
     """Measure generated faces and fit the directions that turn, light and move them."""
     from studio.training.directions import fit
 
-    show(fit(cache, folder, count, seed, say))
+    show(fit(cache, folder, count, seed, say, only or ()))
 
 
 @app.command("parts")

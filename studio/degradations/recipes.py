@@ -145,6 +145,10 @@ RECIPES = {
             "training",
             choices=(("gfpgan", 0.35), ("codeformer_large", 0.3), ("old_photo", 0.25), ("none", 0.1)),
         ),
+        Recipe(  # more of the faces of which much is left, so that those of which little is do not rule the losses
+            "training_mild",
+            choices=(("gfpgan", 0.5), ("codeformer_large", 0.2), ("old_photo", 0.25), ("none", 0.05)),
+        ),
     )
 }
 

@@ -1,4 +1,4 @@
-"""What a face does, as numbers: pose, expression and the side the light comes from.
+"""What a face does, as numbers: pose, expression, the side the light comes from, and whether it wears glasses.
 
 Lengths are taken in three dimensions and divided by the height of the face (forehead to chin), so that neither the
 size of the picture nor a turned head changes them much. Left and right are the picture's.
@@ -15,14 +15,23 @@ from studio.faces.align import warp
 from studio.faces.pose import pose_from_mesh
 from studio.faces.templates import CHIN, FOREHEAD, LEFT_EYE_CORNERS, MOUTH_CORNERS, RIGHT_EYE_CORNERS
 
-ATTRIBUTES = ("yaw", "pitch", "smile", "mouth", "eyes", "brow", "light")
-UNITS = ("°", "°", "mouth width / eye distance", *("share of the face height",) * 3, "share of the mean")
+ATTRIBUTES = ("yaw", "pitch", "smile", "mouth", "eyes", "brow", "light", "glasses")
+UNITS = (
+    *("°",) * 2,
+    "mouth width / eye distance",
+    *("share of the face height",) * 3,
+    "share of the mean",
+    "logarithm of a share of the mean",
+)
 
 LIPS_INSIDE = (13, 14)  # upper, lower
 LIDS = ((159, 145), (386, 374))  # upper, lower; right eye, left eye
 BROWS = (105, 334)
 CHEEKS = (50, 280)  # on the picture's left (the person's right), on its right
 CHEEK_SIDE = 0.14  # of the patch on a cheek, share of the face height
+BRIDGE = (168, 6)  # between the eyes, where glasses rest
+BRIDGE_SIDE, BRIDGE_PIXELS = 0.12, 24  # of the patch there
+FAINTEST = 1e-3  # share of the mean, added so that the logarithm is finite
 
 
 def attributes_from_mesh(mesh: np.ndarray) -> np.ndarray:
@@ -76,20 +85,57 @@ def side_light(images: Tensor, mesh: np.ndarray) -> np.ndarray:
 
 def cheek_luma(images: Tensor, mesh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean luma (N,) in [0,1] of the cheek on the picture's left and on its right; else as `side_light`."""
-    if images.ndim != 4 or len(images) != len(mesh):
-        raise InputError(f"there must be one mesh per image (N,3,H,W), got {tuple(images.shape)}, {len(mesh)} meshes")
+    side = CHEEK_SIDE * check_meshes(images, mesh)
     if not len(mesh):
         return np.zeros(0, np.float32), np.zeros(0, np.float32)
-    side = CHEEK_SIDE * np.linalg.norm(mesh[:, FOREHEAD] - mesh[:, CHIN], axis=1)
-    means = []
-    for cheek in CHEEKS:
-        patch = np.zeros((len(mesh), 2, 3), np.float32)
-        patch[:, 0, 0] = patch[:, 1, 1] = side / 8
-        patch[:, :, 2] = mesh[:, cheek, :2] - side[:, None] / 2
-        means.append(luma_mean(warp(images, patch, 8)).float().cpu().numpy())
-    return means[0], means[1]
+    means = [luma(patches(images, mesh[:, cheek, :2], side, 8)).mean((1, 2)) for cheek in CHEEKS]
+    return means[0].float().cpu().numpy(), means[1].float().cpu().numpy()
 
 
-def luma_mean(images: Tensor) -> Tensor:
-    """Mean BT.601 luma (N,) of RGB (N,3,H,W)."""
-    return images.float().mean((2, 3)) @ torch.tensor([0.299, 0.587, 0.114], device=images.device)
+def bridge_edge(images: Tensor, mesh: np.ndarray) -> np.ndarray:
+    """How sharply brightness changes from row to row across the bridge of the nose: the bar of a pair of glasses.
+
+    Args:
+        images: (N,3,H,W) RGB in [0,1], one face each.
+        mesh: (N,468,3) in pixels of those images.
+
+    Returns:
+        (N,) float32: logarithm of the largest step between rows that are two 24ths of the patch apart, over the
+        patch's mean luma. Generated faces without glasses lie near -3.5, with them near -1.5; the dark bar of a
+        brow that runs across, or a hard shadow, counts as glasses.
+
+    Raises:
+        InputError: another shape, or not one mesh per image.
+    """
+    side = BRIDGE_SIDE * check_meshes(images, mesh)
+    if not len(mesh):
+        return np.zeros(0, np.float32)
+    patch = luma(patches(images, mesh[:, list(BRIDGE), :2].mean(1), side, BRIDGE_PIXELS))
+    third = BRIDGE_PIXELS // 3
+    rows = patch[:, :, third : 2 * third].mean(2)  # (N, 24), the middle of the bridge
+    step = (rows[:, 2:] - rows[:, :-2]).abs().amax(1) / patch.mean((1, 2)).clamp_min(0.05)
+    return (step + FAINTEST).log().float().cpu().numpy()
+
+
+def check_meshes(images: Tensor, mesh: np.ndarray) -> np.ndarray:
+    """Heights (N,) of the faces in pixels, forehead to chin.
+
+    Raises:
+        InputError: not one mesh per image (N,3,H,W).
+    """
+    if images.ndim != 4 or len(images) != len(mesh):
+        raise InputError(f"there must be one mesh per image (N,3,H,W), got {tuple(images.shape)}, {len(mesh)} meshes")
+    return np.linalg.norm(mesh[:, FOREHEAD] - mesh[:, CHIN], axis=1)
+
+
+def patches(images: Tensor, centres: np.ndarray, sides: np.ndarray, pixels: int) -> Tensor:
+    """Upright squares (N,3,pixels,pixels) of images (N,3,H,W), around centres (N,2), with sides (N,) in pixels."""
+    to_image = np.zeros((len(centres), 2, 3), np.float32)
+    to_image[:, 0, 0] = to_image[:, 1, 1] = sides / pixels
+    to_image[:, :, 2] = centres - sides[:, None] / 2
+    return warp(images, to_image, pixels)
+
+
+def luma(images: Tensor) -> Tensor:
+    """BT.601 luma (N,H,W) of RGB (N,3,H,W)."""
+    return torch.einsum("nchw,c->nhw", images.float(), torch.tensor([0.299, 0.587, 0.114], device=images.device))

@@ -10,7 +10,7 @@ from torch import Tensor
 from studio.networks.latent_space import LatentSpace
 
 # Slots that a direction moves. Pose and expression live in the coarse ones; the light is colour and comes later.
-SLOTS = {"light": (4, 12)}
+SLOTS = {"light": (4, 12), "glasses": (0, 8)}
 GEOMETRY_SLOTS = (0, 6)
 
 

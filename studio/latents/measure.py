@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from studio.faces.align import dlib_transform, warp
-from studio.faces.attributes import attributes_from_mesh, side_light
+from studio.faces.attributes import attributes_from_mesh, bridge_edge, side_light
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 
@@ -70,8 +70,9 @@ def trace_aligned(finder: FaceFinder, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def attributes(images: Tensor, mesh: np.ndarray) -> np.ndarray:
-    """All `ATTRIBUTES` (N,7) of aligned faces (N,3,S,S) with their meshes (N,468,3)."""
-    return np.concatenate([attributes_from_mesh(mesh), side_light(images, mesh)[:, None]], 1)
+    """All `ATTRIBUTES` (N,8) of aligned faces (N,3,S,S) with their meshes (N,468,3)."""
+    seen = [measure(images, mesh)[:, None] for measure in (side_light, bridge_edge)]
+    return np.concatenate([attributes_from_mesh(mesh), *seen], 1)
 
 
 def embed(encoder: IdentityEncoder, images: Tensor, mesh: np.ndarray) -> Tensor:

@@ -55,8 +55,8 @@ class Restored:
         features: (N,C,32,32) float32, the generator's map after block 3.
         latent: (N,D) float32, for the slots from 7 on.
         evidence: (N,3,S,S) float32 RGB, about [0,1], not clamped; S is the input size.
-        spatial: (scale, shift) of the generator's maps after the next blocks: (N,C,64,64), then (N,C,128,128), float32;
-            empty when the network has no spatial path.
+        spatial: (scale, shift) of the generator's maps after the next blocks, each (N,C,S/4,S/4) float32: as large as
+            the first of those maps, and enlarged for the others; empty when the network has no spatial path.
         styles: (N,K,D) float32, what the last K slots add to the latent; None when they all share it.
     """
 
@@ -151,12 +151,10 @@ class Restorer(StrictModel):
         h8 = self.fuse(h8 + F.interpolate(context, scale_factor=2.0))
         h4 = self.refine(h4 + F.interpolate(self.context8(h8), scale_factor=2.0))
         change = F.pixel_shuffle(self.to_residual(h4), 4)
-        spatial = []
-        for i, layer in enumerate(self.to_spatial):
-            both = layer(F.silu(h4))
-            if i:
-                both = F.interpolate(both, scale_factor=2.0**i, mode="bilinear", align_corners=False)
-            spatial.append(both.chunk(2, dim=1))
+        spatial = [
+            tuple(part.contiguous(memory_format=torch.channels_last) for part in layer(F.silu(h4)).chunk(2, dim=1))
+            for layer in self.to_spatial
+        ]
         return Restored(self.to_features(h8), latent, change, spatial, styles)
 
     def measured(self, parts: Restored, x: Tensor) -> Restored:
@@ -202,8 +200,8 @@ def draw_prior(
         (N,3,S,S) RGB, about [-1,1], not clamped; S is the head's, 512 with the real one.
     """
     dtype = generator.dtype
-    if len(parts.features) > 1 and parts.features.device.type == "cpu" and not torch.is_grad_enabled():
-        # A CPU is busy with one face, and one face at a time folds its factors into the kernels.
+    if len(parts.features) > 1 and parts.features.device.type == "cpu":
+        # A CPU is busy with one face, whose maps stay in its cache and whose factors fold into the kernels.
         return torch.cat([draw_prior(generator, head, one, dictionary) for one in each(parts)])
     w = generator.slots(parts.latent)
     if parts.styles is not None:
@@ -213,23 +211,24 @@ def draw_prior(
         if level:
             x = generator.run_blocks(x, w, START_BLOCK + level - 1, START_BLOCK + level)
         if 0 < level <= len(parts.spatial):
-            scale, shift = parts.spatial[level - 1]
-            x = x * (1 + scale.to(dtype)) + shift.to(dtype)
+            scale, shift = (enlarged(part.to(dtype), x.shape[2]) for part in parts.spatial[level - 1])
+            x = torch.addcmul(shift, x, 1 + scale)
         if dictionary is not None and level < LEVELS:
             x = dictionary(x, level)
     return head(x.to(head.dtype), w.to(head.dtype))
 
 
+def enlarged(x: Tensor, size: int) -> Tensor:
+    """A map (N,C,H,H) at the size of another, bilinear."""
+    return x if x.shape[2] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
 def each(parts: Restored) -> list[Restored]:
     """One `Restored` per face."""
-    rows = [slice(i, i + 1) for i in range(len(parts.features))]
+    spatial = [zip(scale.split(1), shift.split(1), strict=True) for scale, shift in parts.spatial]
+    styles = [None] * len(parts.features) if parts.styles is None else parts.styles.split(1)
+    columns = (parts.features.split(1), parts.latent.split(1), parts.evidence.split(1), styles)
     return [
-        Restored(
-            parts.features[row],
-            parts.latent[row],
-            parts.evidence[row],
-            [(scale[row], shift[row]) for scale, shift in parts.spatial],
-            None if parts.styles is None else parts.styles[row],
-        )
-        for row in rows
+        Restored(features, latent, evidence, [next(pairs) for pairs in spatial], own)
+        for features, latent, evidence, own in zip(*columns, strict=True)
     ]

@@ -40,6 +40,7 @@ from studio.training.presets import Preset
 SAVE_SECONDS = 180
 LOG_STEPS = 50
 FIDELITY = 0.5  # of the joined picture that the losses look at, the pipeline's default
+SLOW_TO_LEARN = ("to_styles.", "dictionary.")  # parts of the restorer whose last layers begin at zero
 REAL_WARP = 0.5  # of real faces: there are few, and they should stay as they are more or less
 
 
@@ -94,7 +95,7 @@ class Trainer:
         for judge in (self.identity, self.mesh):
             judge.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            self.restorer.parameters(), lr=preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+            self.parameter_groups(), lr=preset.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
         self.restorer.prepare(self.generator)
         self.average = {name: value.detach().clone() for name, value in self.restorer.state_dict().items()}
@@ -106,6 +107,14 @@ class Trainer:
             name: Adversary(name, view, self.device, preset.seed) for name, (view, weight) in views.items() if weight
         }
         self.drawn: Tensor | None = None  # the faces of this step, for the critics
+
+    def parameter_groups(self) -> list[dict]:
+        """For the optimizer: the restorer's parameters, and those with `added_rate`."""
+        added: dict[bool, list] = {False: [], True: []}
+        for name, parameter in self.restorer.named_parameters():
+            added[name.startswith(SLOW_TO_LEARN)].append(parameter)
+        times = {False: 1.0, True: self.preset.added_rate}
+        return [{"params": added[slow], "times": times[slow]} for slow in added if added[slow]]
 
     @property
     def images(self) -> int:
@@ -237,7 +246,7 @@ class Trainer:
     def update(self, batch: Batch) -> dict[str, float]:
         """One optimisation step; returns the losses."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group["times"]
         found = self.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
         sum(found.values()).backward()

@@ -20,6 +20,7 @@ class Preset:
         spatial: whether the network has a spatial path, see `Restorer`.
         style_slots, atoms: see `Restorer`.
         recipe: degradation recipe, see `studio.degradations`.
+        added_rate: times the learning rate, of the dictionary's confidences and of the styles, which begin at zero.
         learning_rate: its peak, after `warmup` steps; cosine to 2 % of it.
         features_weight, latent_weight, evidence_weight, identity_weight: of the four losses, see `losses`.
         identity_from: faces seen before the identity loss joins in; it needs a face in the evidence first.
@@ -49,6 +50,7 @@ class Preset:
     style_slots: int = 0
     atoms: int = 0
     recipe: str = "training"
+    added_rate: float = 1.0
     learning_rate: float = 4e-4
     warmup: int = 200
     features_weight: float = 1.0
@@ -135,6 +137,26 @@ PRESETS = {
             components_weight=1.5,
             ema=0.995,
             seed=4,
+        ),
+        # The same again, with more weight on the shape, and a higher rate for what had learned next to nothing.
+        Preset(
+            "restore-further",
+            **THROUGH_THE_GENERATOR,
+            images=7_300,
+            recipe="training_mild",
+            head="head_256",
+            style_slots=9,
+            atoms=32,
+            added_rate=5.0,
+            learning_rate=2e-4,
+            warmup=100,
+            energy_weight=2.0,
+            person_weight=3.0,
+            landmarks_weight=15.0,
+            grid_weight=60.0,
+            components_weight=1.5,
+            ema=0.995,
+            seed=5,
         ),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )

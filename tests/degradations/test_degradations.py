@@ -34,7 +34,8 @@ def test_published_ranges():
     assert (RECIPES["gfpgan"].kernel_size, RECIPES["gfpgan"].isotropic) == (41, 0.5)
     large = RECIPES["codeformer_large"]
     assert (large.sigma, large.factor, large.noise, large.quality) == ((1, 15), (4, 30), (0, 20), (30, 80))
-    assert sum(share for _, share in RECIPES["training"].choices) == pytest.approx(1)
+    for mixed in ("training", "training_mild"):
+        assert sum(share for _, share in RECIPES[mixed].choices) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 37, 256])

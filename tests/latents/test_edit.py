@@ -9,11 +9,11 @@ from studio.networks.latent_space import LatentSpace
 @pytest.fixture
 def space():
     space = LatentSpace(dim=4, bank=2, embedding_dim=3)
-    space.directions.copy_(torch.arange(28.0).view(7, 4))
+    space.directions.copy_(torch.arange(32.0).view(8, 4))
     return space
 
 
-@pytest.mark.parametrize(("name", "slots"), [("yaw", GEOMETRY_SLOTS), ("light", SLOTS["light"])])
+@pytest.mark.parametrize(("name", "slots"), [("yaw", GEOMETRY_SLOTS), *SLOTS.items()])
 def test_moves_its_own_slots_by_the_amount(space, name, slots):
     w = torch.randn(2, 16, 4)
     moved = move(space, w, name, 2.0) - w

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from studio.errors import InputError
 from studio.networks.restorer import START_BLOCK, Restorer, draw_prior
@@ -69,7 +70,7 @@ def moved(net):
 def test_a_new_spatial_path_changes_nothing():
     x, generator, head = torch.rand(1, 3, 256, 256), tiny.generator(), tiny.image_head(start=5)
     plain, spatial = tiny.restorer()(x), tiny.restorer(spatial_channels=(8, 8))(x)
-    assert [part.shape for pair in spatial.spatial for part in pair] == [(1, 8, 64, 64)] * 2 + [(1, 8, 128, 128)] * 2
+    assert [part.shape for pair in spatial.spatial for part in pair] == [(1, 8, 64, 64)] * 4
     assert not plain.spatial
     torch.testing.assert_close(draw_prior(generator, head, spatial), draw_prior(generator, head, plain))
 
@@ -79,8 +80,10 @@ def test_the_prior_is_the_generators_picture_scaled_and_shifted():
     generator, head = tiny.generator(), tiny.image_head(start=5)
     parts = moved(tiny.restorer(spatial_channels=(8, 8)))(torch.rand(2, 3, 256, 256))
     w, x = generator.slots(parts.latent), parts.features
-    for block, (scale, shift) in zip((3, 4), parts.spatial, strict=True):
-        x = generator.run_blocks(x, w, block, block + 1) * (1 + scale) + shift
+    for block, pair in zip((3, 4), parts.spatial, strict=True):
+        x = generator.run_blocks(x, w, block, block + 1)
+        scale, shift = (F.interpolate(part, size=x.shape[2], mode="bilinear", align_corners=False) for part in pair)
+        x = x * (1 + scale) + shift
     wanted = head(x, w)
     torch.testing.assert_close(draw_prior(generator, head, parts), wanted, atol=1e-4, rtol=1e-4)
     with torch.no_grad():  # one face at a time

@@ -66,6 +66,7 @@ class GenerateConfig:
             "eyes": -1.0,
             "brow": 1.0,
             "light": 1.0,
+            "glasses": -1.0,
             "age": 1.0,
             "generator": [torch.Generator().manual_seed(5), None],
             "callback_on_step_end": Recorder(),

@@ -22,7 +22,7 @@ def test_a_direction_moves_its_attribute_and_takes_along_what_goes_with_it():
     rng = torch.Generator().manual_seed(0)
     w = torch.randn(5000, 4, generator=rng)
     w[:, 1] += 0.5 * w[:, 0]
-    noise = torch.randn(5000, 7, generator=rng)
+    noise = torch.randn(5000, 8, generator=rng)
     y = noise.clone()
     y[:, 2] = 3 * w[:, 0] + 0.1 * noise[:, 2]
     space = LatentSpace(dim=4, bank=1, embedding_dim=2)
@@ -31,6 +31,22 @@ def test_a_direction_moves_its_attribute_and_takes_along_what_goes_with_it():
     assert scores["smile"] > 0.99
     assert scores["yaw"] < 0.02
     assert space.attribute_spread[2] == pytest.approx(3, abs=0.1)
+
+
+def test_glasses_take_along_less():
+    """y is the first coordinate; the second goes along with it by half and varies more, as age does with glasses."""
+    rng = torch.Generator().manual_seed(0)
+    w = torch.randn(5000, 4, generator=rng)
+    w[:, 1] = 3 * w[:, 1] + 0.5 * w[:, 0]
+    y = torch.randn(5000, 8, generator=rng)
+    y[:, 7] = w[:, 0] + 0.1 * y[:, 7]
+    y[:, 2] = y[:, 7]
+    space = LatentSpace(dim=4, bank=1, embedding_dim=2)
+    directions.fit_directions(space, w, y)
+    smile, glasses = space.directions[[2, 7]]
+    assert smile[1] / smile[0] == pytest.approx(0.5, abs=0.1)
+    assert glasses[1] / glasses[0] < 0.4
+    assert float(glasses[0]) == pytest.approx(1, abs=0.1)
 
 
 @pytest.fixture
@@ -45,6 +61,13 @@ def cache(tmp_path):
     return tmp_path
 
 
+class Toy(LatentSpace):
+    """`LatentSpace` with the toy's length of a latent as its default."""
+
+    def __init__(self, dim=8, attributes=ATTRIBUTES, bank=2048, embedding_dim=128):
+        super().__init__(dim=dim, attributes=attributes, bank=bank, embedding_dim=embedding_dim)
+
+
 @pytest.fixture
 def _toys(monkeypatch):
     monkeypatch.setattr(weights, "path", lambda name: name)
@@ -52,7 +75,7 @@ def _toys(monkeypatch):
     monkeypatch.setattr(FaceFinder, "from_pretrained", classmethod(lambda cls: tiny.finder()))
     encoder = IdentityEncoder(tiny.identity_net())
     monkeypatch.setattr(IdentityEncoder, "from_pretrained", classmethod(lambda cls: encoder))
-    monkeypatch.setattr(directions, "LatentSpace", lambda bank: LatentSpace(dim=8, bank=bank))
+    monkeypatch.setattr(directions, "LatentSpace", Toy)
     monkeypatch.setattr(directions, "SAMPLES", 500)
     monkeypatch.setattr(directions, "EFFECT_FACES", 2)
 
@@ -61,7 +84,7 @@ def _toys(monkeypatch):
 def test_fit(cache, tmp_path):
     folder = tmp_path / "directions"
     summary = directions.fit(cache, folder, report=lambda _: None)
-    assert summary["faces"] == 30
+    assert {entry["faces"] for entry in summary["attributes"].values()} == {30}
     assert json.loads((folder / "fit.json").read_text()) == summary
     assert set(summary["effects"]) == set(summary["attributes"]) == set(ATTRIBUTES)
     assert set(summary["effects"]["yaw"]) == {*ATTRIBUTES, "identity"}
@@ -74,7 +97,43 @@ def test_fit(cache, tmp_path):
 
 @pytest.mark.usefixtures("_toys")
 def test_fewer_faces(cache, tmp_path):
-    assert directions.fit(cache, tmp_path / "d", count=24, report=lambda _: None)["faces"] == 24
+    summary = directions.fit(cache, tmp_path / "d", count=24, report=lambda _: None)
+    assert summary["attributes"]["yaw"]["faces"] == 24
+
+
+@pytest.mark.usefixtures("_toys")
+def test_one_direction_alone_leaves_the_others(cache, tmp_path):
+    folder = tmp_path / "directions"
+    before = directions.fit(cache, folder, report=lambda _: None)
+    old = LatentSpace.from_pretrained(folder)
+    after = directions.fit(cache, folder, count=20, report=lambda _: None, only=("glasses",))
+    new = LatentSpace.from_pretrained(folder)
+    assert after["attributes"]["glasses"]["faces"] == 20
+    assert all(after[part][name] == before[part][name] for part in after for name in ATTRIBUTES[:-1])
+    for name, value in old.state_dict().items():
+        if name in ("directions", "attribute_mean", "attribute_spread"):
+            assert torch.equal(new.state_dict()[name][:-1], value[:-1])
+            assert not torch.equal(new.state_dict()[name][-1], value[-1])
+        else:
+            assert torch.equal(new.state_dict()[name], value)
+
+
+@pytest.mark.usefixtures("_toys")
+def test_an_unknown_direction_alone(cache, tmp_path):
+    directions.fit(cache, tmp_path / "d", report=lambda _: None)
+    with pytest.raises(InputError, match="direction must be one of"):
+        directions.fit(cache, tmp_path / "d", report=lambda _: None, only=("age",))
+
+
+def test_room_for_directions_that_are_new():
+    old = LatentSpace(dim=4, attributes=ATTRIBUTES[:5], bank=3, embedding_dim=2)
+    old.directions += torch.arange(20.0).view(5, 4)
+    old.bank_latents += 1
+    new = directions.with_room(old)
+    assert new.config.attributes == list(ATTRIBUTES) or new.config.attributes == ATTRIBUTES
+    assert torch.equal(new.directions[:5], old.directions)
+    assert not new.directions[5:].any()
+    assert torch.equal(new.bank_latents, old.bank_latents)
 
 
 def test_no_cache(tmp_path):

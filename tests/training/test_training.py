@@ -407,9 +407,10 @@ def test_stage_2_with_critics_resumes_to_the_bit(make, monkeypatch):
 
 
 def test_stage_2_with_a_dictionary_resumes_to_the_bit(make):
-    straight = make("straight", style_slots=9, atoms=3, **STAGE_2)
+    added = {"style_slots": 9, "atoms": 3, "added_rate": 5.0}
+    straight = make("straight", **added, **STAGE_2)
     advance(straight, 3)
-    second = stopped_and_resumed(make, style_slots=9, atoms=3, **STAGE_2)
+    second = stopped_and_resumed(make, **added, **STAGE_2)
     wanted, got = state_of(straight), state_of(second)
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)
     moved = [
@@ -429,6 +430,17 @@ def test_a_monochrome_face_leaves_the_priors_colours_free(make):
     prior = [trainer.prior_losses(parts, x, x)["prior"] for x in (grey, colour)]
     assert all(loss.isfinite() for loss in prior)
     assert not torch.equal(*prior)
+
+
+def test_added_parts_have_a_rate_of_their_own(make):
+    trainer = make(style_slots=9, atoms=3, added_rate=5.0, **STAGE_2)
+    advance(trainer, 1)
+    names = {id(parameter): name for name, parameter in trainer.restorer.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert rates.keys() == set(names.values())
+    usual = rates["stem.1.weight"]
+    for name, rate in rates.items():
+        assert rate == pytest.approx(usual * (5 if name.startswith(("to_styles.", "dictionary.")) else 1)), name
 
 
 def test_learning_rate_rises_and_falls(make):
