@@ -181,7 +181,7 @@ def test_a_pitch_that_is_not_asked_for_is_kept():
 
 def test_neutral_is_below_the_average_smile():
     built = tiny.frontalize_pipeline()
-    built.space.attribute_mean.copy_(torch.arange(7.0))
+    built.space.attribute_mean.copy_(torch.arange(float(len(built.space.attribute_mean))))
     built.space.attribute_spread.fill_(0.5)
     aims = built.expression_aims("neutral", torch.zeros(7))
     assert aims == {"smile": 1.5, "mouth": 2.5}
