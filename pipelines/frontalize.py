@@ -27,9 +27,10 @@ from studio.images import Photo
 from studio.latents import search
 from studio.latents.edit import move_to
 from studio.latents.identity_steps import identity_steps
-from studio.latents.inversion import invert
+from studio.latents.inversion import STRUCTURE_SLOTS, invert
 from studio.latents.measure import Measured, attributes, embed, place_aligned
 from studio.networks.detector import FaceDetector
+from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
@@ -44,6 +45,8 @@ CLOSE = 12.0  # degrees of change up to which the photo's own background still f
 RELAXED = {"smile": -1.0, "mouth": -1.0}  # spreads from the mean of generated faces, most of which smile
 KEPT = ("smile", "mouth")
 LAST_CORRECTIONS = 3
+METHODS = ("network", "search")
+SEARCH_STEPS = 40
 NOTE = "synthetic: a likeness out of the prior, turned. The identity encoder took part, so its distances flatter"
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
@@ -58,9 +61,11 @@ class FrontalizeReport:
         yaw, pitch: asked for, in degrees as `studio.faces.pose` measures them; None where it was left as it was.
         pose_before: yaw, pitch, roll of the face in the photo, degrees.
         pose_after: yaw and pitch of the result, measured in the picture without its background.
+        method: "network" or "search".
         expression_before, expression_after: width of the smile and opening of the mouth, in spreads from the average
-            generated face, of the photo's likeness and of the result.
-        likeness_distance: identity distance (dlib) between the photo and its likeness, before it is turned.
+            generated face, of the photo (network) or its likeness (search), and of the result.
+        likeness_distance: identity distance (dlib) between the photo and what was found for it in the prior, before
+            that is turned: its likeness (search) or its front (network).
         identity_distance: between the photo and the result.
         same_person: that is below 0.6. Where it is not, the result shows somebody else.
         background: "photo" where the photo's own is kept around the head, else "generated".
@@ -72,6 +77,7 @@ class FrontalizeReport:
     pitch: float | None
     pose_before: list[float]
     pose_after: list[float]
+    method: str
     expression_before: dict[str, float]
     expression_after: dict[str, float]
     likeness_distance: float
@@ -115,6 +121,7 @@ class Subject:
         mesh: (1,468,3) in pixels of the photo.
         pose: yaw, pitch, roll in degrees.
         face, faces_found: which one of how many.
+        seen: (A,) attributes of the crop.
         tone: `tone_curve` of a monochrome photo.
     """
 
@@ -125,15 +132,16 @@ class Subject:
     pose: list[float]
     face: int
     faces_found: int
+    seen: Tensor
     tone: Tensor | None
 
 
 class FrontalizePipeline(StudioPipeline):
-    """Finds a face in the prior, turns it there, and brings it back to the person.
+    """Finds the front of a face in the prior, turns it as asked, and brings it back to the person.
 
-    The direction to turn along is the mean change of latents with the measured angle; what it does to the identity is
-    taken back by gradient steps that hold the pose. TP-GAN (arXiv 1704.04086) states the task; its two-pathway network
-    is not used here.
+    The front comes from a two-pathway network as in TP-GAN (arXiv 1704.04086), or from a search: a likeness at the
+    photo's own angle, turned along the mean change of latents with the measured angle. What turning does to the
+    identity is taken back by gradient steps that hold the pose.
     """
 
     known_names: ClassVar[tuple[str, ...]] = ("frontalize",)
@@ -143,6 +151,7 @@ class FrontalizePipeline(StudioPipeline):
         generator: Generator,
         head: ImageHead,
         space: LatentSpace,
+        frontalizer: Frontalizer,
         full_range: FaceDetector,
         back: FaceDetector,
         mesh: FaceMesh,
@@ -153,6 +162,7 @@ class FrontalizePipeline(StudioPipeline):
             generator=generator,
             head=head,
             space=space,
+            frontalizer=frontalizer,
             full_range=full_range,
             back=back,
             mesh=mesh,
@@ -160,13 +170,13 @@ class FrontalizePipeline(StudioPipeline):
         )
         for network in (generator, head):
             network.to(memory_format=torch.channels_last)
-        for network in (generator, head, identity, mesh):
+        for network in (generator, head, frontalizer, identity, mesh):
             network.requires_grad_(False)  # gradients go to the latents, and pass through these
         self._finder: FaceFinder | None = None
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
-        return weights.components(generator="generator", head="head_256", space="directions")
+        return weights.components(generator="generator", head="head_256", space="directions", frontalizer="frontal")
 
     @torch.no_grad()
     def __call__(
@@ -177,7 +187,8 @@ class FrontalizePipeline(StudioPipeline):
         expression: str = "keep",
         background: str = "keep",
         face: int | None = None,
-        num_inference_steps: int = 40,
+        method: str = "network",
+        num_inference_steps: int | None = None,
         refinement_steps: int = 20,
         size: int | None = None,
         callback_on_step_end: StepCallback | None = None,
@@ -195,7 +206,8 @@ class FrontalizePipeline(StudioPipeline):
             background: "keep" the photo's own where the head turns by no more than 12 degrees (it would not fit around
                 another outline; the report says which it is), or "generated".
             face: index of the face to turn, 0 is the largest; None asks for a photo of one face.
-            num_inference_steps: of the search for the photo's likeness, 1 or more.
+            method: how the face is found in the prior: "network" predicts its front, "search" looks for a likeness.
+            num_inference_steps: of the search, 1 or more; None takes 40. The network has none.
             refinement_steps: towards the person after turning, 0 or more.
             size: side of the result in pixels; None gives the prior's 1024.
             callback_on_step_end: called with (pipeline, step, step, {"latents": (1,16,512)}) after each step of
@@ -212,18 +224,22 @@ class FrontalizePipeline(StudioPipeline):
             ImageError: an image that cannot be used.
         """
         size = self.generator.image_size if size is None else size
-        check_arguments(yaw, pitch, expression, background, face, num_inference_steps, refinement_steps, output_type)
+        check_arguments(
+            yaw, pitch, expression, background, face, method, num_inference_steps, refinement_steps, output_type
+        )
+        steps = 0 if method == "network" else num_inference_steps or SEARCH_STEPS
         check_size(size, self.generator.image_size)
         batch = list(image) if isinstance(image, list | tuple) else [image]
         subjects = [self.subject(images.load(item), face) for item in batch]  # 1. read, find, align
         pictures, reports, latents = [], [], []
         for subject in subjects:
-            with self.steps(num_inference_steps + refinement_steps, callback_on_step_end) as on_step:
-                w = self.likeness(subject, num_inference_steps, on_step)  # 2. find in the prior
-                turned = self.turn(subject, w, yaw, pitch, expression)  # 3. turn
-                turned = self.refine(subject, turned, yaw, pitch, refinement_steps, on_step)  # 4. back to the person
+            with self.steps(steps + refinement_steps, callback_on_step_end) as on_step:
+                w = self.likeness(subject, steps, on_step) if steps else self.front(subject)  # 2. find in the prior
+                turned = self.turn(subject, w, yaw, pitch, expression, subject.seen)  # 3. turn
+                slots = None if steps else STRUCTURE_SLOTS  # the colours of a predicted front are to stay
+                turned = self.refine(subject, turned, yaw, pitch, refinement_steps, on_step, slots)  # 4. to the person
             picture, kept = self.picture(subject, turned, size, background)  # 5. draw, background
-            reports.append(self.report(subject, w, turned, yaw, pitch, kept))  # 6. measure
+            reports.append(self.report(subject, method, w, turned, yaw, pitch, kept))  # 6. measure
             pictures.append(images.as_type(picture, output_type))
             latents.append(turned.float().cpu())
         output = FrontalizeOutput(pictures, reports, [subject.crop for subject in subjects], latents)
@@ -256,16 +272,29 @@ class FrontalizePipeline(StudioPipeline):
             )
         crop = align.warp(photo.pixels, align.ffhq_transform(one.mesh, SEARCHED), SEARCHED)[0].clamp(0, 1)
         pixels = photo.pixels.to(self.device, self.identity.dtype)
-        person = self.encoder().embed(pixels, one.mesh)[0]
-        return Subject(photo, crop, person, one.mesh, one.pose[0].tolist(), chosen, count, tone_curve(photo.pixels))
+        person, (seen, _) = self.encoder().embed(pixels, one.mesh)[0], self.look(crop[None])
+        tone = tone_curve(photo.pixels)
+        return Subject(photo, crop, person, one.mesh, one.pose[0].tolist(), chosen, count, seen, tone)
+
+    def front(self, subject: Subject) -> Tensor:
+        """W+ latents (1,16,512) of the person from the front, as the network predicts them."""
+        size = self.frontalizer.config.size
+        affine = align.ffhq_transform(subject.mesh, size)
+        face = align.warp(subject.photo.pixels, affine, size).clamp(0, 1)
+        if subject.tone is not None:
+            face = face.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        mesh = torch.from_numpy(align.into_crop(subject.mesh, affine, size))
+        given = (part.to(self.device) for part in (face, mesh, subject.person[None].float()))
+        pairs = self.space.latents(self.frontalizer(*given))  # (1, 2, D)
+        slots = torch.arange(self.generator.num_slots, device=pairs.device)
+        return pairs[:, (slots >= STRUCTURE_SLOTS).long()]
 
     def likeness(self, subject: Subject, steps: int = 40, on_step: Callable[[Tensor], None] = lambda w: None) -> Tensor:
         """W+ latents (1,16,512) of the prior's face that is most like the photo's."""
         crop = subject.crop.to(self.device)
         draw = self.quick_draw(subject.tone)
         start = search.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
-        seen = self.look(crop[None])[0]
-        aims = {name: float(seen[self.space.number(name)]) for name in ("yaw", "pitch", "smile")}
+        aims = {name: float(subject.seen[self.space.number(name)]) for name in ("yaw", "pitch", "smile")}
         start, _ = move_to(
             self.space,
             self.generator.slots(self.space.latents(start)).clone(),
@@ -284,15 +313,24 @@ class FrontalizePipeline(StudioPipeline):
         )
 
     def turn(
-        self, subject: Subject, w: Tensor, yaw: float = 0.0, pitch: float | None = None, expression: str = "keep"
+        self,
+        subject: Subject,
+        w: Tensor,
+        yaw: float = 0.0,
+        pitch: float | None = None,
+        expression: str = "keep",
+        before: Tensor | None = None,
     ) -> Tensor:
-        """Move latents (1,16,512) along the directions until the pose and the expression measure as asked for."""
+        """Move latents (1,16,512) along the directions until the pose and the expression measure as asked for.
+
+        What is to be kept is that of `before`, attributes (A,); None keeps that of the latents.
+        """
         draw = self.quick_draw(subject.tone)
 
         def measure(latents: Tensor) -> Tensor:
             return self.look(draw(latents))[0]
 
-        before = measure(w)
+        before = measure(w) if before is None else before
         aims = {**pose_aims(yaw, pitch, before), **self.expression_aims(expression, before)}
         return move_to(self.space, w, aims, measure)[0]
 
@@ -304,8 +342,12 @@ class FrontalizePipeline(StudioPipeline):
         pitch: float | None = None,
         steps: int = 20,
         on_step: Callable[[Tensor], None] = lambda w: None,
+        slots: int | None = None,
     ) -> Tensor:
-        """Bring turned latents (1,16,512) back to the person, and correct what that did to the pose."""
+        """Bring turned latents (1,16,512) back to the person, and correct what that did to the pose.
+
+        `slots` says how many of the first slots move; None moves all, the colours too.
+        """
         before = self.look(self.exact(w, subject.tone))[0]
         aims = pose_aims(yaw, pitch, before)
         moved = identity_steps(
@@ -317,6 +359,7 @@ class FrontalizePipeline(StudioPipeline):
             self.encoder(),
             steps=steps,
             pose=torch.tensor([[aims["yaw"], aims["pitch"]]]),
+            slots=slots,
             on_step=lambda step, latents, _: on_step(latents) if step else None,
         )
         return move_to(
@@ -344,10 +387,17 @@ class FrontalizePipeline(StudioPipeline):
         return (around + mask * (drawn - around))[0], "photo"
 
     def report(
-        self, subject: Subject, likeness: Tensor, turned: Tensor, yaw: float, pitch: float | None, background: str
+        self,
+        subject: Subject,
+        method: str,
+        found: Tensor,
+        turned: Tensor,
+        yaw: float,
+        pitch: float | None,
+        background: str,
     ) -> FrontalizeReport:
-        """Measure the likeness and the result, W+ (1,16,512) both, against the photo."""
-        (before, first), (after, last) = (self.look(self.exact(w, subject.tone)) for w in (likeness, turned))
+        """Measure what was found in the prior and the result, W+ (1,16,512) both, against the photo."""
+        (before, first), (after, last) = (self.look(self.exact(w, subject.tone)) for w in (found, turned))
         person = subject.person.float().cpu()
         distance = float((last - person).norm())
         return FrontalizeReport(
@@ -355,7 +405,8 @@ class FrontalizePipeline(StudioPipeline):
             pitch=pitch,
             pose_before=[round(angle, 2) for angle in subject.pose],
             pose_after=[round(float(angle), 2) for angle in after[:2]],
-            expression_before=self.expression(before),
+            method=method,
+            expression_before=self.expression(subject.seen if method == "network" else before),
             expression_after=self.expression(after),
             likeness_distance=float((first - person).norm()),
             identity_distance=distance,
@@ -439,7 +490,8 @@ def check_arguments(
     expression: str,
     background: str,
     face: int | None,
-    num_inference_steps: int,
+    method: str,
+    num_inference_steps: int | None,
     refinement_steps: int,
     output_type: str,
 ) -> None:
@@ -452,16 +504,22 @@ def check_arguments(
     for name, value, known in (
         ("expression", expression, ("keep", "neutral")),
         ("background", background, ("keep", "generated")),
+        ("method", method, METHODS),
         ("output_type", output_type, ("pil", "np", "pt")),
     ):
         if value not in known:
             raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}: choose one of them")
     if face is not None and not (type(face) is int and face >= 0):
         raise InputError(f"face must be an index from 0 on, got {face!r}: 0 is the largest face")
-    for name, value, least in (
-        ("num_inference_steps", num_inference_steps, 1),
-        ("refinement_steps", refinement_steps, 0),
-    ):
+    if method == "network" and num_inference_steps is not None:
+        raise InputError(
+            f"num_inference_steps must be left out with method='network', got {num_inference_steps!r}: the network "
+            "takes no steps, method='search' does"
+        )
+    counts = [("refinement_steps", refinement_steps, 0)]
+    if num_inference_steps is not None:
+        counts.append(("num_inference_steps", num_inference_steps, 1))
+    for name, value, least in counts:
         if not (type(value) is int and value >= least):
             raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}: pass one")
 

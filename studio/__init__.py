@@ -22,6 +22,7 @@ _PUBLIC = {
     "Faces": "studio.faces.faces",
     "FrontalizeOutput": "pipelines.frontalize",
     "FrontalizePipeline": "pipelines.frontalize",
+    "Frontalizer": "studio.networks.frontalizer",
     "GenerateOutput": "pipelines.generate",
     "GeneratePipeline": "pipelines.generate",
     "Generator": "studio.networks.generator",

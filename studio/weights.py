@@ -105,6 +105,7 @@ class Entry:
     fingerprint_shape: tuple[int, ...]
     fingerprint_input: Literal["uniform", "signed", "normal"]
     fingerprint_latents: tuple[int, ...] = ()
+    fingerprint_identities: tuple[int, ...] = ()
     fingerprint: Fingerprint | None = None
     archive: Archive | None = None
     members: tuple[Member, ...] = ()
@@ -149,7 +150,7 @@ def parse_entry(name: str, table: dict[str, Any], archives: dict[str, Archive]) 
     if "archive" in table:
         table["archive"] = archives[table["archive"]]
     table["members"] = tuple(Member(**member) for member in table.get("members", ()))
-    for key in ("fingerprint_shape", "fingerprint_latents"):
+    for key in ("fingerprint_shape", "fingerprint_latents", "fingerprint_identities"):
         table[key] = tuple(table.get(key, ()))
     return Entry(name=name, **table)
 
@@ -511,8 +512,9 @@ def fingerprint_of(model: StrictModel, passport: Entry) -> Fingerprint:
     if passport.fingerprint_input == "signed":
         x = 2 * x - 1
     inputs = [x]
-    if passport.fingerprint_latents:
-        inputs.append(torch.randn(passport.fingerprint_latents, generator=rng))
+    for shape in (passport.fingerprint_latents, passport.fingerprint_identities):
+        if shape:
+            inputs.append(torch.randn(shape, generator=rng))
     with torch.inference_mode():
         numbers = torch.cat([tensor.double().flatten() for tensor in tensors_in(model(*inputs))])
     return Fingerprint(float(numbers.mean()), float(numbers.std()))

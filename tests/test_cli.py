@@ -55,6 +55,8 @@ COMMANDS = {
         "identities",
         "generate",
         "reader",
+        "turned",
+        "frontal",
         "export",
     ],
 }
@@ -67,8 +69,8 @@ OPTIONS = {
     "verify": "json",
     "upsample": "output scale samples steps move-map consistent find reference seed report sheet credentials overwrite "
     "model device",
-    "frontalize": "output yaw pitch expression background face steps refine size report sheet credentials overwrite "
-    "model device",
+    "frontalize": "output yaw pitch expression background face method steps refine size report sheet credentials "
+    "overwrite model device",
     "edit": "output seed yaw pitch smile mouth eyes brow light glasses steps before credentials device",
     "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
     "brow light glasses seed report sheet credentials overwrite model device",
@@ -80,13 +82,15 @@ OPTIONS = {
     "bench inversion": "photos steps limit threads model sheet out",
     "train parts": "folder cache sheet skin hair",
     "train reader": "folder cache steps",
+    "train turned": "folder people faces",
+    "train frontal": "folder cache steps drawn minutes resume",
     "bench old": "photos fidelity limit model sheet out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
     "bench album": "photos out",
     "bench upsample": "photos size samples steps move-map limit threads model sheet out",
     "bench generate": "photos people portraits samples corrected ablations audited timed seed threads model out",
-    "bench frontalize": "photos people pairs limit min-yaw profiles seed steps refine threads model sheet "
+    "bench frontalize": "photos people pairs limit min-yaw profiles seed method steps refine threads model sheet "
     "profile-sheet out",
     "bench app": "visitors side threads out",
     "train list": "",

@@ -175,7 +175,7 @@ def photos(tmp_path):
     return folder
 
 
-STEPS = ("--steps", 1, "--refine", 1)
+STEPS = ("--method", "search", "--steps", 1, "--refine", 1)
 
 
 def test_frontalize_turns_what_it_can_and_says_the_rest(call, photos, tmp_path):
@@ -193,7 +193,7 @@ def test_frontalize_turns_what_it_can_and_says_the_rest(call, photos, tmp_path):
 
 
 def test_frontalize_chooses_a_face_and_replaces_nothing_unasked(call, photos, tmp_path):
-    arguments = ("frontalize", photos / "both.png", "-o", tmp_path / "out", *STEPS, "--face", 1, "--size", 32)
+    arguments = ("frontalize", photos / "both.png", "-o", tmp_path / "out", "--refine", 0, "--face", 1, "--size", 32)
     assert call(*arguments)[0] == 0
     assert images.load(tmp_path / "out" / "both.png").pixels.shape == (3, 32, 32)
     code, _, err = call(*arguments)
@@ -209,6 +209,8 @@ def test_frontalize_chooses_a_face_and_replaces_nothing_unasked(call, photos, tm
         (("--pitch", 30), "pitch must be from -35 to 20"),
         (("--expression", "happy"), "expression must be one of"),
         (("--face", -1), "face must be an index"),
+        (("--method", "luck"), "method must be one of"),
+        (("--steps", 5), "left out with method='network'"),
     ],
 )
 def test_frontalize_checks_its_arguments_first(call, photos, tmp_path, options, message):
@@ -218,7 +220,7 @@ def test_frontalize_checks_its_arguments_first(call, photos, tmp_path, options, 
 
 
 def test_somebody_else_is_said_loudly():
-    report = FrontalizeReport(0, None, [30, 0, 0], [1, -5], {}, {}, 0.2, 0.71, False, "generated", 0, 1)
+    report = FrontalizeReport(0, None, [30, 0, 0], [1, -5], "network", {}, {}, 0.2, 0.71, False, "generated", 0, 1)
     assert "NOT the person" in synthetic.turned(report)
     report.same_person = True
     assert "NOT" not in synthetic.turned(report)

@@ -19,6 +19,7 @@ NAMES = [
     "Faces",
     "FrontalizeOutput",
     "FrontalizePipeline",
+    "Frontalizer",
     "GenerateOutput",
     "GeneratePipeline",
     "Generator",

@@ -32,6 +32,7 @@ from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.editor import Editor
 from studio.networks.detector import FaceDetector
+from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
 from studio.networks.head_parts import HeadParts
 from studio.networks.identity import IdentityNet
@@ -225,6 +226,15 @@ def latent_flow(*, dim: int = 8) -> LatentFlow:
     return net
 
 
+def frontalizer(*, dim: int = 8) -> Frontalizer:
+    """Fits `generator()` and `identity_net()`; 64 px faces."""
+    sizes = {"features": 16, "patch_features": 8, "mesh_features": 8, "hidden": 16}
+    with seeded():
+        net = Frontalizer(64, 64, (8, 8, 8, 8), 16, (8, 8), latent_dim=dim, **sizes).eval()
+        torch.nn.init.normal_(net.leave.weight, std=0.3)
+    return net
+
+
 def latent_reader(*, dim: int = 8) -> LatentReader:
     """Fits `latent_space()` and `identity_net()`, and its rate: a number of the latent moves the identity by 0.2."""
     with seeded():
@@ -326,7 +336,7 @@ def frontalize_pipeline() -> FrontalizePipeline:
     with seeded():
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     prior = varied_generator(), image_head(start=2)
-    built = FrontalizePipeline(*prior, latent_space(), *detectors, face_mesh(), identity_net())
+    built = FrontalizePipeline(*prior, latent_space(), frontalizer(), *detectors, face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.frontalize import FrontalizePipeline
+from pipelines.frontalize import METHODS, FrontalizePipeline
 from studio import images, sheets
 from studio.benchmarks.identity import read_pairs, separation
 from studio.benchmarks.provenance import provenance
@@ -37,7 +37,7 @@ ANGLES = (15.0, 30.0, 45.0, 60.0)
 OFF = 4.0  # degrees that a side may be off its angle
 HOLD_STEPS = 25
 TRUNCATION = 0.7
-WEIGHTS = ("generator", "head_256", "directions", "identity", "detector_full_range", "detector_back", "mesh")
+WEIGHTS = ("generator", "head_256", "directions", "identity", "detector_full_range", "detector_back", "mesh", "frontal")
 
 
 def run(
@@ -48,6 +48,7 @@ def run(
     min_yaw: float,
     profiles: int,
     seed: int,
+    methods: list[str],
     steps: int,
     refine: int,
     threads: int,
@@ -66,33 +67,40 @@ def run(
         min_yaw: degrees that a side of a pair is turned at least.
         profiles: half-profiles of `photos/aligned_old`, evenly spread over them; 0 leaves them out.
         seed: of the people.
-        steps: of the search, see `FrontalizePipeline.__call__`.
+        methods: of `FrontalizePipeline.__call__`, one or more, each of which is given the same faces.
+        steps: of the search, see there.
         refine: steps of the refinement, see there.
         threads: CPU threads; 0 leaves the default.
         model: see `FrontalizePipeline.from_pretrained`.
-        sheet: where a sheet of the generated people goes (front, then side and result of each angle), or None.
-        profile_sheet: where one of the half-profiles goes (photo and result), or None.
+        sheet: where a sheet of the generated people goes (front, then side and results of each angle), or None.
+        profile_sheet: where one of the half-profiles goes (photo and results), or None.
         say: receives progress lines.
 
     Returns:
-        `generated` (see `turn_generated`), `pairs` (see `turn_pairs`) and `half_profiles` (see `turn_profiles`), None
-        for what was left out, and what was asked.
+        `generated` (see `turn_generated`), `pairs` (see `turn_pairs`) and `half_profiles` (see `turn_profiles`), by
+        method, None for what was left out; and what was asked.
 
     Raises:
-        InputError: nothing to measure, or no `pairs.csv`.
+        InputError: nothing to measure, an unknown method, or no `pairs.csv`.
     """
     if photos is None and people < 1:
         raise InputError("there must be something to turn, got no photos and no people: pass --photos or --people")
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise InputError(f"--method must be one of {', '.join(METHODS)}, got {unknown[0]!r}: choose one of them")
     if threads:
         torch.set_num_threads(threads)
     pipeline = FrontalizePipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
-    settings = {"num_inference_steps": steps, "refinement_steps": refine}
+    settings: dict[str, dict[str, Any]] = {
+        method: {"method": method, "num_inference_steps": steps if method == "search" else None}
+        | {"refinement_steps": refine}
+        for method in methods
+    }
     return {
         "benchmark": "frontalize",
         "seed": seed,
         "people": people,
-        **settings,
+        "settings": settings,
         "generated": turn_generated(pipeline, people, seed, settings, sheet, say) if people else None,
         "pairs": turn_pairs(pipeline, photos, limit, min_yaw, settings, say) if photos and pairs else None,
         "half_profiles": turn_profiles(pipeline, photos, profiles, settings, profile_sheet, say)
@@ -109,20 +117,20 @@ def turn_generated(
     pipeline: FrontalizePipeline,
     people: int,
     seed: int,
-    settings: dict[str, int],
+    settings: dict[str, dict[str, Any]],
     sheet: Path | None,
     say: Callable[[str], None],
-) -> list[dict[str, Any]]:
+) -> dict[str, list[dict[str, Any]]]:
     """Sides of generated people, turned back.
 
     Returns:
-        For each of `ANGLES`: `sides` (used) of `people`, `refused` (by the pipeline), `input_distance` (side to true
+        By method, for each of `ANGLES`: `sides` (used), `refused` (by the pipeline), `input_distance` (side to true
         front), `residual_yaw` (mean and worst |yaw| of the result), `likeness_distance` (side to its likeness),
         `to_input` and `to_front` (identity distances of the result: mean, worst, and the share below 0.6 as `same`) and
         `seconds` (median).
     """
-    found: dict[float, list[dict[str, float]]] = {angle: [] for angle in ANGLES}
-    refused = dict.fromkeys(ANGLES, 0)
+    found: dict[tuple[str, float], list[dict[str, float]]] = {(one, angle): [] for one in settings for angle in ANGLES}
+    refused = dict.fromkeys(found, 0)
     rows = []
     for number in range(people):
         w = sample(pipeline, seed * 1000 + number)
@@ -141,31 +149,38 @@ def turn_generated(
                 say(f"person {number}, {angle:.0f}°: left out, the side measures {float(measured[0]):+.0f}°")
                 continue
             given = picture_of(pipeline, side)
-            start = time.perf_counter()
-            try:
-                output = pipeline(given, output_type="pt", background="generated", **settings)
-            except StudioError as error:
-                refused[angle] += 1
-                say(f"person {number}, {angle:.0f}°: {error}")
-                continue
-            report = output.reports[0]
-            turned = pipeline.look(pipeline.exact(output.latents[0], None))[1]
-            found[angle].append(
-                {
+            row.append(given)
+            for method, asked in settings.items():
+                start = time.perf_counter()
+                try:
+                    output = pipeline(given, output_type="pt", background="generated", **asked)
+                except StudioError as error:
+                    refused[method, angle] += 1
+                    say(f"person {number}, {angle:.0f}°, {method}: {error}")
+                    continue
+                report, seconds = output.reports[0], time.perf_counter() - start
+                turned = pipeline.look(pipeline.exact(output.latents[0], None))[1]
+                numbers = {
                     "input_distance": float((vector - person).norm()),
                     "residual_yaw": abs(report.pose_after[0]),
                     "likeness_distance": report.likeness_distance,
                     "to_input": report.identity_distance,
                     "to_front": float((turned - person).norm()),
-                    "seconds": time.perf_counter() - start,
+                    "seconds": seconds,
                 }
-            )
-            row += [given, output.images[0]]
-            say(f"person {number}, {angle:.0f}°: " + ", ".join(f"{a} {b:.2f}" for a, b in found[angle][-1].items()))
+                found[method, angle].append(numbers)
+                row.append(output.images[0])
+                said = ", ".join(f"{name} {value:.2f}" for name, value in numbers.items())
+                say(f"person {number}, {angle:.0f}°, {method}: {said}")
         rows.append(row)
     if sheet:
         sheets.write(sheet, rows, height=192)
-    return [{"angle": angle, "refused": refused[angle], **summary(found[angle])} for angle in ANGLES]
+    return {
+        method: [
+            {"angle": angle, "refused": refused[method, angle], **summary(found[method, angle])} for angle in ANGLES
+        ]
+        for method in settings
+    }
 
 
 def summary(sides: list[dict[str, float]]) -> dict[str, Any]:
@@ -237,15 +252,15 @@ def turn_pairs(
     folder: Path,
     limit: int,
     min_yaw: float,
-    settings: dict[str, int],
+    settings: dict[str, dict[str, Any]],
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Any]]:
     """Verification of real pairs before and after their turned sides are frontalized.
 
     Returns:
-        `photos` turned and `refused` (with the reasons), `pairs` that they belong to, `residual_yaw`, `to_input`
-        (identity distance of the turned to the photo), and `before`, `after` (`separation` without its curve), None
-        where the pairs are all of one kind. In the pairs of a refused photo, it stays as it is.
+        By method: `photos` turned and `refused` (with the reasons), `pairs` that they belong to, `residual_yaw`,
+        `to_input` (identity distance of the turned to the photo), and `before`, `after` (`separation` without its
+        curve), None where the pairs are all of one kind. In the pairs of a refused photo, it stays as it is.
 
     Raises:
         InputError: no `pairs.csv` there.
@@ -263,6 +278,25 @@ def turn_pairs(
             say(f"{done + 1} of {len(names)} photographs measured")
     turned = sorted((name for name in yaws if yaws[name] >= min_yaw), key=lambda name: -yaws[name])
     turned = turned[:limit] if limit else turned
+    concerned = [(a, b, same) for a, b, same in pairs if a in vectors and b in vectors and (a in turned or b in turned)]
+    return {
+        method: {"min_yaw": min_yaw}
+        | turn_sides(pipeline, folder, turned, {name: yaws[name] for name in turned}, concerned, vectors, asked, say)
+        for method, asked in settings.items()
+    }
+
+
+def turn_sides(
+    pipeline: FrontalizePipeline,
+    folder: Path,
+    turned: list[str],
+    yaws: dict[str, float],
+    concerned: list[tuple[str, str, bool]],
+    vectors: dict[str, Tensor],
+    settings: dict[str, Any],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """`turn_pairs` of one method, for the photographs `turned` and the pairs `concerned`."""
     after, residual, to_input, refused = dict(vectors), [], [], {}
     for name in turned:
         try:
@@ -276,10 +310,8 @@ def turn_pairs(
         residual.append(abs(report.pose_after[0]))
         to_input.append(report.identity_distance)
         say(f"{name}: yaw {yaws[name]:.0f}° to {residual[-1]:.1f}°, identity distance {to_input[-1]:.2f}")
-    concerned = [(a, b, same) for a, b, same in pairs if a in vectors and b in vectors and (a in turned or b in turned)]
     same = np.array([same for *_, same in concerned], dtype=bool)
     return {
-        "min_yaw": min_yaw,
         "photos": len(turned) - len(refused),
         "refused": refused,
         "pairs": len(concerned),
@@ -304,48 +336,67 @@ def turn_profiles(
     pipeline: FrontalizePipeline,
     folder: Path,
     count: int,
-    settings: dict[str, int],
+    settings: dict[str, dict[str, Any]],
     sheet: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Real half-profiles turned to the front.
 
     Returns:
-        `photos` turned of `asked`, `refused` (file to reason), `yaw_before` and `residual_yaw` (|yaw|), `to_input`
-        (identity distance of the result to the photo), `likeness_distance`, `same` (share of results below 0.6).
+        By method: `photos` turned of `asked`, `refused` (file to reason), `yaw_before` and `residual_yaw` (|yaw|),
+        `to_input` (identity distance of the result to the photo), `likeness_distance`, `same` (share of results below
+        0.6), and `seconds` (median).
 
     Raises:
         InputError: no `manifest.csv` there, or no half-profile in it.
     """
     chosen = half_profiles(folder, count)
-    refused, columns, cells = {}, [], []
+    refused: dict[str, dict[str, str]] = {method: {} for method in settings}
+    columns: dict[str, list[dict[str, float]]] = {method: [] for method in settings}
+    rows = []
     for path in chosen:
-        try:
-            output = pipeline(path, face=0, output_type="pt", background="generated", **settings)
-        except StudioError as error:
-            refused[path.name] = str(error)
-            say(f"{path.name}: {error}")
-            continue
-        report = output.reports[0]
-        columns.append(
-            {
-                "yaw_before": abs(report.pose_before[0]),
-                "residual_yaw": abs(report.pose_after[0]),
-                "likeness_distance": report.likeness_distance,
-                "to_input": report.identity_distance,
-            }
-        )
-        cells += [output.crops[0], output.images[0]]
-        say(f"{path.name}: " + ", ".join(f"{name} {value:.2f}" for name, value in columns[-1].items()))
-    if sheet and cells:
-        sheets.write(sheet, [cells[i : i + 6] for i in range(0, len(cells), 6)], height=192)
-    values = {name: np.array([column[name] for column in columns]) for name in columns[0]} if columns else {}
+        row = []
+        for method, asked in settings.items():
+            start = time.perf_counter()
+            try:
+                output = pipeline(path, face=0, output_type="pt", background="generated", **asked)
+            except StudioError as error:
+                refused[method][path.name] = str(error)
+                say(f"{path.name}, {method}: {error}")
+                continue
+            report = output.reports[0]
+            columns[method].append(
+                {
+                    "yaw_before": abs(report.pose_before[0]),
+                    "residual_yaw": abs(report.pose_after[0]),
+                    "likeness_distance": report.likeness_distance,
+                    "to_input": report.identity_distance,
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+            row += [output.images[0]] if row else [output.crops[0], output.images[0]]
+            values = ", ".join(f"{name} {value:.2f}" for name, value in columns[method][-1].items())
+            say(f"{path.name}, {method}: {values}")
+        rows += [row] if row else []
+    if sheet and rows:
+        wide = max(1, 6 // (1 + len(settings)))
+        lines = [rows[i : i + wide] for i in range(0, len(rows), wide)]
+        sheets.write(sheet, [[picture for row in line for picture in row] for line in lines], height=192)
     return {
-        "asked": len(chosen),
+        method: {"asked": len(chosen), "refused": refused[method]} | profile_summary(columns[method])
+        for method in settings
+    }
+
+
+def profile_summary(columns: list[dict[str, float]]) -> dict[str, Any]:
+    """Means and worst cases of one method."""
+    values = {name: np.array([column[name] for column in columns]) for name in columns[0]} if columns else {}
+    seconds = values.pop("seconds", None)
+    return {
         "photos": len(columns),
-        "refused": refused,
         **{name: spread(column) for name, column in values.items()},
         "same": round(float((values["to_input"] < SAME_PERSON).mean()), 4) if columns else None,
+        "seconds": None if seconds is None else round(float(np.median(seconds)), 2),
     }
 
 

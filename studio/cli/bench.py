@@ -130,7 +130,10 @@ def bench_frontalize(
     min_yaw: Annotated[float, typer.Option(help="Photographs of pairs turned at least so far count.")] = 15.0,
     profiles: Annotated[int, typer.Option(help="Half-profiles of PHOTOS/aligned_old; 0: none.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the generated persons.")] = 0,
-    steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 40,
+    method: Annotated[
+        list[str] | None, typer.Option(help="network or search; repeat it for both side by side. Default: network.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Of the search.")] = 40,
     refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
@@ -141,8 +144,8 @@ def bench_frontalize(
     """Turn generated faces back whose front is known; and what turning does to verification on real pairs."""
     from studio.benchmarks import frontalize
 
-    about = (photos, people, pairs, limit, min_yaw, profiles, seed, steps, refine, threads, model, sheet, profile_sheet)
-    show(frontalize.run(*about, say), out)
+    about = (photos, people, pairs, limit, min_yaw, profiles, seed, method or ["network"], steps, refine, threads)
+    show(frontalize.run(*about, model, sheet, profile_sheet, say), out)
 
 
 @app.command("inversion")

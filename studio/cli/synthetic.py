@@ -116,7 +116,8 @@ def frontalize(
     expression: Annotated[str, typer.Option(help="keep, or neutral: no smile.")] = "keep",
     background: Annotated[str, typer.Option(help="keep it where the head turns little, or generated.")] = "keep",
     face: Annotated[int | None, typer.Option(help="0 is the largest; default: the photo must show one face.")] = None,
-    steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 40,
+    method: Annotated[str, typer.Option(help="network, or search: slower, closer to hair and light.")] = "network",
+    steps: Annotated[int | None, typer.Option(help="Of the search; default 40.")] = None,
     refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
     size: Annotated[int | None, typer.Option(help="Side of the results in pixels; default 1024.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
@@ -135,7 +136,7 @@ def frontalize(
     from studio.device import pick_device
 
     inputs = named(paths)
-    check_arguments(yaw, pitch, expression, background, face, steps, refine, "pt")
+    check_arguments(yaw, pitch, expression, background, face, method, steps, refine, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
     pipeline = FrontalizePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -145,6 +146,7 @@ def frontalize(
         "expression": expression,
         "background": background,
         "face": face,
+        "method": method,
         "num_inference_steps": steps,
         "refinement_steps": refine,
         "size": size,

@@ -154,6 +154,33 @@ def train_reader(
     read_identities(folder, cache, steps, say)
 
 
+@app.command("turned")
+def train_turned(
+    folder: Annotated[Path, typer.Option(help="Cache of the turned faces.")] = Path(".cache/turned"),
+    people: Annotated[int, typer.Option(help="At least so many new ones, four pictures of each.")] = 2048,
+    faces: Annotated[Path | None, typer.Option(help="Also use these cached faces, see `studio train faces`.")] = None,
+) -> None:
+    """Draw generated people from the front and turned, to learn turning from; can be stopped and continued."""
+    from studio.training.turned import make_turned
+
+    make_turned(folder, people, faces, say)
+
+
+@app.command("frontal")
+def train_frontal(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
+    cache: Annotated[Path, typer.Option(help="Turned faces, see `studio train turned`.")] = Path(".cache/turned"),
+    steps: Annotated[int, typer.Option(help="Of the whole training.")] = 2400,
+    drawn: Annotated[bool, typer.Option(help="--no-drawn leaves out the terms that draw a picture.")] = True,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+) -> None:
+    """Train the two-pathway network of `studio frontalize`."""
+    from studio.training.run import train_frontal
+
+    train_frontal(folder, cache, steps, drawn, minutes, resume, say)
+
+
 @app.command("export")
 def train_export(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.")],

@@ -85,6 +85,22 @@ def dlib_transform(mesh: np.ndarray, size: int = 150) -> np.ndarray:
     return np.stack(rows, -1).reshape(-1, 2, 3).astype(np.float32)
 
 
+def into_crop(mesh: np.ndarray, crop_to_image: np.ndarray, size: int) -> np.ndarray:
+    """Meshes in the frame of their crops.
+
+    Args:
+        mesh: (N,468,3) in pixels of the photo.
+        crop_to_image: (N,2,3) similarities, see `ffhq_transform`.
+        size: side of the crops in pixels.
+
+    Returns:
+        (N,468,3) float32, (x, y, z) in sides of the crop: 0 to 1 inside it, z about 0.
+    """
+    flat = transform_points(np.asarray(mesh)[..., :2], invert(crop_to_image)) / size
+    deep = np.asarray(mesh)[..., 2:] / (scale_of(crop_to_image) * size)[:, None, None]
+    return np.concatenate([flat, deep], 2).astype(np.float32)
+
+
 def scale_of(affine: np.ndarray) -> np.ndarray:
     """Photo pixels for one crop pixel, (N,2,3) similarity transforms -> (N,)."""
     return np.hypot(affine[:, 0, 0], affine[:, 1, 0])

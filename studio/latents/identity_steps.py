@@ -55,6 +55,7 @@ def identity_steps(
     rate: float = 0.1,
     pull: float = PULL,
     pose: Tensor | None = None,
+    slots: int | None = None,
     exact: Callable[[Tensor], Tensor] | None = None,
     on_step: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> Moved:
@@ -75,6 +76,7 @@ def identity_steps(
         rate: of Adam, in spreads; it falls to a tenth by the last step.
         pull: weight of the mean over all coordinates of the squared way.
         pose: (N,2) yaw and pitch in degrees that the faces should have, or None to let them turn.
+        slots: how many slots move, the first ones; the others colour and texture the face. None moves all.
         exact: W+ latents to the pictures that count, as `draw` but slower, without gradients; None: those of `draw`.
         on_step: called with (step, w, distances (N,)) after each step is measured.
 
@@ -85,13 +87,14 @@ def identity_steps(
         w, wanted = w.detach().clone(), wanted.detach().clone().to(w.device).expand(len(w), -1)
         beside = 0.0  # identity vectors of the exact pictures, less those of the quick ones
         start = space(w)
-        way = torch.zeros_like(start[:, :1]).requires_grad_(True)  # (N, 1, D), one for all slots
+        moving = (torch.arange(start.shape[1], device=start.device) < (slots or start.shape[1])).view(1, -1, 1)
+        way = torch.zeros_like(start[:, :1]).requires_grad_(True)  # (N, 1, D), one for all slots that move
         optimizer = torch.optim.Adam([way], lr=rate, betas=(0.9, 0.99))
         least = w.new_full((len(w),), torch.inf)
         found = Moved(w.clone(), least.clone(), least.clone(), torch.zeros(len(w), dtype=torch.long))
         for step in range(steps + 1):
             optimizer.param_groups[0]["lr"] = rate * (1 - 0.9 * step / max(steps, 1))
-            moved = space.latents(start + way)
+            moved = space.latents(start + way * moving)
             pictures = draw(moved).clamp(0, 1)
             mesh, _ = trace_aligned(finder, pictures)
             vectors = embed(encoder, pictures, mesh.detach().cpu().numpy())

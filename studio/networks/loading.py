@@ -103,6 +103,8 @@ class StrictModel(ModelMixin, ConfigMixin):
             reason = str(error).strip().split("\n")[0]
             raise WeightsError(f"{folder} could not be loaded as {cls.__name__} ({reason}): fetch it again") from error
         check_tensors(cls, folder, info)
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()  # in a file they lie anywhere, and sums of unaligned ones round otherwise
         # diffusers notes where the network came from; saved again, that would be a path of this machine.
         model._internal_dict = type(model._internal_dict)(
             {key: value for key, value in model._internal_dict.items() if key != "_name_or_path"}

@@ -34,10 +34,11 @@ def draw_latents(generator: Generator, count: int, seed: int) -> Tensor:
         faces the two differ, which gives colours and textures to structures that the prior alone rarely pairs.
     """
     rng = torch.Generator().manual_seed(seed)
-    z = torch.randn(2 * count, 512, generator=rng)
+    dim = generator.config.style_dim
+    z = torch.randn(2 * count, dim, generator=rng)
     low, high = TRUNCATION
     psi = low + (high - low) * torch.rand(count, 1, 1, generator=rng)
-    w = generator.mapping(z.to(generator.device, generator.dtype)).float().cpu().view(count, 2, 512)
+    w = generator.mapping(z.to(generator.device, generator.dtype)).float().cpu().view(count, 2, dim)
     mean = generator.mean_latent.float().cpu()
     w = mean + psi * (w - mean)
     same = torch.rand(count, generator=rng) >= MIX

@@ -11,6 +11,7 @@ import torch
 from studio import weights
 from studio.device import pick_device
 from studio.errors import InputError, WeightsError
+from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
@@ -25,12 +26,14 @@ from studio.photosets import held_out
 from studio.training.clusters import choose_atoms
 from studio.training.data import SHARD, SyntheticFaces, load_real_faces, make_shard
 from studio.training.flow import FlowTrainer
+from studio.training.frontalizer import Drawing, FrontalTrainer
 from studio.training.heads import HeadTrainer
 from studio.training.identities import load_identities
 from studio.training.latent_encoder import EncoderTrainer
 from studio.training.loop import Trainer
 from studio.training.presets import PRESETS, Preset
 from studio.training.reader import train_reader
+from studio.training.turned import load_turned
 
 ADDED = ("to_spatial.", "to_styles.", "dictionary.")  # parts of the restorer that earlier weights may lack
 CANDIDATES = 1024  # generated faces that atoms are chosen from
@@ -234,6 +237,39 @@ def read_identities(folder: Path, cache: Path, steps: int, report: Callable[[str
     train_reader(*load_identities(cache), folder, steps, report=report)
 
 
+def train_frontal(
+    folder: Path,
+    cache: Path,
+    steps: int,
+    drawn: bool = True,
+    minutes: float | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the two-pathway network, or go on with it.
+
+    Args:
+        folder: of the training; must hold none yet unless `resume`.
+        cache: turned faces, see `studio.training.turned.make_turned`.
+        steps: of the whole training.
+        drawn: whether some predicted fronts are drawn, with gradients through the generator.
+        minutes: stop after these; None trains to the end.
+        resume: continue the checkpoint in `folder`.
+        report: receives log lines.
+    """
+    check_folder(folder, resume)
+    turned = load_turned(cache)
+    space = LatentSpace.from_pretrained(weights.path("directions"))
+    reader = LatentReader.from_pretrained(weights.path("reader"))
+    drawing = Drawing.from_pretrained() if drawn else None
+    trainer = FrontalTrainer(turned, space, reader, folder, drawing, steps, report=report)
+    if resume:
+        trainer.resume()
+    people, kept, held = len(turned.held), len(trainer.kept), len(trainer.measured)
+    trainer.say(f"{people} people; {kept} pictures to train on, {held} to measure on")
+    trainer.run(minutes)
+
+
 def check_folder(folder: Path, resume: bool) -> None:
     """Refuse to start over a training that is there."""
     if not resume and (folder / "checkpoint").exists():
@@ -244,7 +280,7 @@ def export(folder: Path, target: Path, mean_with: Path | None = None) -> None:
     """Write the weights of a training in half precision, as a network's folder.
 
     Args:
-        folder: of the network: `RUN` of a restorer's, a flow's or a reader's training, `RUN/head-512`,
+        folder: of the network: `RUN` of a restorer's, a flow's, a reader's or a frontalizer's training, `RUN/head-512`,
             `RUN/latent-encoder`.
         target: folder to write; its weights are replaced.
         mean_with: folder of the weights that the training began with, or others of that line: the mean of both is
@@ -253,7 +289,7 @@ def export(folder: Path, target: Path, mean_with: Path | None = None) -> None:
     Raises:
         InputError: no network there, or two of different sizes.
     """
-    inside = [folder / name for name in ("restorer", "flow", "reader") if (folder / name).is_dir()]
+    inside = [folder / name for name in ("restorer", "flow", "reader", "frontalizer") if (folder / name).is_dir()]
     source = inside[0] if inside else folder
     if not (source / CONFIG_NAME).is_file():
         raise InputError(f"{folder} must be the folder of a training, and holds no network: train first")
@@ -264,6 +300,7 @@ def export(folder: Path, target: Path, mean_with: Path | None = None) -> None:
         "LatentEncoder": LatentEncoder,
         "LatentFlow": LatentFlow,
         "LatentReader": LatentReader,
+        "Frontalizer": Frontalizer,
     }
     net = kinds[kind].from_pretrained(source).to(torch.float16)
     if mean_with is not None:

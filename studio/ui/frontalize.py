@@ -53,7 +53,7 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
                     True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"
                 )
                 face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
-                steps = gr.Slider(10, 100, 40, step=10, label="Steps", info="More come nearer, and take longer")
+                steps = gr.Slider(0, 100, 0, step=10, label="Steps", info="0: a network; more: a search, slower")
         message, found, report = results(WAITING, "The face in the photo, and turned", columns=2)
     runner = Runner(pipeline)
     connect(
@@ -95,7 +95,7 @@ class Runner:
         neutral: bool = False,
         background: bool = True,
         face: int = -1,
-        steps: int = 40,
+        steps: int = 0,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
@@ -109,7 +109,7 @@ class Runner:
             neutral: close the mouth and take the smile away.
             background: keep the photo's own where the head turns little.
             face: 0 is the largest; -1 asks for a photo of one face.
-            steps: of the search for the likeness.
+            steps: of a search for the likeness; 0 has a network predict the front.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -126,7 +126,8 @@ class Runner:
                 "expression": "neutral" if neutral else "keep",
                 "background": "keep" if background else "generated",
                 "face": None if int(face) == -1 else int(face),
-                "num_inference_steps": int(steps),
+                "method": "search" if int(steps) else "network",
+                "num_inference_steps": int(steps) or None,
                 "refinement_steps": REFINEMENT,
             }
             total = int(steps) + REFINEMENT

@@ -34,35 +34,46 @@ def folder(tmp_path):
     return folder
 
 
-def run(photos=None, people=0, limit=0, min_yaw=0.0, profiles=0, pairs=True, sheet=None, say=lambda _: None):
-    return bench.run(photos, people, pairs, limit, min_yaw, profiles, 0, 1, 1, 0, "frontalize", sheet, sheet, say)
+NETWORK = ("network",)
+
+
+def run(
+    photos=None, people=0, limit=0, min_yaw=0.0, profiles=0, pairs=True, methods=NETWORK, sheet=None, say=lambda _: None
+):
+    about = (photos, people, pairs, limit, min_yaw, profiles, 0, list(methods), 1, 1, 0, "frontalize", sheet, sheet)
+    return bench.run(*about, say)
 
 
 def test_generated_people(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "OFF", 1000.0)  # a toy head turns nowhere in particular
-    report = run(people=1, sheet=tmp_path / "new" / "sheet.png")
+    report = run(people=1, methods=("network", "search"), sheet=tmp_path / "new" / "sheet.png")
     assert report["pairs"] is report["half_profiles"] is None
-    assert [row["angle"] for row in report["generated"]] == [15, 30, 45, 60]
-    for row in report["generated"]:
+    assert list(report["generated"]) == ["network", "search"]
+    network, searched = report["generated"].values()
+    assert [row["angle"] for row in network] == [15, 30, 45, 60]
+    for one, other in zip(network, searched, strict=True):  # the same sides, other results
+        assert one["input_distance"] == other["input_distance"]
+        assert one["to_front"] != other["to_front"]
+    for row in network:
         assert (row["sides"], row["refused"]) == (1, 0)
         assert row["residual_yaw"]["worst"] >= row["residual_yaw"]["mean"] >= 0
         assert row["to_front"]["mean"] > 0
         assert row["to_front"]["same"] in (0, 1)
     json.dumps(report)
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
-        assert sheet.width > 9 * 150
+        assert sheet.width > 13 * 150
 
 
 def test_sides_that_miss_their_angle_are_left_out(monkeypatch):
     monkeypatch.setattr(bench, "OFF", -1.0)
     said = []
     report = run(people=1, say=said.append)
-    assert [row["sides"] for row in report["generated"]] == [0] * 4
+    assert [row["sides"] for row in report["generated"]["network"]] == [0] * 4
     assert sum("left out" in line for line in said) == 4
 
 
 def test_real_pairs_before_and_after(folder):
-    report = run(folder)["pairs"]
+    report = run(folder)["pairs"]["network"]
     assert (report["photos"], report["pairs"], report["refused"]) == (3, 2, {})
     assert report["before"]["genuine"]["count"] == report["after"]["genuine"]["count"] == 1
     assert report["before"]["genuine"]["mean"] != report["after"]["genuine"]["mean"]
@@ -70,7 +81,7 @@ def test_real_pairs_before_and_after(folder):
 
 
 def test_only_what_is_turned_far_enough_counts(folder):
-    report = run(folder, min_yaw=89.9)["pairs"]
+    report = run(folder, min_yaw=89.9)["pairs"]["network"]
     assert (report["photos"], report["pairs"], report["before"], report["residual_yaw"]) == (0, 0, None, None)
 
 
@@ -79,7 +90,7 @@ def test_a_refused_photo_stays_as_it_is(folder, pipeline, monkeypatch):
         raise InputError("no")
 
     monkeypatch.setattr(FrontalizePipeline, "turn", refuse)
-    report = run(folder, limit=1)["pairs"]
+    report = run(folder, limit=1)["pairs"]["network"]
     assert list(report["refused"].values()) == ["no"]
     assert report["before"] == report["after"]
 
@@ -93,9 +104,12 @@ def test_half_profiles_are_chosen_by_the_manifest(folder, tmp_path):
     for i in range(5):
         images.save(tiny.image(72, 80, seed=i), folder / "aligned_old" / f"{i}.jpg")
     assert [path.name for path in bench.half_profiles(folder, 9)] == ["1.jpg", "2.jpg", "4.jpg"]
-    report = run(folder, profiles=2, pairs=False, sheet=tmp_path / "old.png")
+    report = run(folder, profiles=2, pairs=False, methods=("network", "search"), sheet=tmp_path / "old.png")
     assert report["pairs"] is None
-    report = report["half_profiles"]
+    report, searched = report["half_profiles"].values()
+    assert searched["yaw_before"] == report["yaw_before"]
+    assert searched["to_input"] != report["to_input"]
+    assert report["seconds"] > 0
     assert (report["asked"], report["photos"], report["refused"]) == (2, 2, {})
     assert report["yaw_before"] == {"mean": 0.0, "worst": 0.0}  # what the toy finder sees
     assert report["residual_yaw"]["worst"] >= report["residual_yaw"]["mean"] > 0
@@ -111,3 +125,5 @@ def test_the_same_seed_gives_the_same_person(pipeline):
 def test_nothing_to_measure():
     with pytest.raises(InputError, match="something to turn"):
         run()
+    with pytest.raises(InputError, match=r"method must be one of.*luck"):
+        run(people=1, methods=("luck",))

@@ -53,6 +53,14 @@ def test_comes_nearer_to_the_person(parts, monkeypatch):
     assert 0 < int(found.step) <= 25
 
 
+def test_slots_that_are_to_stay_stay(parts):
+    wanted, w = person(parts, latents(parts, 1)), latents(parts, 0)
+    found = run(parts, w, wanted, steps=4, slots=3, pull=0.0)
+    assert int(found.step) > 0
+    assert not torch.allclose(found.w[:, :3], w[:, :3], atol=1e-4)
+    assert torch.allclose(found.w[:, 3:], w[:, 3:], atol=1e-4)
+
+
 def test_a_strong_pull_keeps_the_face(parts):
     wanted, w = person(parts, latents(parts, 1)), latents(parts, 0)
     free, held = (run(parts, w, wanted, steps=8, pull=pull).w for pull in (0.0, 1e4))

@@ -31,7 +31,7 @@ class FrontalizeConfig:
         return tiny.frontalize_pipeline()
 
     def inputs(self):
-        return {"image": photo(), "num_inference_steps": 2, "refinement_steps": 1, "output_type": "pt"}
+        return {"image": photo(), "refinement_steps": 1, "output_type": "pt"}
 
     def batch(self):
         return [photo(seed=1), photo(seed=2)]
@@ -44,7 +44,8 @@ class FrontalizeConfig:
             "expression": "neutral",
             "background": With("generated"),
             "face": With(1, image=photo(160), face=0),
-            "num_inference_steps": 4,
+            "method": "search",
+            "num_inference_steps": With(4, method="search"),
             "refinement_steps": 3,
             "size": 40,
             "callback_on_step_end": Recorder(),
@@ -69,7 +70,9 @@ class FrontalizeConfig:
             ({"pitch": "up"}, InputError, "pitch"),
             ({"expression": "happy"}, InputError, "expression.*'neutral'"),
             ({"background": "beach"}, InputError, "background.*'generated'"),
-            ({"num_inference_steps": 0}, InputError, "num_inference_steps"),
+            ({"method": "luck"}, InputError, "method.*'search'"),
+            ({"num_inference_steps": 4}, InputError, "left out.*network"),
+            ({"method": "search", "num_inference_steps": 0}, InputError, "num_inference_steps"),
             ({"refinement_steps": -1}, InputError, "refinement_steps"),
             ({"size": 65}, InputError, "16 to 64 px"),
             ({"size": 32.0}, InputError, "size"),
@@ -87,9 +90,7 @@ class TestFrontalize(FrontalizeConfig, PipelineContract):
 
 
 def run(image, **arguments):
-    return tiny.frontalize_pipeline()(
-        image, **{"output_type": "pt", "num_inference_steps": 1, "refinement_steps": 1, **arguments}
-    )
+    return tiny.frontalize_pipeline()(image, **{"output_type": "pt", "refinement_steps": 1, **arguments})
 
 
 def test_a_small_face_is_refused(monkeypatch):
@@ -124,7 +125,7 @@ def test_the_background_is_the_photos_where_the_head_turns_little(monkeypatch):
 
 def test_the_report_measures_the_returned_latents():
     built = tiny.frontalize_pipeline()
-    output = built(photo(), output_type="pt", num_inference_steps=2, refinement_steps=1, background="generated")
+    output = built(photo(), output_type="pt", refinement_steps=1, background="generated")
     report = output.reports[0]
     with torch.no_grad():
         values, vector = built.look(built.exact(output.latents[0], None))
@@ -136,6 +137,32 @@ def test_the_report_measures_the_returned_latents():
     assert torch.allclose(picture, output.images[0], atol=1e-5)
     assert report.faces_found == 1
     assert set(report.to_dict()) >= {"pose_before", "pose_after", "likeness_distance", "note"}
+
+
+def test_the_network_takes_no_steps_and_finds_the_front_of_the_photo():
+    built, seen = tiny.frontalize_pipeline(), []
+    subject = built.subject(images.load(photo()))
+    with torch.no_grad():
+        front = built.front(subject)
+    assert front.shape == (1, 8, 8)
+    assert torch.equal(front[:, :7], front[:, :1].expand(-1, 7, -1))  # structure, and behind it the texture
+    assert not torch.equal(front[:, 6], front[:, 7])
+    output = built(photo(), refinement_steps=0, callback_on_step_end=lambda *given: seen.append(given))
+    assert (seen, output.reports[0].method) == ([], "network")
+    assert output.reports[0].expression_before == built.expression(subject.seen)
+
+
+def test_what_is_kept_is_the_photos_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        frontalize, "move_to", lambda space, w, aims, measure, *given: (asked.append(aims), (w, measure(w)))[1]
+    )
+    built = tiny.frontalize_pipeline()
+    built(photo(), yaw=10.0, refinement_steps=1)
+    seen = built.subject(images.load(photo())).seen
+    assert asked[0]["yaw"] == 10.0
+    for name in ("pitch", "smile", "mouth"):
+        assert asked[0][name] == pytest.approx(float(seen[built.space.number(name)]))
 
 
 def test_grey_stays_grey():
@@ -154,7 +181,7 @@ def test_a_pitch_that_is_not_asked_for_is_kept():
 
 def test_neutral_is_below_the_average_smile():
     built = tiny.frontalize_pipeline()
-    built.space.attribute_mean.copy_(torch.arange(7.0))
+    built.space.attribute_mean.copy_(torch.arange(float(len(built.space.attribute_mean))))
     built.space.attribute_spread.fill_(0.5)
     aims = built.expression_aims("neutral", torch.zeros(7))
     assert aims == {"smile": 1.5, "mouth": 2.5}
@@ -166,6 +193,7 @@ def test_steps_are_counted_and_what_the_callback_raises_ends_the_call():
     built = tiny.frontalize_pipeline()
     built(
         photo(),
+        method="search",
         num_inference_steps=3,
         refinement_steps=2,
         callback_on_step_end=lambda pipeline, step, _, given: seen.append((step, tuple(given["latents"].shape))),
@@ -176,25 +204,26 @@ def test_steps_are_counted_and_what_the_callback_raises_ends_the_call():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        built(photo(), num_inference_steps=3, callback_on_step_end=stop)
+        built(photo(), callback_on_step_end=stop)
 
 
 def test_runs_in_inference_mode():
     built = tiny.frontalize_pipeline()
     grey = luma(photo()[None])[0].expand(3, -1, -1).contiguous()
     with torch.inference_mode():
-        output = built([photo(), grey], num_inference_steps=1, refinement_steps=1, output_type="pt")
-    assert output.images[0].shape == output.images[1].shape == (3, 64, 64)
+        for settings in ({}, {"method": "search", "num_inference_steps": 1}):
+            output = built([photo(), grey], refinement_steps=1, output_type="pt", **settings)
+            assert output.images[0].shape == output.images[1].shape == (3, 64, 64)
 
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_a_generated_person_is_turned_to_the_front(repository):
+@pytest.mark.parametrize("settings", [{}, {"method": "search", "num_inference_steps": 15}])
+def test_a_generated_person_is_turned(repository, settings):
     built = FrontalizePipeline.from_pretrained("frontalize")
     built.set_progress_bar_config(disable=True)
     photo = repository / "examples" / "portrait.jpg"
-    report = built(photo, face=0, yaw=20.0, num_inference_steps=15, refinement_steps=8)
-    report = report.reports[0]
+    report = built(photo, face=0, yaw=20.0, refinement_steps=8, **settings).reports[0]
     assert report.pose_after[0] == pytest.approx(20, abs=5)
     assert abs(report.pose_after[1] - report.pose_before[1]) < 10
     assert report.same_person

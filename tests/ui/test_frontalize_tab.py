@@ -41,7 +41,7 @@ def silent(*given, **named):
 
 
 def run(pipeline, source, folder, **settings):
-    return turn(pipeline, source, folder, {"num_inference_steps": 1, "refinement_steps": 1, **settings}, silent)
+    return turn(pipeline, source, folder, {"refinement_steps": 1, **settings}, silent)
 
 
 def test_shows_the_face_before_and_after(pipeline, photo, tmp_path):
@@ -89,9 +89,16 @@ def test_every_widget_reaches_the_pipeline(pipeline, photo, monkeypatch):
     assert list(pages) == []
     expected = {"yaw": 5, "pitch": -20, "expression": "neutral", "background": "generated", "face": 0}
     assert expected.items() <= given[0].items()
-    assert given[0]["num_inference_steps"] == 2
-    list(runner.frontalize(str(photo), steps=1, progress=silent))
-    expected = {"pitch": None, "expression": "keep", "background": "keep", "face": None}
+    assert (given[0]["method"], given[0]["num_inference_steps"]) == ("search", 2)
+    list(runner.frontalize(str(photo), progress=silent))
+    expected = {
+        "method": "network",
+        "num_inference_steps": None,
+        "pitch": None,
+        "expression": "keep",
+        "background": "keep",
+        "face": None,
+    }
     assert expected.items() <= given[1].items()
 
 
