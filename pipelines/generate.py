@@ -365,7 +365,12 @@ class GeneratePipeline(StudioPipeline):
             for step, timestep in enumerate(scheduler.timesteps):
                 velocity = guided(self.flow, x, timestep, who, guidance_scale)
                 if who is not None and guidance_scale > 0:
-                    velocity = self.lead(x, velocity, timestep, who, guidance_scale, read_steps)
+                    # A second evaluation keeps the first one's push: at its smaller time the same shift would be more.
+                    if getattr(scheduler, "state_in_first_order", True):
+                        led = self.lead(x, velocity, timestep, who, guidance_scale, read_steps)
+                        velocity, push = led, led - velocity
+                    else:
+                        velocity = velocity + push
                 x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
                 bar.update()
                 if callback is not None:

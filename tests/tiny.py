@@ -207,7 +207,8 @@ def latent_space(*, bank: int = 12, dim: int = 8) -> LatentSpace:
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
         space.fit(generator().mapping(torch.randn(500, dim, generator=rng)))
-        space.directions.copy_(0.1 * torch.randn(space.directions.shape, generator=rng))
+        space.directions.fill_(0.1)
+        space.directions[:7] = 0.1 * torch.randn(7, dim, generator=rng)  # later ones draw nothing: the bank stays
         space.bank_latents.copy_(generator().mapping(torch.randn(bank, dim, generator=rng)))
         space.bank_thumbs.copy_((255 * torch.rand(space.bank_thumbs.shape, generator=rng)).byte())
         space.bank_embeddings.copy_(torch.randn(space.bank_embeddings.shape, generator=rng) / 8)

@@ -73,10 +73,10 @@ def test_refuses(photos):
 def test_differences_of_equal_pictures_are_none():
     pipeline = tiny.generate_pipeline()
     picture = torch.rand(1, 3, 64, 64)
-    values = torch.rand(1, 7)
+    values = torch.rand(1, 8)
     same = generate.differences(pipeline, picture.repeat(3, 1, 1, 1), values.repeat(3, 1))
     assert same == {"pixels": 0, "pose": 0, "expression": 0}
-    values = torch.tensor([[0.0, 0, 0, 0, 0, 0, 0], [3.0, 4, 0, 0, 0, 0, 9]])
+    values = torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 0], [3.0, 4, 0, 0, 0, 0, 9, 9]])
     apart = generate.differences(pipeline, torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)]), values)
     assert apart == {"pixels": 1, "pose": 5, "expression": 0}
 

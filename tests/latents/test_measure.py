@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from studio.faces.attributes import ATTRIBUTES
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.measure import MESH_EVERY, Resemblance, attributes, embed, place_aligned
 from tests import tiny
@@ -36,9 +37,11 @@ def test_the_mesh_grows_with_the_picture(finder):
 
 def test_attributes_are_in_the_order_of_their_names():
     values = attributes(torch.full((1, 3, 100, 100), 0.5), head(centre=(50, 50), yaw=12.0))
-    assert values.shape == (1, 7)
-    assert values[0, 0] == pytest.approx(12, abs=0.1)
-    assert values[0, -1] == pytest.approx(0, abs=1e-6)
+    assert values.shape == (1, len(ATTRIBUTES))
+    named = dict(zip(ATTRIBUTES, values[0], strict=True))
+    assert named["yaw"] == pytest.approx(12, abs=0.1)
+    assert named["light"] == pytest.approx(0, abs=1e-6)
+    assert named["glasses"] == pytest.approx(np.log(1e-3), abs=1e-3)
 
 
 def test_resemblance_is_the_squared_distance_and_can_be_lowered(finder, encoder):

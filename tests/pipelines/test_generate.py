@@ -6,9 +6,10 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler
 
 from pipelines import generate
-from pipelines.generate import find_outliers, near_and_unlike, to_shell
+from pipelines.generate import SOLVERS, find_outliers, near_and_unlike, to_shell
 from studio.errors import ImageError, InputError, NoFaceError
 from studio.latents.identity_steps import identity_steps
+from studio.networks.latent_flow import TIMES
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
 
@@ -177,6 +178,20 @@ def test_the_other_solver():
     pipeline.scheduler = FlowMatchHeunDiscreteScheduler.from_config(pipeline.scheduler.config)
     heun, few = (pipeline.sample(noise, vector(), 2.0, steps) for steps in (100, 2))
     assert (euler - heun).norm() < 0.2 * (few - heun).norm()
+
+
+def test_the_other_solver_is_led_as_far():
+    """Heun's second evaluation, at a smaller time, must not divide the same shift by it."""
+    pipeline, noise = tiny.generate_pipeline(), torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    ways = []
+    for solver in SOLVERS.values():
+        pipeline.scheduler = solver.from_config(pipeline.scheduler.config)
+        ends = []
+        for shift in (0.0, 0.05):
+            pipeline.lead = lambda x, velocity, timestep, *_, shift=shift: velocity - shift * TIMES / timestep
+            ends.append(pipeline.sample(noise, vector(), 1.0, 4))
+        ways.append((ends[1] - ends[0]).norm())
+    assert float(ways[1]) == pytest.approx(float(ways[0]), rel=0.2)
 
 
 def test_the_report_says_how_many_candidates_there_were():
