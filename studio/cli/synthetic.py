@@ -213,17 +213,7 @@ def edit(
     from studio.device import pick_device
     from studio.latents.editor import Editor, check_changes, check_likeness
 
-    asked = {
-        "yaw": yaw,
-        "pitch": pitch,
-        "smile": smile,
-        "mouth": mouth,
-        "eyes": eyes,
-        "brow": brow,
-        "light": light,
-        "glasses": glasses,
-    }
-    changes = {name: value for name, value in asked.items() if value is not None}
+    changes = given(yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses)
     if (photo is None) == (seed is None):
         raise InputError("either PHOTO or --seed must say whose face, got both or neither: give one of them")
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
@@ -302,23 +292,14 @@ def generate(
     pipeline = GeneratePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     pipeline.scheduler = SOLVERS[solver].from_config(pipeline.scheduler.config)
-    given = {
-        "yaw": yaw,
-        "pitch": pitch,
-        "smile": smile,
-        "mouth": mouth,
-        "eyes": eyes,
-        "brow": brow,
-        "light": light,
-        "glasses": glasses,
-    }
+    moves = given(yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses)
     settings = {
         "num_images_per_prompt": samples,
         "guidance_scale": guidance,
         "num_inference_steps": steps,
         "correction_steps": correction,
         "candidates": candidates,
-        **{name: value for name, value in given.items() if value is not None},
+        **moves,
     }
     rng = None if seed is None else _seeded(seed)
     done = pipeline(loaded or None, consent, face, **settings, generator=rng, output_type="pt")
@@ -349,6 +330,11 @@ def sample_words(sample: Any) -> str:
     before = "" if sample.prior_distance is None else f" ({sample.prior_distance:.2f} before the correction)"
     unseen = "" if sample.seen else "; no face is seen in it"
     return f"{who}{before}, {pose}{unseen}" if who else pose + unseen
+
+
+def given(**options: float | None) -> dict[str, float]:
+    """Those of the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _seeded(seed: int) -> Any:

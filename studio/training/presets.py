@@ -81,6 +81,20 @@ THROUGH_THE_GENERATOR = {
     "identity_weight": 0.0,
     "prior_weight": 4.0,
 }
+# What those have in common that train the component dictionary and the styles.
+WITH_THE_DICTIONARY = {
+    **THROUGH_THE_GENERATOR,
+    "head": "head_256",
+    "style_slots": 9,
+    "atoms": 32,
+    "learning_rate": 2e-4,
+    "warmup": 100,
+    "energy_weight": 2.0,
+    "person_weight": 3.0,
+    "grid_weight": 60.0,
+    "components_weight": 1.5,
+    "ema": 0.995,
+}
 PRESETS = {
     preset.name: preset
     for preset in (
@@ -123,39 +137,19 @@ PRESETS = {
         # From there, with the component dictionary and a latent for every slot; who it is counts three times as much.
         Preset(
             "restore-dictionary",
-            **THROUGH_THE_GENERATOR,
+            **WITH_THE_DICTIONARY,
             images=7_000,
-            head="head_256",
-            style_slots=9,
-            atoms=32,
-            learning_rate=2e-4,
-            warmup=100,
-            energy_weight=2.0,
-            person_weight=3.0,
             landmarks_weight=9.0,
-            grid_weight=60.0,
-            components_weight=1.5,
-            ema=0.995,
             seed=4,
         ),
         # The same again, with more weight on the shape, and a higher rate for what had learned next to nothing.
         Preset(
             "restore-further",
-            **THROUGH_THE_GENERATOR,
+            **WITH_THE_DICTIONARY,
             images=7_300,
             recipe="training_mild",
-            head="head_256",
-            style_slots=9,
-            atoms=32,
             added_rate=5.0,
-            learning_rate=2e-4,
-            warmup=100,
-            energy_weight=2.0,
-            person_weight=3.0,
             landmarks_weight=15.0,
-            grid_weight=60.0,
-            components_weight=1.5,
-            ema=0.995,
             seed=5,
         ),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),

@@ -28,10 +28,8 @@ from studio.faces.pose import yaw_and_pitch
 from studio.latents.measure import MIN_PRESENCE, embed
 from studio.networks.latent_reader import LatentReader, nearer
 from studio.networks.latent_space import LatentSpace
-from studio.networks.mesh import SIZE as MESH_SIZE
 from studio.training.data import draw_latents, expand_latents
-from studio.training.identities import PairMaker
-from studio.training.losses import MESH_CROP
+from studio.training.identities import PairMaker, quick_look
 
 SHARD = 128
 SIZE = 192  # px of the stored pictures
@@ -138,15 +136,6 @@ class Turner:
             side = self.turned(front[:, 0], degrees - float(views[FRONT]["yaw"]))
             views.append(self.measure(self.draw(torch.stack([side, texture], 1))))
         return {name: torch.stack([view[name] for view in views]) for name in first} | {"latents": front[0]}
-
-
-def quick_look(mesh: torch.nn.Module, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Mesh (N,468,3) in pixels of aligned pictures (N,3,S,S) from one constant crop, and presence (N,) in [0,1]."""
-    x0, y0, side = (round(share * pictures.shape[2]) for share in MESH_CROP)
-    crop = pictures[:, :, y0 : y0 + side, x0 : x0 + side]
-    points, logits = mesh(F.interpolate(crop, size=(MESH_SIZE, MESH_SIZE), mode="bilinear", antialias=True))
-    points = points * (side / MESH_SIZE) + points.new_tensor([x0, y0, 0.0])
-    return points.float(), logits.float().flatten().sigmoid()
 
 
 # ---- shards
