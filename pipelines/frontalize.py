@@ -187,7 +187,7 @@ class FrontalizePipeline(StudioPipeline):
         expression: str = "keep",
         background: str = "keep",
         face: int | None = None,
-        method: str = "network",
+        method: str = "search",
         num_inference_steps: int | None = None,
         refinement_steps: int = 20,
         size: int | None = None,
@@ -206,7 +206,8 @@ class FrontalizePipeline(StudioPipeline):
             background: "keep" the photo's own where the head turns by no more than 12 degrees (it would not fit around
                 another outline; the report says which it is), or "generated".
             face: index of the face to turn, 0 is the largest; None asks for a photo of one face.
-            method: how the face is found in the prior: "network" predicts its front, "search" looks for a likeness.
+            method: how the face is found in the prior: "search" looks for a likeness, "network" predicts its front in
+                half the time, and is further from the person on real photographs.
             num_inference_steps: of the search, 1 or more; None takes 40. The network has none.
             refinement_steps: towards the person after turning, 0 or more.
             size: side of the result in pixels; None gives the prior's 1024.

@@ -131,7 +131,7 @@ def bench_frontalize(
     profiles: Annotated[int, typer.Option(help="Half-profiles of PHOTOS/aligned_old; 0: none.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the generated persons.")] = 0,
     method: Annotated[
-        list[str] | None, typer.Option(help="network or search; repeat it for both side by side. Default: network.")
+        list[str] | None, typer.Option(help="network or search; repeat it for both side by side. Default: search.")
     ] = None,
     steps: Annotated[int, typer.Option(help="Of the search.")] = 40,
     refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
@@ -144,7 +144,7 @@ def bench_frontalize(
     """Turn generated faces back whose front is known; and what turning does to verification on real pairs."""
     from studio.benchmarks import frontalize
 
-    about = (photos, people, pairs, limit, min_yaw, profiles, seed, method or ["network"], steps, refine, threads)
+    about = (photos, people, pairs, limit, min_yaw, profiles, seed, method or ["search"], steps, refine, threads)
     show(frontalize.run(*about, model, sheet, profile_sheet, say), out)
 
 

@@ -116,7 +116,7 @@ def frontalize(
     expression: Annotated[str, typer.Option(help="keep, or neutral: no smile.")] = "keep",
     background: Annotated[str, typer.Option(help="keep it where the head turns little, or generated.")] = "keep",
     face: Annotated[int | None, typer.Option(help="0 is the largest; default: the photo must show one face.")] = None,
-    method: Annotated[str, typer.Option(help="network, or search: slower, closer to hair and light.")] = "network",
+    method: Annotated[str, typer.Option(help="search, or network: quicker, further from real photos.")] = "search",
     steps: Annotated[int | None, typer.Option(help="Of the search; default 40.")] = None,
     refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
     size: Annotated[int | None, typer.Option(help="Side of the results in pixels; default 1024.")] = None,

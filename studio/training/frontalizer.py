@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from studio import weights
+from studio.degradations import degrade
 from studio.device import fast_bfloat16
 from studio.latents.search import render
 from studio.networks.frontalizer import Frontalizer
@@ -39,7 +40,6 @@ from studio.training import checkpoints
 from studio.training.augment import recolour
 from studio.training.data import expand_latents
 from studio.training.flow import blur
-from studio.training.latent_encoder import damage
 from studio.training.losses import coarse_loss, descriptor_loss
 from studio.training.turned import TurnedFaces
 
@@ -48,6 +48,7 @@ SAVE_SECONDS = 120
 LOG_STEPS = 50
 WARM_UP = 100
 ALONE = 100  # updates of the critic before its verdict counts
+RECIPES = ("old_photo", "training_mild")  # of the first and the second third of a batch; the last stays as it is
 MESH_NOISE = 0.003  # sides of the picture; the mesh of a photo is that uncertain
 DRAWN_SIZE = 256
 FACE = (slice(64, 216), slice(64, 192))  # rows and columns of a drawn face that symmetry looks at
@@ -158,14 +159,14 @@ class FrontalTrainer:
     # ---- one step
 
     def examples(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Step number `step`: faces (N,3,S,S), two thirds damaged or recoloured, meshes, vectors, people (N,)."""
+        """Step number `step`: faces (N,3,S,S), two thirds of them damaged, meshes, vectors, people (N,)."""
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         chosen = self.kept[torch.randint(len(self.kept), (self.batch,), generator=rng)]
         faces = self.turned.faces[chosen].float() / 255
         third = self.batch // 3
-        if third:
-            faces[:third] = damage(recolour(faces[:third], rng), rng)
-            faces[third : 2 * third] = recolour(faces[third : 2 * third], rng)
+        for number, recipe in enumerate(RECIPES) if third else ():
+            rows = slice(number * third, (number + 1) * third)
+            faces[rows] = photographed(faces[rows], recipe, rng)
         mesh = self.turned.mesh[chosen].float()
         mesh = mesh + MESH_NOISE * torch.randn(mesh.shape, generator=rng)
         return faces, mesh, blur(self.turned.descriptors[chosen], rng), self.turned.person[chosen]
@@ -187,7 +188,7 @@ class FrontalTrainer:
             self.critic.requires_grad_(True)
         if self.drawing and step % self.drawn_every == self.drawn_every - 1:
             rng = torch.Generator().manual_seed(self.seed * 1_000_003 + 500_000_000 + step)
-            # The last third is neither damaged nor recoloured, so that its colours can be asked for.
+            # The last third is not damaged, so that its colours can be asked for.
             terms |= drawn_losses(self.drawing, latents[-self.drawn :], self.turned.latents[people[-self.drawn :]], rng)
         return terms, found.detach(), self.coordinates[people]
 
@@ -283,6 +284,13 @@ class FrontalTrainer:
             part.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         checkpoints.load_moments(self.optimizer, tensors)
         checkpoints.load_moments(self.critic_optimizer, tensors, "critic-optimizer")
+
+
+def photographed(faces: Tensor, recipe: str, rng: torch.Generator) -> Tensor:
+    """Faces (N,3,S,S) in another light, damaged; those that are monochrome then in grey, as the pipeline shows them."""
+    damaged, drawn = degrade(recolour(faces, rng), recipe, rng)
+    grey = torch.tensor([parameters["tone"] != "colour" for parameters in drawn]).view(-1, 1, 1, 1)
+    return torch.where(grey, damaged.mean(1, keepdim=True).expand_as(damaged), damaged)
 
 
 def drawn_losses(drawing: Drawing, found: Tensor, wanted: Tensor, rng: torch.Generator) -> dict[str, Tensor]:

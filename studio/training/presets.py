@@ -152,6 +152,16 @@ PRESETS = {
             landmarks_weight=15.0,
             seed=5,
         ),
+        # And once more, from the mean of that and of what came before; the shape counts twice as much again.
+        Preset(
+            "restore-points",
+            **WITH_THE_DICTIONARY,
+            images=5_600,
+            recipe="training_mild",
+            added_rate=5.0,
+            landmarks_weight=30.0,
+            seed=6,
+        ),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TITLE = "Turn"
 WAITING = "Choose a photo of one face, then press Turn."
+SEARCH = 40
 REFINEMENT = 20
 
 
@@ -53,7 +54,7 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
                     True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"
                 )
                 face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
-                steps = gr.Slider(0, 100, 0, step=10, label="Steps", info="0: a network; more: a search, slower")
+                steps = gr.Slider(0, 100, SEARCH, step=10, label="Steps", info="Of the search; 0: a network, quicker")
         message, found, report = results(WAITING, "The face in the photo, and turned", columns=2)
     runner = Runner(pipeline)
     connect(
@@ -95,7 +96,7 @@ class Runner:
         neutral: bool = False,
         background: bool = True,
         face: int = -1,
-        steps: int = 0,
+        steps: int = SEARCH,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:

@@ -31,7 +31,7 @@ class FrontalizeConfig:
         return tiny.frontalize_pipeline()
 
     def inputs(self):
-        return {"image": photo(), "refinement_steps": 1, "output_type": "pt"}
+        return {"image": photo(), "method": "network", "refinement_steps": 1, "output_type": "pt"}
 
     def batch(self):
         return [photo(seed=1), photo(seed=2)]
@@ -71,7 +71,7 @@ class FrontalizeConfig:
             ({"expression": "happy"}, InputError, "expression.*'neutral'"),
             ({"background": "beach"}, InputError, "background.*'generated'"),
             ({"method": "luck"}, InputError, "method.*'search'"),
-            ({"num_inference_steps": 4}, InputError, "left out.*network"),
+            ({"method": "network", "num_inference_steps": 4}, InputError, "left out.*network"),
             ({"method": "search", "num_inference_steps": 0}, InputError, "num_inference_steps"),
             ({"refinement_steps": -1}, InputError, "refinement_steps"),
             ({"size": 65}, InputError, "16 to 64 px"),
@@ -90,7 +90,8 @@ class TestFrontalize(FrontalizeConfig, PipelineContract):
 
 
 def run(image, **arguments):
-    return tiny.frontalize_pipeline()(image, **{"output_type": "pt", "refinement_steps": 1, **arguments})
+    settings = {"output_type": "pt", "method": "network", "refinement_steps": 1}
+    return tiny.frontalize_pipeline()(image, **settings | arguments)
 
 
 def test_a_small_face_is_refused(monkeypatch):
@@ -125,7 +126,7 @@ def test_the_background_is_the_photos_where_the_head_turns_little(monkeypatch):
 
 def test_the_report_measures_the_returned_latents():
     built = tiny.frontalize_pipeline()
-    output = built(photo(), output_type="pt", refinement_steps=1, background="generated")
+    output = built(photo(), output_type="pt", method="network", refinement_steps=1, background="generated")
     report = output.reports[0]
     with torch.no_grad():
         values, vector = built.look(built.exact(output.latents[0], None))
@@ -147,7 +148,9 @@ def test_the_network_takes_no_steps_and_finds_the_front_of_the_photo():
     assert front.shape == (1, 8, 8)
     assert torch.equal(front[:, :7], front[:, :1].expand(-1, 7, -1))  # structure, and behind it the texture
     assert not torch.equal(front[:, 6], front[:, 7])
-    output = built(photo(), refinement_steps=0, callback_on_step_end=lambda *given: seen.append(given))
+    output = built(
+        photo(), method="network", refinement_steps=0, callback_on_step_end=lambda *given: seen.append(given)
+    )
     assert (seen, output.reports[0].method) == ([], "network")
     assert output.reports[0].expression_before == built.expression(subject.seen)
 
@@ -158,7 +161,7 @@ def test_what_is_kept_is_the_photos_own(monkeypatch):
         frontalize, "move_to", lambda space, w, aims, measure, *given: (asked.append(aims), (w, measure(w)))[1]
     )
     built = tiny.frontalize_pipeline()
-    built(photo(), yaw=10.0, refinement_steps=1)
+    built(photo(), yaw=10.0, method="network", refinement_steps=1)
     seen = built.subject(images.load(photo())).seen
     assert asked[0]["yaw"] == 10.0
     for name in ("pitch", "smile", "mouth"):
@@ -211,14 +214,14 @@ def test_runs_in_inference_mode():
     built = tiny.frontalize_pipeline()
     grey = luma(photo()[None])[0].expand(3, -1, -1).contiguous()
     with torch.inference_mode():
-        for settings in ({}, {"method": "search", "num_inference_steps": 1}):
+        for settings in ({"method": "network"}, {"method": "search", "num_inference_steps": 1}):
             output = built([photo(), grey], refinement_steps=1, output_type="pt", **settings)
             assert output.images[0].shape == output.images[1].shape == (3, 64, 64)
 
 
 @pytest.mark.weights
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"method": "search", "num_inference_steps": 15}])
+@pytest.mark.parametrize("settings", [{"method": "network"}, {"method": "search", "num_inference_steps": 15}])
 def test_a_generated_person_is_turned(repository, settings):
     built = FrontalizePipeline.from_pretrained("frontalize")
     built.set_progress_bar_config(disable=True)

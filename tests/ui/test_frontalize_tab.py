@@ -41,7 +41,7 @@ def silent(*given, **named):
 
 
 def run(pipeline, source, folder, **settings):
-    return turn(pipeline, source, folder, {"refinement_steps": 1, **settings}, silent)
+    return turn(pipeline, source, folder, {"method": "network", "refinement_steps": 1, **settings}, silent)
 
 
 def test_shows_the_face_before_and_after(pipeline, photo, tmp_path):
@@ -92,8 +92,8 @@ def test_every_widget_reaches_the_pipeline(pipeline, photo, monkeypatch):
     assert (given[0]["method"], given[0]["num_inference_steps"]) == ("search", 2)
     list(runner.frontalize(str(photo), progress=silent))
     expected = {
-        "method": "network",
-        "num_inference_steps": None,
+        "method": "search",
+        "num_inference_steps": 40,
         "pitch": None,
         "expression": "keep",
         "background": "keep",
