@@ -25,6 +25,7 @@ from studio.evidence import (
     match_tone,
     tone_curve,
     with_native_detail,
+    with_prior_colour,
     with_sure_detail,
 )
 from studio.faces import align, paste
@@ -277,7 +278,9 @@ class RestorePipeline(StudioPipeline):
         prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float().cpu() / 2 + 0.5
         if prior.shape[2] != CROP:
             prior = images.resize(prior, CROP, CROP)
-        evidence = with_sure_detail(with_native_detail(parts.evidence.cpu(), small, crops, prior), crops, prior)
+        cleaned, fill = parts.evidence.cpu(), (2 - 2 * fidelity).clamp(max=1).view(-1, 1, 1, 1)
+        evidence = with_sure_detail(with_native_detail(cleaned, small, crops, prior), crops, prior)
+        evidence = with_prior_colour(evidence, small, cleaned, prior, fill)
         # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
         photo_share = PHOTO_SHARE * (2 * fidelity - 1).clamp(min=0).view(-1, 1, 1, 1)
         evidence = evidence + photo_share * (crops - evidence)

@@ -3,8 +3,9 @@
 The *evidence* is a least-error estimate: right, but smooth wherever the photograph does not tell. The *prior* is a
 generated face: sharp, but not quite this person. Both are split into bands of one octave (a Laplacian pyramid, Burt
 and Adelson 1983). In every band and place just as much of the prior is added to the evidence as brings its local
-energy up to the prior's, and the more had to be added, the more of the whole band is the prior's own, since two
-estimates together err less than one. A sharp photograph so stays what it is, and a blurred one is filled in.
+energy up to the prior's, and the more had to be added, there or half as much an octave finer, the more of the whole
+band is the prior's own, since two estimates together err less than one. A sharp photograph so stays what it is, and a
+blurred one is filled in.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ BANDS = 5
 SURE = 8  # power of the coherence; of 2, 4 and 8 the one with the best identity and landmarks on twelve portraits
 EXCESS = 3.0  # amplitude of a photo's octave over the prior's, above which it is no face
 REGIONS = 12  # across a face, in which it is looked at
+KEPT = (0.6, 0.9)  # share of a band that cleaning must leave for it to be signal: none of it below, all of it above
+HANDED_ON = 0.5  # of an octave's uncertainty, to the next coarser one
+NOISY = (0.4, 0.8)  # the same over a region of luma: noisy below, clean above
+COLOUR_BANDS = 3  # finest octaves of a noisy photo whose colours are the prior's
 KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
@@ -98,12 +103,14 @@ def fuse(evidence: Tensor, prior: Tensor, fidelity: float | Tensor) -> Tensor:
     fidelity = torch.as_tensor(fidelity, dtype=evidence.dtype, device=evidence.device).view(-1, 1, 1, 1)
     from_evidence, from_prior = pyramid(evidence), pyramid(prior)
     trust, fill = (2 * fidelity).clamp(max=1), (2 - 2 * fidelity).clamp(max=1)
-    joined = []
+    joined, unsure = [], None
     for e, p in zip(from_evidence[:-1], from_prior[:-1], strict=True):
         # A measured number: a gradient through it would reward evidence for being weak.
         gain = fill_gain(e.detach(), p.detach())
         filled = e + fill * gain * p
-        share = 1 - trust + trust * (1 - fidelity).clamp(max=0.5) * gain  # of the prior
+        # Where the photo lacks an octave, the next one is there but less certain.
+        unsure = gain if unsure is None else torch.maximum(gain, HANDED_ON * F.avg_pool2d(unsure, 2))
+        share = 1 - trust + trust * (1 - fidelity).clamp(max=0.5) * unsure  # of the prior
         joined.append(filled + share * (p - filled))
     return collapse([*joined, from_evidence[-1]])
 
@@ -237,8 +244,8 @@ def with_sure_detail(evidence: Tensor, photo: Tensor, prior: Tensor) -> Tensor:
 
     In each octave and place the photo's own band is weighed by a high power of the coherence of both,
     <e,x>^2 / (|e|^2 |x|^2): near 1 where the evidence explains the photo, near 0 where the photo holds grain, dots or
-    blocks that it does not. What is left of a printing screen also agrees with the photo, so no more than what is
-    `plausible` comes back.
+    blocks that it does not; and by how much of it the evidence kept, <e,x> / |x|^2. What is left of a printing screen
+    passes both, so no more than what is `plausible` comes back.
 
     Args:
         evidence: (N,3,S,S).
@@ -251,10 +258,41 @@ def with_sure_detail(evidence: Tensor, photo: Tensor, prior: Tensor) -> Tensor:
     from_evidence, from_photo, from_prior = (pyramid(x) for x in (evidence, photo, prior))
     bands = []
     for e, x, p in zip(from_evidence[:-1], from_photo[:-1], from_prior[:-1], strict=True):
-        shared = local_mean(e * x).clamp_min(0).square()
-        coherence = shared / (local_mean(e.square()) * local_mean(x.square())).clamp_min(1e-10)
-        bands.append(e + coherence.clamp(max=1) ** SURE * plausible(x, p) * (x - e))
+        shared, of_photo = local_mean(e * x).clamp_min(0), local_mean(x.square()).clamp_min(1e-10)
+        coherence = shared.square() / (local_mean(e.square()) * of_photo).clamp_min(1e-10)
+        # What is left of noise agrees with the photo, too; but most of it was taken away.
+        kept = ramp(shared / of_photo, *KEPT)
+        bands.append(e + coherence.clamp(max=1) ** SURE * kept * plausible(x, p) * (x - e))
     return collapse([*bands, from_evidence[-1]])
+
+
+def with_prior_colour(
+    evidence: Tensor, seen: Tensor, cleaned: Tensor, prior: Tensor, share: float | Tensor = 1.0
+) -> Tensor:
+    """Take the fine colours of a noisy photograph from the prior: cleaning leaves coloured speckle behind.
+
+    How noisy a region is can be told from brightness, of whose finest octave cleaning then leaves little.
+
+    Args:
+        evidence: (N,3,S,S).
+        seen: (N,3,S/2,S/2) what the network was given.
+        cleaned: (N,3,S/2,S/2) what it returned.
+        prior: (N,3,S,S).
+        share: of the colours that are taken where it is noisy; a number, or (N,1,1,1).
+
+    Returns:
+        (N,3,S,S) of the same luma.
+    """
+    before, after = (luma(pyramid(x, 1)[0]) for x in (seen, cleaned))
+    cells = [max(1, side // REGIONS) for side in before.shape[2:]]
+    shared, of_photo = (F.avg_pool2d(x, cells) for x in (before * after, before.square()))
+    noisy = share * (1 - ramp(shared / of_photo.clamp_min(1e-10), *NOISY))
+    bands = pyramid(evidence)
+    for i, p in enumerate(pyramid(prior)[:COLOUR_BANDS]):
+        e = bands[i]
+        here = F.interpolate(noisy, size=e.shape[2:], mode="bilinear", align_corners=False)
+        bands[i] = e + here * ((p - luma(p)) - (e - luma(e)))
+    return collapse(bands)
 
 
 def kept_detail(before: Tensor, after: Tensor) -> Tensor:
@@ -265,8 +303,13 @@ def kept_detail(before: Tensor, after: Tensor) -> Tensor:
         after: (N,3,S,S) the result.
 
     Returns:
-        (N,1,S,S): 1 where the octave is the same, 0 where it changed by as much as there was.
+        (N,1,S,S): 1 where the octave changed by little, 0 where it changed by half of what there was and more.
     """
     finest_in, finest_out = pyramid(before, 1)[0], pyramid(after, 1)[0]
     change = local_mean((finest_out - finest_in).square())
-    return 1 - (change / local_mean(finest_in.square()).clamp_min(1e-6)).sqrt().clamp(max=1)
+    return ramp(1 - (change / local_mean(finest_in.square()).clamp_min(1e-6)).sqrt(), 0.5, 0.9)
+
+
+def ramp(x: Tensor, low: float, high: float) -> Tensor:
+    """0 below `low`, 1 above `high`, straight between."""
+    return ((x - low) / (high - low)).clamp(0, 1)
