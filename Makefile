@@ -23,11 +23,6 @@ TORCH_STAMP := $(VENV)/.torch-installed
 APP_STAMP := $(VENV)/.app-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
-# glibc hands every large tensor back to the system at once, and the page faults of the next one cost about a third of
-# the time on a CPU; let it keep them. Other systems ignore these.
-export MALLOC_MMAP_MAX_ ?= 0
-export MALLOC_TRIM_THRESHOLD_ ?= 4000000000
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev restore test app space lint weights clean
@@ -45,8 +40,6 @@ restore: setup weights
 test: setup-dev
 	$(BIN)/python -m pytest -q $(ARGS)
 
-# Every request runs in a thread of its own; with an arena for each, memory grows with the number of visitors.
-app: export MALLOC_ARENA_MAX ?= 1
 app: setup weights
 	$(BIN)/python app.py $(ARGS)
 

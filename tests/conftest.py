@@ -13,6 +13,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import pytest
 import torch
 
+from studio.memory import keep_freed_memory
+
+keep_freed_memory()
 pytest.register_assert_rewrite("tests.contract")
 
 REPOSITORY = Path(__file__).resolve().parent.parent

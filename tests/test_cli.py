@@ -95,7 +95,7 @@ OPTIONS = {
     "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device",
-    "train run": "folder minutes resume cache photos device dry-run",
+    "train run": "folder minutes resume cache photos device start dry-run",
     "train heads": "folder images cache minutes resume device",
     "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed only",

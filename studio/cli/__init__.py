@@ -12,6 +12,7 @@ import typer
 from studio.cli import bench, photos, synthetic, train, weights
 from studio.cli.common import say
 from studio.errors import StudioError
+from studio.memory import keep_freed_memory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(photos.app)
@@ -23,6 +24,7 @@ app.add_typer(train.app, name="train")
 
 def main() -> None:
     """Run the command; errors raised on purpose become one line and exit code 2, bad files exit code 1."""
+    keep_freed_memory()
     try:
         app()
     except StudioError as error:

@@ -43,6 +43,7 @@ def train_run(
     cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
     photos: Annotated[Path | None, typer.Option(help="Real faces: a folder with aligned_clean and portraits.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    start: Annotated[Path | None, typer.Option(help="Folder of weights to begin with, not the preset's own.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Print the preset and stop.")] = False,
 ) -> None:
     """Train a preset."""
@@ -53,7 +54,7 @@ def train_run(
     if dry_run:
         show(asdict(find_preset(preset)))
         return
-    train(preset, folder, cache, photos, minutes, resume, device, say)
+    train(preset, folder, cache, photos, minutes, resume, device, say, start)
 
 
 @app.command("heads")

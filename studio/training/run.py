@@ -67,6 +67,7 @@ def make_trainer(
     photos: Path | None,
     device: str = "auto",
     report: Callable[[str], None] = print,
+    start: Path | None = None,
 ) -> Trainer:
     """A trainer of the restorer, its new weights seeded by the preset.
 
@@ -78,6 +79,7 @@ def make_trainer(
             generated faces alone.
         device: "auto", "cpu" or "cuda".
         report: receives log lines.
+        start: folder of weights to begin with, in place of the preset's own.
     """
     torch.manual_seed(preset.seed)
     real = load_real_faces(photos / "aligned_clean", held_out(photos)) if photos else None
@@ -85,7 +87,7 @@ def make_trainer(
     synthetic = SyntheticFaces(cache)
     return Trainer(
         preset,
-        make_restorer(preset, generator, synthetic),
+        make_restorer(preset, generator, synthetic, start),
         generator,
         IdentityNet.from_pretrained(weights.path("identity")),
         synthetic,
@@ -98,8 +100,10 @@ def make_trainer(
     )
 
 
-def make_restorer(preset: Preset, generator: Generator, synthetic: SyntheticFaces) -> Restorer:
-    """The preset's network, with the weights that it starts from where there are any.
+def make_restorer(
+    preset: Preset, generator: Generator, synthetic: SyntheticFaces, start: Path | None = None
+) -> Restorer:
+    """The preset's network, with the weights that it starts from where there are any: those in `start`, or its own.
 
     The parts that those lack start without effect; a new dictionary is filled with some of the generated faces.
 
@@ -109,12 +113,13 @@ def make_restorer(preset: Preset, generator: Generator, synthetic: SyntheticFace
     channels = tuple(generator.config.channels[START_BLOCK + 1 : START_BLOCK + 3]) if preset.spatial else ()
     net = Restorer(spatial_channels=channels, style_slots=preset.style_slots, atoms=preset.atoms)
     missing = list(net.state_dict())
-    if preset.start:
-        known = Restorer.from_pretrained(weights.path(preset.start)).state_dict()
+    if start or preset.start:
+        known = Restorer.from_pretrained(start or weights.path(preset.start)).state_dict()
         missing, unexpected = net.load_state_dict(known, strict=False)
         wrong = [name for name in missing if not name.startswith(ADDED)] + list(unexpected)
         if wrong:
-            raise WeightsError(f"{preset.start} must fit the restorer, {', '.join(wrong[:3])} do not: start afresh")
+            source = start or preset.start
+            raise WeightsError(f"{source} must fit the restorer, {', '.join(wrong[:3])} do not: start afresh")
     if "dictionary.latents" in missing:
         structures = synthetic.latents[:CANDIDATES, 0]
         net.dictionary.latents.copy_(choose_atoms(generator, structures, preset.atoms, START_BLOCK, preset.seed))
@@ -130,6 +135,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     report: Callable[[str], None] = print,
+    start: Path | None = None,
 ) -> None:
     """Train a preset, or go on with it.
 
@@ -142,13 +148,14 @@ def train(
         resume: continue the checkpoint in `folder`.
         device: see `make_trainer`.
         report: see `make_trainer`.
+        start: see `make_trainer`; of no effect with `resume`.
     """
     chosen = find_preset(preset)
     check_folder(folder, resume)
-    trainer = make_trainer(chosen, folder, cache, photos, device, report)
+    trainer = make_trainer(chosen, folder, cache, photos, device, report, start)
     if resume:
         trainer.resume()
-    elif not chosen.start:
+    elif not (start or chosen.start):
         trainer.measure_targets()
     report(f"{len(trainer.synthetic)} generated faces, {0 if trainer.real is None else len(trainer.real)} real ones")
     trainer.run(minutes)

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio.errors import InputError, StudioError
+from studio.memory import keep_freed_memory
 from studio.provenance import own_certificate
 from studio.ui import about, album, compare, frontalize, generate, restore, upsample
 from studio.ui.common import EXAMPLES, HOUR, zero_gpu
@@ -198,6 +199,7 @@ def serve() -> None:
         InputError: see `options`.
         CredentialsError: a certificate is set that cannot be read.
     """
+    keep_freed_memory()
     own_certificate()
     models = {one.TITLE: Lazy(one.load) for one in TABS}
     app = build(models)
