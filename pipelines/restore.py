@@ -27,6 +27,7 @@ from studio.evidence import (
     with_native_detail,
     with_prior_colour,
     with_sure_detail,
+    with_tint,
 )
 from studio.faces import align, paste
 from studio.faces.faces import Faces
@@ -284,7 +285,8 @@ class RestorePipeline(StudioPipeline):
         # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
         photo_share = PHOTO_SHARE * (2 * fidelity - 1).clamp(min=0).view(-1, 1, 1, 1)
         evidence = evidence + photo_share * (crops - evidence)
-        restored = keep_shading(match_tone(fuse(evidence, prior, fidelity), crops), crops).clamp(0, 1)
+        restored = match_tone(fuse(evidence, prior, fidelity), crops)
+        restored = keep_shading(with_tint(restored, crops) if tone is None else restored, crops).clamp(0, 1)
         if tone is not None and colorize:
             restored = (prior + luma(restored) - luma(prior)).clamp(0, 1)
         elif tone is not None:

@@ -134,12 +134,7 @@ def tone_curve(photo: Tensor) -> Tensor | None:
     Returns:
         (3,2) coefficients of 1, y, y^2 for R-Y and B-Y, all zero for exact grey; None for a colour photograph.
     """
-    small = F.interpolate(photo[None], size=(64, 64), mode="area")
-    y = luma(small).flatten()
-    colour = torch.stack([small[0, 0].flatten() - y, small[0, 2].flatten() - y], 1)  # (4096, 2)
-    basis = torch.stack([torch.ones_like(y), y, y * y], 1)
-    curve = torch.linalg.lstsq(basis, colour, driver="gelsd").solution
-    rest = (colour - basis @ curve).square().mean().sqrt()
+    curve, rest = fitted_tone(F.interpolate(photo[None], size=(64, 64), mode="area")[0])
     if rest > MONOCHROME_REST:
         return None
     exact_grey = bool((photo[0] == photo[1]).all() and (photo[1] == photo[2]).all())
@@ -147,6 +142,16 @@ def tone_curve(photo: Tensor) -> Tensor | None:
 
 
 MONOCHROME_REST = 0.012
+TINTED = (0.006, 0.012)  # the same of one face: a print below, a colour photograph above
+
+
+def fitted_tone(small: Tensor) -> tuple[Tensor, Tensor]:
+    """The quadratic of `tone_curve` (3,2) for a small picture (3,H,W), and the root mean square of what it leaves."""
+    y = luma(small[None]).flatten()
+    colour = torch.stack([small[0].flatten() - y, small[2].flatten() - y], 1)  # (HW, 2)
+    basis = torch.stack([torch.ones_like(y), y, y * y], 1)
+    curve = torch.linalg.lstsq(basis, colour, driver="gelsd").solution
+    return curve, (colour - basis @ curve).square().mean().sqrt()
 
 
 def apply_tone(y: Tensor, curve: Tensor) -> Tensor:
@@ -180,6 +185,30 @@ def match_tone(restored: Tensor, photo: Tensor) -> Tensor:
     spreads = [x.std((2, 3), keepdim=True).clamp_min(1e-3) for x in low]
     gain = (spreads[1] / spreads[0]).clamp(0.4, 2.5)
     return (restored - means[0]) * gain + means[1]
+
+
+def with_tint(restored: Tensor, photo: Tensor) -> Tensor:
+    """Keep a face in the tint of its photo where the photo as a whole is no monochrome, but this face is.
+
+    A sepia print on a coloured card, or one yellowed unevenly, has no `tone_curve`; the prior's blue eyes and red lips
+    would be new there. The colours of the photo's face at 1/32 of its size are fitted as a function of luma; the less
+    they leave that curve, the more the result is put on it.
+
+    Args:
+        restored: (N,3,S,S) RGB.
+        photo: (N,3,S,S), the same faces as they are in the photo.
+
+    Returns:
+        (N,3,S,S) of the same luma.
+    """
+    toned = []
+    for face, low in zip(restored.split(1), F.avg_pool2d(photo, 32)[:, :, 3:-3, 4:-4], strict=True):
+        curve, rest = fitted_tone(low)
+        y = luma(face)
+        seen = y.clamp(*luma(low[None]).aminmax())  # a quadratic says nothing of brightness that it was not fitted to
+        on_curve = y + apply_tone(seen, curve) - seen
+        toned.append(face + (1 - ramp(rest, *TINTED)) * (on_curve - face))
+    return torch.cat(toned)
 
 
 def keep_shading(restored: Tensor, photo: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that tensors free, for the next ones: on a CPU a third less time.
 
     By default glibc gives every large block back to the system, and each new one costs a page fault for every 4 kB of
-    it. And it has an arena for every thread, so that an app grows with its visitors. Afterwards the process holds what its largest call needed until it ends. The `studio` command and the app call
-    it; a library should not, so a script that wants it does it itself, before its first thread starts.
+    it. And it has an arena for every thread, so that an app grows with its visitors. Afterwards the process holds what
+    its largest call needed until it ends. The `studio` command and the app call it; a library should not, so a script
+    that wants it does it itself, before its first thread starts.
 
     Returns:
         Whether this C library can be told so: glibc can.

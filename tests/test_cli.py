@@ -453,7 +453,7 @@ def test_training(call, monkeypatch, tmp_path):
     call("train", "export", tmp_path, tmp_path / "out")
     call("train", "export", tmp_path, tmp_path / "out", "--mean-with", tmp_path / "old")
     assert seen == [
-        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say),
+        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None),
         (300, tmp_path, "cpu", cli.say),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),

@@ -23,6 +23,7 @@ from studio.evidence import (
     with_native_detail,
     with_prior_colour,
     with_sure_detail,
+    with_tint,
 )
 from studio.metrics import mean_lab_difference
 from tests import tiny
@@ -224,6 +225,19 @@ def test_toning_keeps_the_luma():
     toned = apply_tone(y, curve)
     torch.testing.assert_close(luma(toned), y, atol=1e-6, rtol=0)
     assert (toned[:, 0] > toned[:, 2]).float().mean() > 0.9  # warm
+
+
+def test_a_tinted_face_gets_no_new_colours_and_a_coloured_one_keeps_them(prior):
+    colourful = F.interpolate(texture(4, 0.2), (512, 512), mode="bilinear")
+    prints = luma(colourful) * SEPIA
+    restored = F.interpolate(prior, (512, 512), mode="bilinear") * 1.6 - 0.3  # brighter and darker than the photo is
+    toned = with_tint(restored, torch.cat([prints[:1], colourful[1:]]))
+    torch.testing.assert_close(luma(toned), luma(restored), atol=1e-5, rtol=0)
+    assert torch.equal(toned[1], restored[1])
+    inside = (luma(restored[:1]) > 0.4) & (luma(restored[:1]) < 0.6)
+    wanted = luma(restored[:1]) * SEPIA / luma(SEPIA[None])
+    assert ((toned[:1] - wanted).abs() * inside).max() < 0.01
+    assert (toned[0] - luma(toned[:1])[0]).abs().max() < 0.25  # nor wild ones where the photo had no such brightness
 
 
 def test_match_tone_gives_brightness_and_contrast_of_the_photo(prior):
