@@ -96,7 +96,7 @@ OPTIONS = {
     "train list": "",
     "train faces": "count cache device",
     "train run": "folder minutes resume cache photos device start dry-run",
-    "train heads": "folder images cache minutes resume device",
+    "train heads": "folder images cache minutes resume device start",
     "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed only",
     "train identities": "folder count faces",
@@ -455,7 +455,7 @@ def test_training(call, monkeypatch, tmp_path):
     assert seen == [
         ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None),
         (300, tmp_path, "cpu", cli.say),
-        (tmp_path, 40, None, 1.0, False, "auto", cli.say),
+        (tmp_path, 40, None, 1.0, False, "auto", cli.say, None),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),
         (tmp_path, tmp_path / "out", None),
         (tmp_path, tmp_path / "out", tmp_path / "old"),

@@ -67,11 +67,12 @@ def train_heads(
     minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    start: Annotated[Path | None, typer.Option(help="Folder of one head to train further, alone.")] = None,
 ) -> None:
     """Distil the generator's 256 and 512 px image heads from its own pictures."""
     from studio.training.run import train_heads
 
-    train_heads(folder, images, cache, minutes, resume, device, say)
+    train_heads(folder, images, cache, minutes, resume, device, say, start)
 
 
 @app.command("encoder")

@@ -1,4 +1,4 @@
-"""Distilling image heads from the generator: both sizes at once, or the small one alone from cached faces."""
+"""Distilling image heads from the generator: both sizes at once, one further, or the small one from cached faces."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class HeadTrainer:
         folder: where checkpoint, heads, log and sheet go.
         faces: cached faces; the generator then need not draw them, and only the 256 px head is trained. The last 64
             are kept for measuring. None draws new faces for both heads.
+        known: a head to train further, alone; None starts afresh.
         images: faces of the whole training; the learning rate falls to zero by then.
         batch: faces in one step.
         learning_rate: of Adam, after 50 steps of warm-up.
@@ -45,6 +46,7 @@ class HeadTrainer:
     generator: Generator
     folder: Path
     faces: SyntheticFaces | None = None
+    known: ImageHead | None = None
     images: int = 6000
     batch: int = 4
     learning_rate: float = 4e-3
@@ -62,8 +64,9 @@ class HeadTrainer:
         channels = self.generator.config.channels
         dim = self.generator.config.style_dim
         maps, _ = self.maps_and_pictures(draw_latents(self.generator, self.batch, self.seed_of(-1)))
-        for start in CACHED if self.faces else STARTS:
-            head = ImageHead(
+        fresh = CACHED if self.faces else STARTS
+        for start in (self.known.config.start,) if self.known else fresh:
+            head = self.known or ImageHead(
                 start=start,
                 channels_in=channels[start],
                 size=4 * 2**start,
@@ -71,7 +74,8 @@ class HeadTrainer:
                 style_dim=dim,
             )
             head.to(self.device, memory_format=torch.channels_last)
-            head.initialise(maps[start])
+            if self.known is None:
+                head.initialise(maps[start])
             self.heads[start] = head
         parameters = [parameter for head in self.heads.values() for parameter in head.parameters()]
         self.optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.9, 0.98))

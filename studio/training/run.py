@@ -169,6 +169,7 @@ def train_heads(
     resume: bool = False,
     device: str = "auto",
     report: Callable[[str], None] = print,
+    start: Path | None = None,
 ) -> None:
     """Distil the image heads, or go on with it.
 
@@ -180,11 +181,21 @@ def train_heads(
         resume: continue the checkpoint in `folder`.
         device: "auto", "cpu" or "cuda".
         report: receives log lines.
+        start: folder of a head to train further, alone, at a quarter of the rate; of new faces only.
+
+    Raises:
+        InputError: both `cache` and `start`.
     """
+    if cache and start:
+        raise InputError("cache and start can't be had both: a head is trained further on new faces")
     check_folder(folder, resume)
     generator = Generator.from_pretrained(weights.path("generator"), dtype=torch.bfloat16)
     faces = SyntheticFaces(cache) if cache else None
-    trainer = HeadTrainer(generator, folder, faces, images, device=pick_device(device), report=report)
+    known = ImageHead.from_pretrained(start) if start else None
+    rate = HeadTrainer.learning_rate / (4 if start else 1)
+    trainer = HeadTrainer(
+        generator, folder, faces, known, images, learning_rate=rate, device=pick_device(device), report=report
+    )
     if resume:
         trainer.resume()
     trainer.run(minutes)

@@ -466,8 +466,8 @@ def test_frozen_networks_stay(make):
 
 @pytest.fixture
 def heads(tmp_path):
-    def build(name="heads", faces=None):
-        return HeadTrainer(generator(), tmp_path / name, faces, images=16, batch=2, report=lambda _: None)
+    def build(name="heads", faces=None, known=None):
+        return HeadTrainer(generator(), tmp_path / name, faces, known, images=16, batch=2, report=lambda _: None)
 
     return build
 
@@ -499,6 +499,18 @@ def test_cached_faces_train_the_small_head_alone(heads, cache, monkeypatch):
     before = trainer.heads[5].to_image.weight.clone()
     assert set(trainer.update()) == set(trainer.measure()) == {"256 px"}
     assert not torch.equal(trainer.heads[5].to_image.weight, before)
+
+
+def test_a_head_is_trained_further_alone_from_where_it_was(heads, monkeypatch):
+    monkeypatch.setattr("studio.training.heads.HELD_OUT", 2)
+    first = heads()
+    first.run()
+    reached = first.measure()["512 px"]
+    second = heads("further", known=ImageHead.from_pretrained(first.folder / "head-512"))
+    assert second.measure() == {"512 px": pytest.approx(reached, abs=1e-3)}
+    second.run()
+    assert second.measure()["512 px"] > reached
+    assert (second.folder / "head-512").is_dir() and not (second.folder / "head-256").exists()
 
 
 def test_heads_resume_to_the_bit(heads):
@@ -578,6 +590,8 @@ def test_presets_are_named_as_they_are_found():
 def test_bad_arguments_of_a_training(tmp_path):
     with pytest.raises(InputError, match="preset"):
         run.train("nothing", tmp_path, tmp_path)
+    with pytest.raises(InputError, match="cache and start"):
+        run.train_heads(tmp_path / "heads", 8, cache=tmp_path, start=tmp_path)
     (tmp_path / "checkpoint").mkdir()
     with pytest.raises(InputError, match="--resume"):
         run.train("restore-tiny", tmp_path, tmp_path)
