@@ -185,8 +185,17 @@ def test_old_photographs(folder, tmp_path):
     assert report["skipped"] == ["wall.png: no face was found"]
     assert all(math.isfinite(report[name]) for name in ("identity_distance", "sharpness_gain"))
     assert report["sharpness_gain"] > 0
+    assert sum(kind["faces"] for kind in report["by_sharpness"].values()) == report["faces"]
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 8 * 256  # two photos: input, three settings
+
+
+def test_sharpness_is_told_apart_by_how_sharp_the_photo_was():
+    found = bench.sharpness_gains(np.array([[0.005, 0.02], [0.005, 0.01], [0.1, 0.025]]))
+    assert found["by_sharpness"]["blurred"] == {"faces": 2, "before": 0.005, "gain": 3.0}
+    assert found["by_sharpness"]["grainy"] == {"faces": 1, "before": 0.1, "gain": 0.25}
+    assert "sharp" not in found["by_sharpness"]
+    assert found["sharpness_gain"] == pytest.approx(6.25 / 3, abs=1e-4)
 
 
 def test_speed(monkeypatch):
