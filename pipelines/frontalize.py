@@ -17,7 +17,6 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError, NoFaceError, StudioError
-from studio.evidence import tone_curve, with_tone
 from studio.faces import align
 from studio.faces.paste import soft_mask
 from studio.find import FaceFinder
@@ -36,6 +35,7 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
+from studio.tone import tone_curve, with_tone
 
 SEARCHED = 256  # px, side of the pictures that are compared
 SMALLEST_EYE_DISTANCE = 8.0  # photo pixels; below it there is nothing of a person to keep

@@ -16,19 +16,7 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError
-from studio.evidence import (
-    apply_tone,
-    fuse,
-    keep_shading,
-    kept_detail,
-    luma,
-    match_tone,
-    tone_curve,
-    with_native_detail,
-    with_prior_colour,
-    with_sure_detail,
-    with_tint,
-)
+from studio.evidence import fuse, keep_shading, kept_detail, with_native_detail, with_prior_colour, with_sure_detail
 from studio.faces import align, paste
 from studio.faces.faces import Faces
 from studio.faces.select import select
@@ -42,6 +30,7 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer, draw_prior
+from studio.tone import apply_tone, luma, match_tone, tone_curve, with_tint
 
 CROP = 512
 SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop, is a guess

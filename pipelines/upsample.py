@@ -16,7 +16,6 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError, NoFaceError
-from studio.evidence import apply_tone, luma, tone_curve, with_tone
 from studio.faces import align
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
@@ -30,6 +29,7 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
+from studio.tone import apply_tone, luma, tone_curve, with_tone
 
 SMALLEST, LARGEST = 8, 128  # px, side of the small face
 SEARCHED = 256  # px, side of the pictures that are compared while searching

@@ -1,4 +1,4 @@
-"""Joining evidence and prior, and the tone of monochrome photographs."""
+"""Joining evidence and prior."""
 
 from __future__ import annotations
 
@@ -8,37 +8,22 @@ import torch.nn.functional as F
 
 from studio.degradations.ops import screen
 from studio.evidence import (
-    apply_tone,
     blur,
     collapse,
     fill_gain,
     fuse,
     keep_shading,
     kept_detail,
-    luma,
-    match_tone,
     plausible,
     pyramid,
-    tone_curve,
     with_native_detail,
     with_prior_colour,
     with_sure_detail,
-    with_tint,
 )
-from studio.metrics import mean_lab_difference
+from studio.tone import luma
 from tests import tiny
 
-S = 64
-
-
-def texture(seed, amplitude=0.1, count=2):
-    """(N,3,S,S): a smooth picture with noise of every size on it."""
-    rng = torch.Generator().manual_seed(seed)
-    x = torch.full((count, 3, S, S), 0.5)
-    for side in (4, 16, S):
-        noise = amplitude * torch.randn(count, 3, side, side, generator=rng)
-        x = x + F.interpolate(noise, (S, S), mode="bilinear", align_corners=False)
-    return x
+S = 64  # the side of `tiny.texture`
 
 
 def energies(x):
@@ -48,7 +33,7 @@ def energies(x):
 
 @pytest.fixture
 def sharp():
-    return texture(0)
+    return tiny.texture(0)
 
 
 @pytest.fixture
@@ -58,7 +43,7 @@ def blurred(sharp):
 
 @pytest.fixture
 def prior():
-    return texture(1)
+    return tiny.texture(1)
 
 
 # ---- the pyramid
@@ -171,86 +156,6 @@ def test_native_detail_is_dropped_where_the_network_took_it_for_noise(sharp):
     cleaned = seen - pyramid(seen, 1)[0]
     result = with_native_detail(cleaned, seen, sharp, sharp)
     assert pyramid(result, 1)[0].std() < 0.2 * pyramid(sharp, 1)[0].std()
-
-
-# ---- tone
-
-
-SEPIA = torch.tensor([1.0, 0.85, 0.65]).view(3, 1, 1)
-
-
-def grey_photo():
-    return luma(tiny.photo()[None])[0]
-
-
-def test_grey_has_a_curve_of_zeros_and_stays_grey():
-    grey = grey_photo().expand(3, -1, -1)
-    curve = tone_curve(grey)
-    assert torch.equal(curve, torch.zeros(3, 2))
-    assert torch.equal(apply_tone(grey[None, :1], curve)[0], grey)
-
-
-@pytest.mark.parametrize(
-    "print_of",
-    [lambda y: y * SEPIA, lambda y: 0.15 + 0.7 * y * SEPIA, lambda y: y ** torch.tensor([0.8, 1.0, 1.4]).view(3, 1, 1)],
-    ids=["sepia", "faded", "toned"],
-)
-def test_the_tone_of_a_print_is_found_and_put_back(print_of):
-    photo = print_of(grey_photo())
-    curve = tone_curve(photo)
-    assert curve is not None
-    again = apply_tone(luma(photo[None]), curve).clamp(0, 1)
-    assert mean_lab_difference(again, photo[None]).item() < 1.5
-
-
-def test_a_little_noise_does_not_make_a_print_a_colour_photo():
-    photo = grey_photo() * SEPIA
-    noisy = photo + 0.03 * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
-    assert tone_curve(noisy) is not None
-
-
-def test_a_colour_photo_has_no_tone():
-    assert tone_curve(tiny.photo()) is None
-
-
-def test_one_coloured_corner_is_colour():
-    photo = (grey_photo() * SEPIA).clone()
-    photo[:, :60, :60] = torch.tensor([0.2, 0.3, 0.8]).view(3, 1, 1)
-    assert tone_curve(photo) is None
-
-
-def test_toning_keeps_the_luma():
-    y = luma(texture(3))
-    curve = tone_curve(grey_photo() * SEPIA)
-    toned = apply_tone(y, curve)
-    torch.testing.assert_close(luma(toned), y, atol=1e-6, rtol=0)
-    assert (toned[:, 0] > toned[:, 2]).float().mean() > 0.9  # warm
-
-
-def test_a_tinted_face_gets_no_new_colours_and_a_coloured_one_keeps_them(prior):
-    colourful = F.interpolate(texture(4, 0.2), (512, 512), mode="bilinear")
-    prints = luma(colourful) * SEPIA
-    restored = F.interpolate(prior, (512, 512), mode="bilinear") * 1.6 - 0.3  # brighter and darker than the photo is
-    toned = with_tint(restored, torch.cat([prints[:1], colourful[1:]]))
-    torch.testing.assert_close(luma(toned), luma(restored), atol=1e-5, rtol=0)
-    assert torch.equal(toned[1], restored[1])
-    inside = (luma(restored[:1]) > 0.4) & (luma(restored[:1]) < 0.6)
-    wanted = luma(restored[:1]) * SEPIA / luma(SEPIA[None])
-    assert ((toned[:1] - wanted).abs() * inside).max() < 0.01
-    assert (toned[0] - luma(toned[:1])[0]).abs().max() < 0.25  # nor wild ones where the photo had no such brightness
-
-
-def test_match_tone_gives_brightness_and_contrast_of_the_photo(prior):
-    photo = F.interpolate(texture(4), (512, 512), mode="bilinear") * 0.6 + 0.1
-    restored = match_tone(F.interpolate(prior, (512, 512), mode="bilinear"), photo)
-    low = [F.avg_pool2d(x, 32)[:, :, 3:-3, 4:-4] for x in (restored, photo)]
-    torch.testing.assert_close(low[0].mean((2, 3)), low[1].mean((2, 3)), atol=1e-5, rtol=0)
-    torch.testing.assert_close(low[0].std((2, 3)), low[1].std((2, 3)), atol=1e-5, rtol=0)
-
-
-def test_match_tone_leaves_what_matches():
-    photo = F.interpolate(texture(5), (512, 512), mode="bilinear")
-    torch.testing.assert_close(match_tone(photo, photo), photo, atol=1e-5, rtol=0)
 
 
 def test_detail_is_kept_where_the_finest_octave_stayed(sharp, blurred):

@@ -10,7 +10,7 @@ import torch
 from pipelines.restore import RestorePipeline
 from studio import batch, cli, images
 from studio.degradations import degrade
-from studio.evidence import tone_curve
+from studio.tone import tone_curve
 
 pytestmark = [pytest.mark.photos, pytest.mark.weights]
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
@@ -296,6 +297,16 @@ def editor() -> Editor:
 def photo(*, seed: int = 0) -> Tensor:
     """A colour photo (3,176,256) with room for the faces of `TwoFaces`."""
     return (0.8 * image(176, 256, seed=seed) + 0.1 * smooth_image(176, 256)).clamp(0, 1)
+
+
+def texture(seed: int, amplitude: float = 0.1, count: int = 2, side: int = 64) -> torch.Tensor:
+    """(N,3,side,side): a smooth picture with noise of every size on it."""
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.full((count, 3, side, side), 0.5)
+    for cells in (4, 16, side):
+        noise = amplitude * torch.randn(count, 3, cells, cells, generator=rng)
+        x = x + F.interpolate(noise, (side, side), mode="bilinear", align_corners=False)
+    return x
 
 
 def sharp_photo(*, seed: int = 0) -> Tensor:

@@ -17,12 +17,12 @@ from studio import images, sheets
 from studio.benchmarks.provenance import provenance
 from studio.degradations import degrade
 from studio.errors import InputError
-from studio.evidence import luma, tone_curve
 from studio.faces.faces import Faces
 from studio.find import FaceFinder
 from studio.metrics import landmark_error, mean_lab_difference, psnr, sharpness, ssim
 from studio.networks.restorer import Restorer
 from studio.photosets import held_out
+from studio.tone import luma, tone_curve
 
 RECIPES = ("gfpgan", "codeformer_large")
 SHEET_ROWS = 8

@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from studio.degradations import degrade
-from studio.evidence import fuse, luma
+from studio.evidence import fuse
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restored, Restorer, draw_prior
+from studio.tone import luma
 from studio.training import checkpoints
 from studio.training.augment import recolour, warp
 from studio.training.critic import EYES, Adversary, components, whole

@@ -7,8 +7,8 @@ from pipelines import frontalize
 from pipelines.frontalize import FrontalizePipeline, pose_aims
 from studio import images
 from studio.errors import ImageError, InputError, NoFaceError, StudioError
-from studio.evidence import luma
 from studio.latents import identity_steps, inversion
+from studio.tone import luma
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
 from tests.faces.synthetic import faces_of, head

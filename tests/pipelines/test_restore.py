@@ -9,7 +9,6 @@ import torch
 from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio.errors import ImageError, InputError
-from studio.evidence import luma
 from studio.faces import paste
 from studio.faces.faces import Faces
 from studio.images import Photo, load
@@ -19,6 +18,7 @@ from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
+from studio.tone import luma
 from tests import tiny
 from tests.contract import PipelineContract, With
 from tests.faces.synthetic import faces_of, head, smooth_image

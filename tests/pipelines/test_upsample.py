@@ -10,9 +10,9 @@ from pipelines import upsample
 from pipelines.upsample import NOTE, UpsamplePipeline
 from studio import images
 from studio.errors import ImageError, InputError, NoFaceError
-from studio.evidence import luma, tone_curve
 from studio.latents import search
 from studio.latents.search import downscale_error
+from studio.tone import luma, tone_curve
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
 from tests.faces.synthetic import faces_of, head
