@@ -78,7 +78,7 @@ OPTIONS = {
     "weights pull": "",
     "weights verify": "",
     "weights path": "",
-    "bench restore": "photos recipe seed limit fidelity model sheet unseen without out",
+    "bench restore": "photos recipe seed limit fidelity model sheet unseen without restorer out",
     "bench inversion": "photos steps limit threads model sheet out",
     "train parts": "folder cache sheet skin hair",
     "train reader": "folder cache steps",
@@ -430,9 +430,9 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         assert code == 0
         assert json.loads(text) == json.loads(out.read_text()) == {"benchmark": 1}
         out.unlink()
-    assert seen[0] == (tmp_path, ["gfpgan", "codeformer_large"], 0, 0, [0.5], "restore", None, False, [], cli.say)
+    assert seen[0] == (tmp_path, ["gfpgan", "codeformer_large"], 0, 0, [0.5], "restore", None, False, [], None, cli.say)
     call("bench", "restore", "--photos", tmp_path, "--recipe", "none", "--fidelity", 0, "--fidelity", 1, "--limit", 3)
-    assert seen[-1] == (tmp_path, ["none"], 0, 3, [0.0, 1.0], "restore", None, False, [], cli.say)
+    assert seen[-1] == (tmp_path, ["none"], 0, 3, [0.0, 1.0], "restore", None, False, [], None, cli.say)
 
 
 def test_training(call, monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.restore import RestorePipeline
-from studio import images, sheets
+from studio import images, sheets, weights
 from studio.benchmarks.provenance import provenance
 from studio.degradations import degrade
 from studio.errors import InputError
@@ -24,6 +24,7 @@ from studio.networks.restorer import Restorer
 from studio.photosets import held_out
 from studio.tone import luma, tone_curve
 
+WEIGHTS = ("restore", "head_512", "generator", "identity", "mesh")
 RECIPES = ("gfpgan", "codeformer_large")
 SHEET_ROWS = 8
 CLEAN_SHARPNESS = 0.022  # mean of the 72 portraits on 512 px
@@ -44,6 +45,7 @@ def run(
     sheet: Path | None,
     unseen: bool,
     without: Sequence[str],
+    restorer: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Damage the largest face of each portrait, restore it, compare both with the original.
@@ -59,6 +61,7 @@ def run(
         unseen: take only those that no training may see, see `studio.photosets`; `photos` must then be the
             `aligned_clean` of such a folder.
         without: parts of the restorer to switch off, see `leave_out`.
+        restorer: folder of a restorer to measure in place of the model's, such as `FOLDER/restorer` of a training.
         say: receives progress lines.
 
     Returns:
@@ -70,6 +73,10 @@ def run(
         texture), `found` (share of the faces that the detector finds).
     """
     pipeline = RestorePipeline.from_pretrained(model)
+    if restorer:
+        net = Restorer.from_pretrained(restorer).to(memory_format=torch.channels_last)
+        net.prepare(pipeline.generator)
+        pipeline.register_modules(restorer=net)
     for part in without:
         leave_out(pipeline.restorer, part)
     paths = images.find_images([photos])
@@ -106,8 +113,17 @@ def run(
         "without": list(without),
         "recipes": report,
         "note": JUDGE_NOTE,
-        "provenance": provenance(("restore", "generator", "identity", "mesh")),
+        "provenance": measured_with(model, restorer),
     }
+
+
+def measured_with(model: str, restorer: Path | None = None) -> dict[str, Any]:
+    """`provenance`, with the hash of the restorer that was measured where it is not the committed one."""
+    found = provenance(WEIGHTS)
+    folder = restorer or (Path(model, "restorer") if Path(model).is_dir() else None)
+    if folder:
+        found["weights"]["restore"] = weights.sha256_of(folder / weights.TENSORS)
+    return found
 
 
 def leave_out(restorer: Restorer, part: str) -> None:
@@ -257,7 +273,7 @@ def run_old(
         **sharpness_gains(np.array(sharp).reshape(-1, 2)),
         "skipped": skipped,
         "note": JUDGE_NOTE,
-        "provenance": provenance(("restore", "generator", "identity", "mesh")),
+        "provenance": measured_with(model),
     }
 
 

@@ -27,13 +27,17 @@ def bench_restore(
     without: Annotated[
         list[str] | None, typer.Option(help="Switch a part of the restorer off: dictionary, spatial or styles.")
     ] = None,
+    restorer: Annotated[
+        Path | None, typer.Option(help="Folder of a restorer to measure, such as RUN/restorer of a training.")
+    ] = None,
     out: OutOption = None,
 ) -> None:
     """Damage clean portraits by a recipe, restore them, and compare both with the original."""
     from studio.benchmarks import restore
 
     recipes = recipe or list(restore.RECIPES)
-    show(restore.run(photos, recipes, seed, limit, fidelity or [0.5], model, sheet, unseen, without or [], say), out)
+    fidelities = fidelity or [0.5]
+    show(restore.run(photos, recipes, seed, limit, fidelities, model, sheet, unseen, without or [], restorer, say), out)
 
 
 @app.command("old")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from pipelines import restore
 from pipelines.restore import RestorePipeline
-from studio import images
+from studio import images, weights
 from studio.benchmarks import restore as bench
 from studio.benchmarks import speed
 from studio.errors import InputError
@@ -58,7 +59,7 @@ def _toys(monkeypatch, pipeline):
     monkeypatch.setattr(RestorePipeline, "from_pretrained", classmethod(lambda cls, name: pipeline))
     monkeypatch.setattr(restore, "FaceFinder", OneFace)
     for module in (bench, speed):
-        monkeypatch.setattr(module, "provenance", lambda names: {"weights": list(names)})
+        monkeypatch.setattr(module, "provenance", lambda names: {"weights": dict.fromkeys(names, "committed")})
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, recipes=("gfpgan",), limit=0, fidelities=(0.0, 1.0), sheet=None, seed=3, unseen=False):
-    return bench.run(folder, recipes, seed, limit, fidelities, "restore", sheet, unseen, (), lambda _: None)
+def run(folder, recipes=("gfpgan",), limit=0, fidelities=(0.0, 1.0), sheet=None, seed=3, unseen=False, net=None):
+    return bench.run(folder, recipes, seed, limit, fidelities, "restore", sheet, unseen, (), net, lambda _: None)
 
 
 def test_only_faces_that_no_training_sees(tmp_path, folder):
@@ -113,6 +114,19 @@ def test_the_damage_is_the_seed_and_nothing_else(folder):
     first, again, other = (run(folder, fidelities=(1.0,), limit=1, seed=seed) for seed in (3, 3, 4))
     assert first["recipes"] == again["recipes"]
     assert first["recipes"]["gfpgan"]["input"] != other["recipes"]["gfpgan"]["input"]
+
+
+def test_another_restorer_is_measured_and_named_by_its_hash(folder, tmp_path, monkeypatch, pipeline):
+    monkeypatch.setattr(RestorePipeline, "from_pretrained", classmethod(lambda cls, name: copy.copy(pipeline)))
+    other = tiny.restorer()
+    other.features_std.fill_(20.0)
+    other.save_pretrained(tmp_path / "other")
+    own, others = (run(folder, fidelities=(0.0,), limit=1, net=net) for net in (None, tmp_path / "other"))
+    assert own["recipes"]["gfpgan"]["input"] == others["recipes"]["gfpgan"]["input"]
+    assert own["recipes"]["gfpgan"]["fidelity 0"] != others["recipes"]["gfpgan"]["fidelity 0"]
+    assert own["provenance"]["weights"]["restore"] == "committed"
+    hashed = weights.sha256_of(tmp_path / "other" / weights.TENSORS)
+    assert others["provenance"]["weights"] == own["provenance"]["weights"] | {"restore": hashed}
 
 
 def test_limit(folder):
