@@ -31,7 +31,8 @@ ARROWS = {
     "find": {"errors", "images", "faces", "networks", "weights"},
     "identity": {"errors", "images", "faces", "networks", "weights", "find"},
     "latents": {"errors", "device", "images", "faces", "networks", "weights", "find", "identity"},
-    "evidence": {"errors", "images", "faces"},
+    "tone": set(),
+    "evidence": {"errors", "images", "faces", "tone"},
     "base": {"errors", "weights"},
     "watermark": {"errors", "images"},
     "provenance": {"errors", "images", "watermark", "weights"},
@@ -41,14 +42,15 @@ ARROWS = {
     "metrics": {"errors", "images", "faces"},
 }
 ENGINE = set(ARROWS)
+ARROWS["memory"] = set()  # what a program does with its process, and no library
 # Nobody below imports these back: batch runs a pipeline over many files, training and benchmarks hang off the side,
 # ui and cli are the outermost.
 ARROWS["pipelines"] = ENGINE - {"convert", "degradations", "metrics"}
 ARROWS["batch"] = {"errors", "images", "sheets", "provenance", "pipelines"}
 ARROWS["training"] = ENGINE - {"base"}
 ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch"}
-ARROWS["ui"] = (ENGINE - {"convert"}) | {"pipelines", "batch"}
-ARROWS["cli"] = ENGINE | {"pipelines", "batch", "training", "benchmarks", "ui"}
+ARROWS["ui"] = (ENGINE - {"convert"}) | {"memory", "pipelines", "batch"}
+ARROWS["cli"] = ENGINE | {"memory", "pipelines", "batch", "training", "benchmarks", "ui"}
 ARROWS["app"] = {"ui", "cli", "errors"}
 
 # Needed by nobody at run time. Some have no build that fits, some are references of the tests, some run what they read.
