@@ -36,6 +36,7 @@ from studio.networks.latent_flow import TIMES, LatentFlow, guided
 from studio.networks.latent_reader import LatentReader, nearer
 from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
+from studio.tone import tone_curve
 
 SIZE = 256  # px, side of the pictures that are measured
 MOST_SAMPLES = 16
@@ -67,12 +68,15 @@ class ReferenceReport:
         eye_distance: px between the eyes; None for an embedding.
         distance: identity distance to the average of those that count.
         outlier: further than 0.6 from the one in the middle: probably somebody else, and left out of the average.
+        monochrome: a photo in one tone. What the print adds to the face misleads the correction: the same photo out of
+            `RestorePipeline` with `colorize=True` is the better reference.
     """
 
     name: str
     eye_distance: float | None
     distance: float
     outlier: bool
+    monochrome: bool
 
 
 @dataclass
@@ -310,23 +314,25 @@ class GeneratePipeline(StudioPipeline):
         given = list(identity) if isinstance(identity, list | tuple) else [identity]
         if not given:
             raise InputError("identity must be a photo, an embedding, a list of them or None, got an empty list")
-        names, eyes, vectors = [], [], []
+        names, eyes, vectors, prints = [], [], [], []
         for number, one in enumerate(given):
             if isinstance(one, np.ndarray | Tensor) and one.ndim < 3:
                 names.append(f"embedding {number + 1}")
                 eyes.append(None)
+                prints.append(False)
                 vectors.append(check_embedding(torch.as_tensor(one), self.identity.config.embedding_dim))
             else:
                 photo = images.load(one)
                 vector, eye_distance = self.embed_photo(photo, face)
                 names.append(photo.name)
                 eyes.append(eye_distance)
+                prints.append(tone_curve(photo.pixels) is not None)
                 vectors.append(vector)
         together = torch.stack([vector.float().cpu() for vector in vectors])
         outliers = find_outliers(together, names)
         middle = average(together[~outliers])
         apart = (together - middle).norm(dim=1).tolist()
-        rows = zip(names, eyes, apart, outliers.tolist(), strict=True)
+        rows = zip(names, eyes, apart, outliers.tolist(), prints, strict=True)
         return middle.to(self.identity.device), [ReferenceReport(*row) for row in rows]
 
     def embed_photo(self, photo: Photo, face: int | None = None) -> tuple[Tensor, float]:

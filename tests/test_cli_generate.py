@@ -53,6 +53,13 @@ def test_writes_pictures_report_and_sheet(call, photo, tmp_path):
     assert "before the correction" in err
 
 
+def test_a_print_is_better_restored_first(call, photo, tmp_path):
+    images.save(images.load(photo).pixels.mean(0, keepdim=True).expand(3, -1, -1), tmp_path / "print.png")
+    for name, said in ((photo, False), (tmp_path / "print.png", True)):
+        code, err = call(name, "-o", tmp_path / "out", "--consent", "--overwrite", *QUICK)
+        assert (code, "--colorize first" in err) == (0, said), err
+
+
 def test_nobody_needs_no_photo(call, tmp_path):
     code, err = call("-o", tmp_path / "out", *QUICK)
     assert code == 0, err

@@ -316,6 +316,8 @@ def generate(
     for reference in done.report.references:
         if reference.outlier:
             say(f"{reference.name}: probably somebody else ({reference.distance:.2f} away), left out")
+        elif reference.monochrome:
+            say(f"{reference.name}: one tone only; restored with --colorize first, it is the better reference")
     for file, sample in zip(files, done.report.samples, strict=True):
         say(f"{file.name}: {sample_words(sample)}")
     if sheet:

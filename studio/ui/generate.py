@@ -197,4 +197,9 @@ def verdict(report: GenerateReport) -> str:
         if report.samples[0].prior_distance is not None:
             said += " The encoder that measures it was followed, so that it flatters."
     left = [reference.name for reference in report.references if reference.outlier]
+    prints = [reference.name for reference in report.references if reference.monochrome and not reference.outlier]
+    if prints:
+        said += (
+            f" In one tone only: {', '.join(prints)}. Restored with the prior's colours first, it is a better photo."
+        )
     return said + (f" Left out, probably somebody else: {', '.join(left)}." if left else "")

@@ -10,6 +10,7 @@ from pipelines.generate import SOLVERS, find_outliers, near_and_unlike, to_shell
 from studio.errors import ImageError, InputError, NoFaceError
 from studio.latents.identity_steps import identity_steps
 from studio.networks.latent_flow import TIMES
+from studio.tone import luma
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
 
@@ -145,6 +146,14 @@ def test_a_photo_is_the_vector_that_it_holds():
     second = tiny.generate_pipeline().person(photo())[0]
     assert torch.equal(first.identity, second)
     assert first.report.references[0].eye_distance > 12
+    assert not first.report.references[0].monochrome
+
+
+def test_a_print_is_named_as_one():
+    grey = luma(photo()[None])[0].expand(3, -1, -1)
+    _, references = tiny.generate_pipeline().person(grey)
+    assert references[0].monochrome
+    assert not tiny.generate_pipeline().person(vector())[1][0].monochrome
 
 
 def test_several_vectors_are_averaged_on_the_sphere():
