@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ CAUTIOUS_FIDELITY = 0.75
 GUARD_STEPS = (0.75, 0.5, 0.25)
 CHUNK = 4  # faces held at 1024 px at a time: about 50 MB each
 SCALES = (1, 2, 4)
+AUTO = "auto"
+AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
 PHOTO_SHARE = 0.5  # of the photo itself in the evidence, at fidelity 1; none up to fidelity 0.5
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
@@ -92,12 +94,14 @@ class RestoreOutput(BaseOutput):
         reports: one list of `FaceReport` per input, a report for every face found.
         photos: the same pictures as `Photo`, with alpha, colour profile, EXIF and bit depth of the input; pass one
             to `studio.images.save`.
+        scales: how many times as large as its input each of them is.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[Tensor]
     faces: list[Faces]
     reports: list[list[FaceReport]]
     photos: list[Photo]
+    scales: list[int]
 
 
 class RestorePipeline(StudioPipeline):
@@ -146,7 +150,7 @@ class RestorePipeline(StudioPipeline):
         faces: str | int | Sequence[int] = "all",
         fidelity: float = 0.5,
         strength: float | Sequence[float] = 1.0,
-        scale: int = 1,
+        scale: int | Literal["auto"] = 1,
         identity_guard: float | None = 0.6,
         caution: bool = True,
         colorize: bool = False,
@@ -162,7 +166,9 @@ class RestorePipeline(StudioPipeline):
             fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says and fills in
                 what it does not, 1 fills in nothing and is half the photo itself, half its cleaned estimate.
             strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
-            scale: 1, 2 or 4: the output is exactly this many times the input's size.
+            scale: 1, 2 or 4: the output is exactly this many times the input's size. "auto" takes, for each photo, the
+                smallest of them that shows its largest restored face at the 512 px at which it was restored (of a
+                small face little is seen otherwise), and none that makes more than 16 million pixels.
             identity_guard: largest dlib distance between a face before and after. A face above it is blended back
                 until it is below, and left alone if that does not help; the report says so. None switches it off.
             caution: faces turned by more than 50° or with less than 8 px between the eyes, of which the prior knows
@@ -184,7 +190,7 @@ class RestorePipeline(StudioPipeline):
             raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
         batch = list(image) if isinstance(image, list | tuple) else [image]
         wanted = self.embed_reference(reference)
-        found, reports, photos = [], [], []
+        found, reports, photos, scales = [], [], [], []
         for item in self.progress_bar(batch) if len(batch) > 1 else batch:
             photo = images.load(item)  # 1. read
             all_faces = self.find(photo)  # 2. find
@@ -201,8 +207,9 @@ class RestorePipeline(StudioPipeline):
                 crops, restored, to_photo, all_faces[todo], strengths[todo], identity_guard
             )
             on = used > 0
+            size = fitting_scale(photo, to_photo[on]) if scale == AUTO else scale
             result = self.paste(  # 7. put back
-                photo, restored[on], to_photo[on], all_faces[todo][on], scale, crops[on], hair[on]
+                photo, restored[on], to_photo[on], all_faces[todo][on], size, crops[on], hair[on]
             )
             before = self.embed(crops, to_photo, all_faces[todo])
             after = self.embed(restored, to_photo, all_faces[todo])
@@ -212,7 +219,9 @@ class RestorePipeline(StudioPipeline):
             found.append(all_faces)
             reports.append([report(all_faces, i, skipped, details) for i in range(len(all_faces))])
             photos.append(result)
-        output = RestoreOutput([images.as_type(photo.pixels, output_type) for photo in photos], found, reports, photos)
+            scales.append(size)
+        pictures = [images.as_type(photo.pixels, output_type) for photo in photos]
+        output = RestoreOutput(pictures, found, reports, photos, scales)
         return output if return_dict else output.to_tuple()
 
     # ---- the steps, each usable alone
@@ -381,7 +390,11 @@ class Details:
 
 
 def check_arguments(
-    fidelity: float, strength: float | Sequence[float], scale: int, identity_guard: float | None, output_type: str
+    fidelity: float,
+    strength: float | Sequence[float],
+    scale: int | str,
+    identity_guard: float | None,
+    output_type: str,
 ) -> None:
     """Refuse what `__call__` cannot do."""
     if not 0 <= fidelity <= 1:
@@ -389,12 +402,26 @@ def check_arguments(
     values = [strength] if isinstance(strength, int | float) else list(strength)
     if not values or not all(0 <= value <= 1 for value in values):
         raise InputError(f"strength must be from 0 to 1, got {strength}: 1 is the usual choice")
-    if scale not in SCALES:
-        raise InputError(f"scale must be 1, 2 or 4, got {scale}: choose one of them")
+    if scale != AUTO and (isinstance(scale, str) or scale not in SCALES):
+        raise InputError(f"scale must be 1, 2 or 4, or 'auto', got {scale}: choose one of them")
     if identity_guard is not None and not identity_guard > 0:
         raise InputError(f"identity_guard must be a positive distance or None, got {identity_guard}: 0.6 is usual")
     if output_type not in ("pil", "np", "pt"):
         raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+
+
+def fitting_scale(photo: Photo, to_photo: np.ndarray) -> int:
+    """The scale that "auto" stands for, see `RestorePipeline.__call__`.
+
+    Args:
+        photo: as it came.
+        to_photo: (N,2,3), crop-to-photo transforms of its restored faces; with none, the photo keeps its size.
+    """
+    if not len(to_photo):
+        return 1
+    largest = float(align.scale_of(to_photo).max())  # pixels of the photo per pixel of the crop
+    fits = [scale for scale in SCALES if photo.width * photo.height * scale**2 <= AUTO_PIXELS] or [1]
+    return next((scale for scale in fits if largest * scale >= 1), fits[-1])
 
 
 def spread(strength: float | Sequence[float], count: int, chosen: list[int]) -> np.ndarray:

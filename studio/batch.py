@@ -29,6 +29,7 @@ class FileReport:
         input, output: paths; the output is None when no file was written.
         status: "restored", "no face", "unchanged" (faces, but none restored), "failed" or "already done".
         reason: why there is no output, one line.
+        scale: how many times as large as the input the output is; None without an output.
         seconds: wall time.
         credentials: "written", or why the output has no Content Credentials; empty without an output.
         faces: `FaceReport.to_dict` of each face.
@@ -38,6 +39,7 @@ class FileReport:
     output: str | None = None
     status: str = ""
     reason: str = ""
+    scale: int | None = None
     seconds: float = 0.0
     credentials: str = ""
     faces: list[dict[str, Any]] = field(default_factory=list)
@@ -170,7 +172,7 @@ def restore_file(
         else:
             found.credentials = "not wanted"
         images.write(data, target)
-        found.output, found.status = str(target), RESTORED
+        found.output, found.status, found.scale = str(target), RESTORED, output.scales[0]
 
 
 def with_credentials(

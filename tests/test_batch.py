@@ -218,7 +218,9 @@ def test_report_round_trip(pipeline, album, tmp_path):
     document = json.loads(path.read_text())
     assert document["settings"] == SETTINGS
     assert [entry["status"] for entry in document["files"]] == [batch.RESTORED, batch.FAILED, batch.NO_FACE]
-    assert set(document["files"][0]) == {"input", "output", "status", "reason", "seconds", "credentials", "faces"}
+    assert set(document["files"][0]) == {
+        *("input", "output", "status", "reason", "scale", "seconds", "credentials", "faces")
+    }
     assert set(document["files"][0]["faces"][0]) >= {"box", "pose", "restored", "strength", "identity_distance"}
     earlier = batch.read_report(path)
     assert earlier[reports[0].input]["faces"] == document["files"][0]["faces"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -216,13 +218,20 @@ def line(versions: dict[str, dict[str, float]], name: str) -> str:
 
 @torch.inference_mode()
 def run_old(
-    photos: Path, fidelity: float, limit: int, model: str, sheet: Path | None, say: Callable[[str], None]
+    photos: Path,
+    fidelity: float,
+    scale: int | str,
+    limit: int,
+    model: str,
+    sheet: Path | None,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Restore whole old photographs; nothing says what the faces were, so only what can be known is measured.
 
     Args:
         photos: folder of photographs.
-        fidelity: see `RestorePipeline.__call__`.
+        fidelity: see `RestorePipeline.__call__`, like `scale`.
+        scale: of the results.
         limit: at most so many photos; 0 takes all.
         model: see `RestorePipeline.from_pretrained`.
         sheet: where a contact sheet goes (the largest face of each photo: as it is, restored with fidelity 0, with
@@ -231,16 +240,20 @@ def run_old(
 
     Returns:
         `identity_distance` (restored to input, mean), `found_again` (share of the faces found before that are found in
-        the result), `sharpness_gain` (mean ratio on the aligned face), the same apart for faces that were blurred and
-        for those that were as sharp as a clean portrait or grainy (`by_sharpness`), and counts.
+        the result), `sharpness_gain` (mean ratio on the aligned face, cut at 512 px from photo and result), the same
+        apart for faces that were blurred and for those that were as sharp as a clean portrait or grainy
+        (`by_sharpness`), how many photos came out how many times as large (`photos_by_scale`), and counts.
     """
     pipeline = RestorePipeline.from_pretrained(model)
     distances, sharp, again, total, skipped = [], [], 0, 0, []
+    sizes: Counter[int] = Counter()
     cells: list[list[Tensor]] = []
     paths = images.find_images([photos])[: limit or None]
     for path in paths:
         photo = images.load(path)
-        output = pipeline(photo, fidelity=fidelity, identity_guard=None)
+        output = pipeline(photo, fidelity=fidelity, identity_guard=None, scale=scale)
+        size = output.scales[0]
+        sizes[size] += 1
         faces, after = output.faces[0], pipeline.find(output.photos[0])
         done = [report.index for report in output.reports[0] if report.restored]
         skipped += [f"{path.name}: {report.reason}" for report in output.reports[0] if not report.restored]
@@ -249,11 +262,11 @@ def run_old(
         if not done:
             continue
         total += len(done)
-        again += sum(is_found(faces.boxes[i], after.boxes) for i in done)
+        again += sum(is_found(faces.boxes[i] * size, after.boxes) for i in done)
         distances += [report.identity_distance for report in output.reports[0] if report.restored]
-        pair = [
-            sharpness(luma(pipeline.crop(x, faces[done])[0]).expand(-1, 3, -1, -1)) for x in (photo, output.photos[0])
-        ]
+        enlarged = replace(faces[done], boxes=faces.boxes[done] * size, mesh=faces.mesh[done] * np.float32(size))
+        cuts = [pipeline.crop(photo, faces[done])[0], pipeline.crop(output.photos[0], enlarged)[0]]
+        pair = [sharpness(luma(crops).expand(-1, 3, -1, -1)) for crops in cuts]
         sharp += torch.stack(pair, 1).tolist()
         if sheet:
             crops, tone = pipeline.crop(photo, faces[done[:1]])[0], tone_curve(photo.pixels)
@@ -268,6 +281,8 @@ def run_old(
         "photos": len(paths),
         "faces": total,
         "fidelity": fidelity,
+        "scale": scale,
+        "photos_by_scale": dict(sorted(sizes.items())),
         "identity_distance": mean(np.array(distances)),
         "found_again": round(again / max(total, 1), 4),
         **sharpness_gains(np.array(sharp).reshape(-1, 2)),

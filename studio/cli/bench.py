@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli.common import OutOption, PhotosOption, say, show
+from studio.cli.common import OutOption, PhotosOption, say, show, size_of_result
 
 app = typer.Typer(no_args_is_help=True, help="Measure quality and speed; prints JSON.")
 
@@ -44,6 +44,7 @@ def bench_restore(
 def bench_old(
     photos: PhotosOption,
     fidelity: Annotated[float, typer.Option(help="See `studio restore`.")] = 0.5,
+    scale: Annotated[str, typer.Option(help="See `studio restore`.")] = "auto",
     limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of the faces here.")] = None,
@@ -52,7 +53,7 @@ def bench_old(
     """Restore real old photographs, where no original exists: identity kept, faces found again, sharpness."""
     from studio.benchmarks import restore
 
-    show(restore.run_old(photos, fidelity, limit, model, sheet, say), out)
+    show(restore.run_old(photos, fidelity, size_of_result(scale), limit, model, sheet, say), out)
 
 
 @app.command("speed")

@@ -55,3 +55,8 @@ def check_free(files: list[Path], overwrite: bool) -> None:
     """
     if not overwrite and (there := [file for file in files if file.exists()]):
         raise InputError(f"{there[0]} must not exist yet: pass --overwrite to replace it")
+
+
+def size_of_result(scale: str) -> int | str:
+    """`--scale` as the pipeline takes it: a number, or the word; the pipeline refuses others."""
+    return int(scale) if scale.isdecimal() else scale

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import PathsArgument, named, say, show
+from studio.cli.common import PathsArgument, named, say, show, size_of_result
 from studio.errors import InputError
 
 app = typer.Typer()
@@ -22,7 +22,9 @@ def restore(
     faces: Annotated[str, typer.Option(help='"all", "largest", or indices like 0,2 (0 is the largest).')] = "all",
     fidelity: Annotated[float, typer.Option(help="0: the prior, 0.5: photo and prior, 1: nothing filled in.")] = 0.5,
     strength: Annotated[float, typer.Option(help="0 to 1: share of the restored face in the result.")] = 1.0,
-    scale: Annotated[int, typer.Option(help="1, 2 or 4: size of the result.")] = 1,
+    scale: Annotated[
+        str, typer.Option(help="1, 2 or 4: size of the result; auto: as large as the largest face needs it.")
+    ] = "auto",
     guard: Annotated[float, typer.Option(help="Largest identity distance to the input; 0 switches it off.")] = 0.6,
     caution: Annotated[
         bool, typer.Option("--caution/--no-caution", help="Profiles and tiny faces: fidelity 0.75 at least.")
@@ -63,13 +65,13 @@ def restore(
         "faces": parse(faces),
         "fidelity": fidelity,
         "strength": strength,
-        "scale": scale,
+        "scale": size_of_result(scale),
         "identity_guard": guard or None,
         "caution": caution,
         "colorize": colorize,
     }
     # Refuse before the weights are loaded, and once instead of for every file.
-    check_arguments(fidelity, strength, scale, settings["identity_guard"], "pil")
+    check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil")
     batch.plan_outputs(inputs, output, suffix)
     if credentials:
         own_certificate()
@@ -112,11 +114,12 @@ def restore(
 
 
 def summary(found: Any) -> str:
-    """One line of the table: name, status, faces, identity distances, seconds."""
+    """One line of the table: name, status, seconds, faces, identity distances, enlargement."""
     restored = [face for face in found.faces if face["restored"]]
     distances = " ".join(f"{face['identity_distance']:.2f}" for face in restored)
     faces = f"{len(restored)}/{len(found.faces)} faces  identity {distances}" if restored else found.reason
-    return f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}"
+    enlarged = f"  {found.scale} times as large" if (found.scale or 1) > 1 else ""
+    return f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}{enlarged}"
 
 
 @app.command()

@@ -26,6 +26,7 @@ MAX_PIXELS = 50_000_000  # of a result: several float32 copies of it must fit in
 SHOWN_SIDE = 1600  # px, longer side of what the page shows; the download has every pixel
 STOPPED = "Stopped. Nothing was kept."
 PROGRESS = gr.Progress()
+SIZES = [("Auto", "auto"), ("1×", 1), ("2×", 2), ("4×", 4)]  # of results of restoring
 LANE = {"concurrency_limit": 1, "concurrency_id": "pipelines"}
 """For every event that runs a network for long: one at a time in the whole app, the others wait in the queue."""
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
@@ -292,7 +293,7 @@ def upload(label: str, *, many: bool = False, height: int = 150) -> gr.File:
     return file
 
 
-def read(source: str | Path | None, scale: int = 1) -> Photo:
+def read(source: str | Path | None, scale: int | str = 1) -> Photo:
     """A photo whose result, `scale` times as large, is not too large for the app.
 
     Raises:
@@ -301,7 +302,7 @@ def read(source: str | Path | None, scale: int = 1) -> Photo:
     """
     if source is None:
         raise InputError("a photo is needed, got none: choose a file first")
-    return images.load(source, max_pixels=MAX_PIXELS // max(1, scale) ** 2)
+    return images.load(source, max_pixels=MAX_PIXELS // (max(1, scale) if isinstance(scale, int) else 1) ** 2)
 
 
 def forget_unreadable(path: str | None) -> None:

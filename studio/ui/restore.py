@@ -28,6 +28,7 @@ from studio.ui.common import (
     HOUR,
     PRIVATE,
     PROGRESS,
+    SIZES,
     Lane,
     connect,
     fit,
@@ -178,7 +179,12 @@ def options() -> list[gr.components.Component]:
             0, 1, 0.5, step=0.05, label="Fidelity", info="0: the model's idea of the face. 1: only what the photo shows"
         ),
         gr.Slider(0, 1, 1, step=0.05, label="Strength", info="Share of the restored face in the result"),
-        gr.Radio([("1×", 1), ("2×", 2), ("4×", 4)], value=1, label="Size of the result"),
+        gr.Radio(
+            SIZES,
+            value="auto",
+            label="Size of the result",
+            info="Auto enlarges a photo whose faces are too small to show what was restored",
+        ),
         gr.Slider(
             0,
             1,
@@ -273,7 +279,7 @@ class Runner:
         faces: str = "all",
         fidelity: float = 0.5,
         strength: float = 1.0,
-        scale: int = 1,
+        scale: int | str = "auto",
         identity_guard: float = 0.6,
         colorize: bool = False,
         file_format: str = "png",
@@ -288,7 +294,7 @@ class Runner:
             faces: "all", "largest", or numbers such as "0,2"; 0 is the largest face.
             fidelity: 0 to 1. 0 shows the model's idea of the face, 1 only what the photo shows.
             strength: 0 to 1, share of the restored face in the result.
-            scale: 1, 2 or 4 times the photo's size.
+            scale: 1, 2 or 4 times the photo's size; "auto" makes it as large as its largest face needs it.
             identity_guard: largest identity distance between a face before and after; 0 switches the guard off.
             colorize: give a black-and-white photo the model's colours in the faces.
             file_format: "png", "tiff" or "jpg".
@@ -407,7 +413,7 @@ def restore_photo(
     faces: str = "all",
     fidelity: float = 0.5,
     strength: float = 1.0,
-    scale: int = 1,
+    scale: int | str = "auto",
     identity_guard: float = 0.6,
     colorize: bool = False,
     file_format: str = "png",
@@ -422,7 +428,7 @@ def restore_photo(
         faces: "all", "largest" or numbers such as "0,2".
         fidelity: as in the pipeline's call, like the next two.
         strength: one number for all faces.
-        scale: 1, 2 or 4.
+        scale: 1, 2 or 4, or "auto", see `RestorePipeline.__call__`.
         identity_guard: as in the pipeline's call, but 0 switches it off.
         colorize: as in the pipeline's call.
         file_format: a key of `FORMATS`.
@@ -458,12 +464,14 @@ def restore_photo(
         if report.credentials not in ("written", "not wanted"):
             result.message += f" No Content Credentials: {report.credentials}."
         result.file = images.write(data, folder / f"{Path(photo.name).stem}_restored{suffix}")
-        report.output = result.file.name
+        report.output, report.scale = result.file.name, output.scales[0]
+        if scale == "auto" and report.scale > 1:
+            result.message += f" The result is {report.scale} times as large as the photo, to show its faces."
         result.shown = (
             show(photo, *fit(after), folder / "before.png"),
             show(after, *fit(after), folder / "after.png"),
         )
-        result.strip = [pair(photo, after, face, scale, folder) for face in output.reports[0][:STRIP]]
+        result.strip = [pair(photo, after, face, output.scales[0], folder) for face in output.reports[0][:STRIP]]
     report.seconds = round(time.perf_counter() - start, 3)
     return result
 

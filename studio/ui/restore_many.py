@@ -18,6 +18,7 @@ from studio.errors import InputError
 from studio.ui.common import (
     PRIVATE,
     PROGRESS,
+    SIZES,
     Lane,
     connect,
     forget_unreadable,
@@ -57,7 +58,7 @@ def section(pipeline: Callable[[], RestorePipeline]) -> None:
                     label="Fidelity",
                     info="0: the model's idea of the face. 1: only what the photo shows",
                 ),
-                gr.Radio([("1×", 1), ("2×", 2), ("4×", 4)], value=1, label="Size of the results"),
+                gr.Radio(SIZES, value="auto", label="Size of the results"),
                 gr.Radio(
                     [("As the photo", "same"), ("PNG", "png"), ("TIFF", "tiff"), ("JPEG", "jpg")],
                     value="same",
@@ -113,7 +114,7 @@ class Runner:
         self,
         photos: list[str] | None,
         fidelity: float = 0.5,
-        scale: int = 1,
+        scale: int | str = "auto",
         file_format: str = "same",
         credentials: bool = True,
         request: gr.Request | None = None,
@@ -124,7 +125,7 @@ class Runner:
         Args:
             photos: up to 50 files.
             fidelity: 0 to 1. 0 shows the model's idea of the faces, 1 only what the photos show.
-            scale: 1, 2 or 4 times the photos' size.
+            scale: 1, 2 or 4 times the photos' size; "auto" makes each as large as its largest face needs it.
             file_format: "same", "png", "tiff" or "jpg".
             credentials: sign the files with Content Credentials.
             request: filled in by gradio.
@@ -177,7 +178,7 @@ def restore_photos(
     sources: Sequence[str | Path],
     folder: Path,
     fidelity: float = 0.5,
-    scale: int = 1,
+    scale: int | str = "auto",
     file_format: str = "same",
     credentials: bool = True,
 ) -> tuple[Path | None, list[batch.FileReport]]:
@@ -188,7 +189,7 @@ def restore_photos(
         sources: the photos; two may have the same name.
         folder: of everything written.
         fidelity: as in the pipeline's call.
-        scale: 1, 2 or 4.
+        scale: 1, 2 or 4, or "auto", see `RestorePipeline.__call__`.
         file_format: a key of `FORMATS`; "same" keeps each photo's own, where that can be written.
         credentials: sign the results, where that can be done; the reports say where it was not.
 

@@ -39,13 +39,15 @@ MEASURES = {
 
 
 class OneFace(tiny.TwoFaces):
-    """In a photo; or, as the benchmark looks at aligned crops too, in the middle of a crop."""
+    """In a photo, or in one four times as large; or in the middle of a crop, which the benchmark looks at too."""
 
     meshes = (head((88, 92), height=110),)
 
     def __call__(self, image):
         if image.shape[1:] == (restore.CROP, restore.CROP):
             return faces_of(head((256, 300), height=380))
+        if image.shape[2] == 4 * tiny.photo().shape[2]:
+            return faces_of(head((352, 368), height=440))
         return super().__call__(image)
 
 
@@ -194,9 +196,10 @@ def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
 
 
 def test_old_photographs(folder, tmp_path):
-    report = bench.run_old(folder, 0.5, 0, "restore", tmp_path / "new" / "sheet.png", lambda _: None)
+    report = bench.run_old(folder, 0.5, "auto", 0, "restore", tmp_path / "new" / "sheet.png", lambda _: None)
     assert (report["photos"], report["faces"], report["found_again"]) == (3, 2, 1)
     assert report["skipped"] == ["wall.png: no face was found"]
+    assert report["photos_by_scale"] == {1: 1, 4: 2}
     assert all(math.isfinite(report[name]) for name in ("identity_distance", "sharpness_gain"))
     assert report["sharpness_gain"] > 0
     assert sum(kind["faces"] for kind in report["by_sharpness"].values()) == report["faces"]

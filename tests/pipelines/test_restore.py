@@ -177,6 +177,25 @@ def test_scale_is_exact(scale):
     assert run(photo(), scale=scale).images[0].shape == (3, 160 * scale, 300 * scale)
 
 
+def test_the_size_that_shows_the_largest_face():
+    """The larger face is cut from 123 px of the photo."""
+    output = run(photo(), scale="auto")
+    assert output.scales == [4]
+    assert output.images[0].shape == (3, 640, 1200)
+    assert run(photo(), scale="auto", identity_guard=1e-9).scales == [1]  # nobody was restored
+    assert run(torch.zeros(3, 160, 300), scale="auto").scales == [1]
+    assert run(photo(), scale=2).scales == [2]
+
+
+def test_the_largest_size_that_is_not_too_large():
+    tiny_face = np.array([[[0.1, 0, 0], [0, 0.1, 0]]])
+    assert [restore.fitting_scale(load(torch.zeros(3, side, side)), tiny_face) for side in (100, 1500, 3000)] == [
+        4,
+        2,
+        1,
+    ]
+
+
 def test_guard_gives_the_person_back_and_says_so():
     image = photo()
     output = run(image, identity_guard=1e-9)

@@ -36,7 +36,7 @@ def test_defaults_are_those_named(client, page):
         "faces": "all",
         "fidelity": 0.5,
         "strength": 1,
-        "scale": 1,
+        "scale": "auto",
         "identity_guard": 0.6,
         "colorize": False,
         "file_format": "png",

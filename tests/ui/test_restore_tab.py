@@ -58,9 +58,17 @@ def test_restores(pipeline, photo, tmp_path):
 
 def test_large_photos_are_shown_small_and_downloaded_whole(pipeline, tmp_path):
     path = images.save(Photo(tiny.image(30, 2000)), tmp_path / "wide.png")
-    result = restore_photo(pipeline, path, tmp_path)
+    result = restore_photo(pipeline, path, tmp_path, scale=1)
     assert size(result.shown[1]) == (1600, 24)
     assert size(result.file) == (2000, 30)
+
+
+def test_a_photo_that_was_enlarged_says_so(pipeline, photo, tmp_path):
+    result = restore_photo(pipeline, photo, tmp_path)
+    assert size(result.file) == (120, 80)
+    assert result.report.scale == 2
+    assert result.message.endswith("The result is 2 times as large as the photo, to show its faces.")
+    assert "times as large" not in restore_photo(pipeline, photo, tmp_path / "same", scale=2).message
 
 
 def test_no_face_is_no_result(pipeline, black, tmp_path):

@@ -77,12 +77,13 @@ class ToyRestore(StudioPipeline):
             raise InputError(f"fidelity must be from 0 to 1, got {fidelity}: 0.5 is the usual choice")
         photo = images.load(image)
         if photo.pixels.max() == 0:
-            return RestoreOutput([images.to_pil(photo.pixels)], [Faces.empty()], [[]], [photo])
+            return RestoreOutput([images.to_pil(photo.pixels)], [Faces.empty()], [[]], [photo], [1])
+        size = 2 if scale == "auto" else scale
         tinted = photo.with_pixels(
-            images.resize(self.restorer(photo.pixels[None])[0], photo.height * scale, photo.width * scale)
+            images.resize(self.restorer(photo.pixels[None])[0], photo.height * size, photo.width * size)
         )
         reports = [self.report(photo, i, faces in ("all", "largest") or i in faces) for i in (0, 1)]
-        return RestoreOutput([images.to_pil(tinted.pixels)], [Faces.empty()], [reports], [tinted])
+        return RestoreOutput([images.to_pil(tinted.pixels)], [Faces.empty()], [reports], [tinted], [size])
 
     def find(self, photo):
         """Boxes as in the reports."""
