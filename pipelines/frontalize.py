@@ -27,7 +27,7 @@ from studio.latents import search
 from studio.latents.edit import move_to
 from studio.latents.identity_steps import identity_steps
 from studio.latents.inversion import STRUCTURE_SLOTS, invert
-from studio.latents.measure import Measured, attributes, embed, place_aligned
+from studio.latents.measure import Measured, attributes, measure_all, place_aligned
 from studio.networks.detector import FaceDetector
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
@@ -440,8 +440,8 @@ class FrontalizePipeline(StudioPipeline):
         found: Measured = place_aligned(self.finder(), pictures)
         if not found.seen[0]:
             raise StudioError("the turned picture must be a face, and left what the prior can draw: turn it less")
-        values = torch.from_numpy(attributes(pictures, found.mesh))[0]
-        return values, embed(self.encoder(), pictures, found.mesh)[0].float().cpu()
+        values, vectors = measure_all(self.space, self.encoder(), pictures, found.mesh)
+        return values[0], vectors[0]
 
     def expression_aims(self, expression: str, before: Tensor) -> dict[str, float]:
         """Attribute to wanted value, for an expression to keep (attributes (A,) of the likeness) or a neutral one."""

@@ -17,7 +17,6 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError, NoFaceError
-from studio.faces.attributes import ATTRIBUTES
 from studio.find import FaceFinder
 from studio.identity.compare import SMALLEST_EYE_DISTANCE
 from studio.identity.encoder import IdentityEncoder
@@ -25,9 +24,9 @@ from studio.identity.similarity import SAME_PERSON, average, distances
 from studio.images import Photo
 from studio.latents import search
 from studio.latents.edit import move
-from studio.latents.editor import ANGLES, check_changes
+from studio.latents.editor import ANGLES, AS_IT_SHOULD_BE, as_reported, check_changes
 from studio.latents.identity_steps import Moved, identity_steps
-from studio.latents.measure import attributes, embed, place_aligned
+from studio.latents.measure import measure_all, place_aligned
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
@@ -86,11 +85,11 @@ class SampleReport:
     Attributes:
         identity_distance: of the returned picture to the person, by dlib's network; below 0.6 they are hard to tell
             apart. With correction the same network was followed, so that it flatters. None without a person.
-        prior_distance: the same before the correction; None without one.
+        prior_distance: the same before the correction, to the person at the age asked for if one was; None without one.
         correction_step: the step that was kept; 0 is the sample itself. None without a correction.
         seen: the mesh sees a face in the picture.
-        attributes: what was measured in the returned picture: yaw and pitch in degrees, the others in spreads from the
-            average generated face.
+        attributes: what was measured in the returned picture: yaw and pitch in degrees, age in years (as read off the
+            identity vector, give or take 6), the others in spreads from the average generated face.
     """
 
     identity_distance: float | None
@@ -246,7 +245,7 @@ class GeneratePipeline(StudioPipeline):
             brow: how high the brows are.
             light: above 0, more from the right of the picture.
             glasses: about -1 has none, 1.5 has some.
-            age: refused: nothing measures it, so that there is no direction for it.
+            age: 30 to 80 years, as read off the identity vector (6 years off in the mean; children are read as adults).
             generator: a CPU generator, for the same samples again; None draws others every time.
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": (K,512)}) after each step of the
                 solver, K all candidates; "latents" of the dict it returns, if any, replace those. During the correction
@@ -289,13 +288,12 @@ class GeneratePipeline(StudioPipeline):
         check_consent(identity, consent)
         person, references = self.person(identity, face)  # 1. who
         candidates = 1 if person is None else candidates
+        aim = person if person is None or age is None else self.space.at_age(person, age)
         noise = draw_noise(candidates * num_images_per_prompt, self.flow.config.dim, generator)
-        sample = self.sample(
-            noise, person, guidance_scale, num_inference_steps, callback_on_step_end
-        )  # 2. draw latents
-        w = self.choose(self.latents(sample), person, num_images_per_prompt)  # 3. keep the nearest
+        sample = self.sample(noise, aim, guidance_scale, num_inference_steps, callback_on_step_end)  # 2. draw latents
+        w = self.choose(self.latents(sample), aim, num_images_per_prompt)  # 3. keep the nearest
         w = self.steer(w, asked)  # 4. turn and move
-        moved = self.correct(w, person, asked, correction_steps, callback_on_step_end)  # 5. nearer to the person
+        moved = self.correct(w, aim, asked, correction_steps, callback_on_step_end)  # 5. nearer to the person
         w = w if moved is None else moved.w
         pictures = self.draw(w)  # 6. draw
         report = self.report(pictures, person, references, asked, moved, consent, candidates)  # 7. compare
@@ -431,7 +429,9 @@ class GeneratePipeline(StudioPipeline):
             for name, wanted in asked.items():
                 i = self.space.number(name)
                 aim = (
-                    wanted if name in ANGLES else self.space.attribute_mean[i] + wanted * self.space.attribute_spread[i]
+                    wanted
+                    if name in AS_IT_SHOULD_BE
+                    else self.space.attribute_mean[i] + wanted * self.space.attribute_spread[i]
                 )
                 w = move(self.space, w, name, aim - measured[:, i])
         return w
@@ -490,8 +490,7 @@ class GeneratePipeline(StudioPipeline):
         """Attributes (K,A), identity vectors (K,128) and whether the mesh sees a face (K,), of aligned pictures."""
         small = pictures if pictures.shape[-1] == SIZE else images.resize(pictures, SIZE, SIZE).clamp(0, 1)
         found = place_aligned(self.finder(), small)
-        values = torch.from_numpy(attributes(small.cpu(), found.mesh))
-        return values, embed(self.encoder(), small, found.mesh).cpu(), found.seen
+        return *measure_all(self.space, self.encoder(), small, found.mesh), found.seen
 
     def report(
         self,
@@ -506,8 +505,6 @@ class GeneratePipeline(StudioPipeline):
         """Measure finished pictures (K,3,S,S) against the person and each other."""
         values, vectors, seen = self.measure(pictures)
         count = len(pictures)
-        mean, spread = self.space.attribute_mean.float().cpu(), self.space.attribute_spread.float().cpu()
-        shown = torch.where(torch.tensor([name in ANGLES for name in ATTRIBUTES]), values, (values - mean) / spread)
         to_person = [None] * count if person is None else (vectors - person.cpu()).norm(dim=1).tolist()
         apart = float(distances(vectors, vectors).sum() / (count * (count - 1))) if count > 1 else None
         samples = [
@@ -516,7 +513,7 @@ class GeneratePipeline(StudioPipeline):
                 prior_distance=None if moved is None else float(moved.before[i]),
                 correction_step=None if moved is None else int(moved.step[i]),
                 seen=bool(seen[i]),
-                attributes={name: round(float(shown[i, k]), 2) for k, name in enumerate(ATTRIBUTES)},
+                attributes=as_reported(self.space, values[i]),
             )
             for i in range(count)
         ]

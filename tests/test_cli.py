@@ -51,6 +51,7 @@ COMMANDS = {
         "heads",
         "encoder",
         "directions",
+        "ages",
         "parts",
         "identities",
         "generate",
@@ -71,9 +72,9 @@ OPTIONS = {
     "model device",
     "frontalize": "output yaw pitch expression background face method steps refine size report sheet credentials "
     "overwrite model device",
-    "edit": "output seed yaw pitch smile mouth eyes brow light glasses steps before credentials device",
+    "edit": "output seed yaw pitch smile mouth eyes brow light glasses age steps before credentials device",
     "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
-    "brow light glasses seed report sheet credentials overwrite model device",
+    "brow light glasses age seed report sheet credentials overwrite model device",
     "weights list": "",
     "weights pull": "",
     "weights verify": "",
@@ -84,7 +85,7 @@ OPTIONS = {
     "train reader": "folder cache steps",
     "train turned": "folder people faces",
     "train frontal": "folder cache steps drawn minutes resume",
-    "bench old": "photos fidelity limit model sheet out",
+    "bench old": "photos fidelity scale limit model sheet out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",
     "bench album": "photos out",
@@ -99,6 +100,7 @@ OPTIONS = {
     "train heads": "folder images cache minutes resume device start",
     "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed only",
+    "train ages": "folder photos people seed",
     "train identities": "folder count faces",
     "train generate": "folder cache steps minutes resume",
     "train export": "mean-with",
@@ -224,6 +226,7 @@ def test_restores_an_album(call, album, tmp_path):
     assert (code, out) == (0, "")
     lines = err.splitlines()
     assert lines[0].startswith("good.png") and "2/2 faces  identity 0." in lines[0]
+    assert lines[0].endswith("  2 times as large")
     assert lines[1].startswith("nobody.png") and lines[1].endswith("no face was found")
     assert lines[2] == f"1 restored, 1 no face; results in {tmp_path / 'out'}"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
@@ -271,7 +274,8 @@ def test_options_reach_the_pipeline(call, album, tmp_path):
         (("--faces", "first"), "faces must be"),
         (("--fidelity", "1.5"), "fidelity must be from 0 to 1"),
         (("--strength", "-1"), "strength must be from 0 to 1"),
-        (("--scale", "3"), "scale must be 1, 2 or 4"),
+        (("--scale", "3"), "scale must be 1, 2 or 4, or 'auto', got 3"),
+        (("--scale", "big"), "got big"),
         (("--guard", "-0.5"), "identity_guard must be"),
         (("--format", "psd"), "format must be one of"),
         (("--device", "abacus"), "device must be"),

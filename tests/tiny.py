@@ -213,6 +213,8 @@ def latent_space(*, bank: int = 12, dim: int = 8) -> LatentSpace:
         space.bank_latents.copy_(generator().mapping(torch.randn(bank, dim, generator=rng)))
         space.bank_thumbs.copy_((255 * torch.rand(space.bank_thumbs.shape, generator=rng)).byte())
         space.bank_embeddings.copy_(torch.randn(space.bank_embeddings.shape, generator=rng) / 8)
+        space.readings.copy_(20 * torch.randn(space.readings.shape, generator=rng))
+        space.reading_offsets.fill_(50)
     return space
 
 

@@ -28,18 +28,20 @@ from studio.identity.compare import SMALLEST_EYE_DISTANCE
 from studio.latents.edit import move
 from studio.latents.identity_steps import Moved
 from studio.latents.measure import place_aligned
+from studio.networks.latent_space import AGE
 from studio.photosets import evenly
 
 WEIGHTS = ("generate", "reader", "generator", "head_256", "directions", "identity", "mesh")
 GUIDANCE, STEPS, CORRECTIONS = (0.5, 1.0, 1.5, 2.0, 4.0), (4, 8, 12, 20), (10, 20, 40, 60)
 CANDIDATES = 8  # for each sample
 CORRECTION = 40  # steps
-ASKED_YAW = (-25.0, 0.0, 25.0)
+ASKED = {"yaw": (-25.0, 0.0, 25.0), AGE: (40.0, 55.0, 70.0)}
+CLOSE = {"yaw": 6, AGE: 6}  # degrees, years
 ABLATED_SAMPLES = 4
 CORRECTED_PEOPLE = 4  # of the ablation of the correction, a sample each
 COMPARED = 64  # px, of pictures whose pixels are compared
 SIZE = 256
-EDITED = ("yaw", "pitch", "smile", "light")
+EDITED = ("yaw", "pitch", "smile", "light", AGE)
 EXPRESSION = slice(2, 6)  # smile, mouth, eyes, brow of `ATTRIBUTES`
 
 
@@ -93,7 +95,7 @@ def run(
     Returns:
         `prior` and `corrected`: mean identity distances of generated pictures `to_given` and `to_other` photo, and the
         share of faces `found` by the detector; `diversity` of the samples of one person beside that of the two photos
-        of real pairs; `yaw`: mean error and the share within 6°, by what was asked; `ablations`; `audit`; `seconds` per
+        of real pairs; `yaw`, `age`: see `asked_for`; `ablations`; `audit`; `seconds` per
         picture of 1024 px; counts and provenance.
 
     Raises:
@@ -125,7 +127,8 @@ def run(
     result |= likeness_and_diversity(pipeline, subjects, noise, say)
     if corrected:
         result["corrected"] = corrections(pipeline, subjects[:corrected], noise, say)
-        result["yaw"] = yaws(pipeline, subjects[: -(-corrected // 8)], noise, say)
+        for name in ASKED:
+            result[name] = asked_for(pipeline, name, subjects[: -(-corrected // 8)], noise, say)
     if ablations:
         result["ablations"] = ablate(pipeline, subjects[:ablations], noise[:, :ABLATED_SAMPLES], say)
     if audited:
@@ -230,29 +233,38 @@ def correct(pipeline: GeneratePipeline, w: Tensor, person: Tensor, steps: int = 
     return moved
 
 
-def yaws(
-    pipeline: GeneratePipeline, subjects: list[Subject], noise: Tensor, say: Callable[[str], None]
+def asked_for(
+    pipeline: GeneratePipeline, name: str, subjects: list[Subject], noise: Tensor, say: Callable[[str], None]
 ) -> list[dict[str, float]]:
-    """Asked-for angles, after the directions alone and after the correction too: errors in degrees."""
-    rows = []
-    for asked in ASKED_YAW:
-        steered, corrected = [], []
+    """Asked-for angles or ages, after the directions alone and after the correction too: errors in degrees or years.
+
+    Returns:
+        A row for each of `ASKED`: mean error and share within `CLOSE`, both also `corrected_`, and the identity
+        distance of the corrected ones to the given photo.
+    """
+    i, close, rows = pipeline.space.number(name), CLOSE[name], []
+    for asked in ASKED[name]:
+        steered, corrected, to_given = [], [], []
         for subject, given in zip(subjects, noise, strict=False):
-            w = pipeline.steer(drawn(pipeline, given[:2], subject.given), {"yaw": asked})
-            steered += (pipeline.measure(pipeline.quick(w))[0][:, 0] - asked).abs().tolist()
-            moved = pipeline.correct(w[:1], subject.given, {"yaw": asked}, CORRECTION)
-            corrected += (pipeline.measure(pipeline.quick(moved.w))[0][:, 0] - asked).abs().tolist()
+            person = pipeline.space.at_age(subject.given, asked) if name == AGE else subject.given
+            w = pipeline.steer(drawn(pipeline, given[:2], person), {name: asked})
+            steered += (pipeline.measure(pipeline.quick(w))[0][:, i] - asked).abs().tolist()
+            moved = pipeline.correct(w[:1], person, {name: asked}, CORRECTION)
+            values, vectors, _ = pipeline.measure(pipeline.quick(moved.w))
+            corrected += (values[:, i] - asked).abs().tolist()
+            to_given += distance_to(vectors, subject.given)
         rows.append(
             {
                 "asked": asked,
                 "faces": len(steered),
                 "error": mean(steered),
-                "within_6": share([error <= 6 for error in steered]),
+                f"within_{close}": share([error <= close for error in steered]),
                 "corrected_error": mean(corrected),
-                "corrected_within_6": share([error <= 6 for error in corrected]),
+                f"corrected_within_{close}": share([error <= close for error in corrected]),
+                "corrected_to_given": mean(to_given),
             }
         )
-        say(f"yaw {rows[-1]}")
+        say(f"{name} {rows[-1]}")
     return rows
 
 
@@ -311,10 +323,10 @@ def audit(
     """Whom it serves less well: generated people as references, in thirds by how they look, and edited one at a time.
 
     Returns:
-        `thirds`: for cheek luma (skin and light together), turned by how much, and smile, the lowest, middle and
-        highest third of the references: the range, `to_given`, and how different their samples are. `edits`: for each
-        direction, references moved by a spread up and down: `edit`, the identity distance of that, and `to_given` for
-        the same noise.
+        `thirds`: for cheek luma (skin and light together), turned by how much, smile, age and presentation (as read off
+        the identity vector), the lowest, middle and highest third of the references: the range, `to_given`, and how
+        different their samples are. `edits`: for each direction, references moved by a spread up and down: `edit`,
+        the identity distance of that, and `to_given` for the same noise.
     """
     rng = torch.Generator().manual_seed(seed)
     z = torch.randn(count, pipeline.generator.config.style_dim, generator=rng)
@@ -336,7 +348,13 @@ def audit(
         return values, luma, away, apart, vectors
 
     values, luma, away, apart, vectors = served(references, noise)
-    by = {"cheek luma": luma, "turned, degrees": values[:, 0].abs().numpy(), "smile": values[:, 2].numpy()}
+    by = {
+        "cheek luma": luma,
+        "turned, degrees": values[:, 0].abs().numpy(),
+        "smile": values[:, 2].numpy(),
+        "age, as read": pipeline.space.read(vectors).numpy(),
+        "presentation, as read": pipeline.space.read(vectors, "presentation").numpy(),
+    }
     thirds = []
     for name, ranking in by.items():
         for part in np.array_split(np.argsort(ranking), 3):

@@ -200,6 +200,7 @@ def edit(
     brow: Annotated[float | None, typer.Option(help="Likewise: how high the brows are.")] = None,
     light: Annotated[float | None, typer.Option(help="Likewise: above 0, more from the right of the picture.")] = None,
     glasses: Annotated[float | None, typer.Option(help="Likewise: below 0 without, above 0 with them.")] = None,
+    age: Annotated[float | None, typer.Option(help="Years, 30 to 80, as they are read off the face; 6 off.")] = None,
     steps: Annotated[int, typer.Option(help="Of the search for a photo's likeness.", min=1)] = 100,
     before: Annotated[Path | None, typer.Option(help="Also write the likeness before the edit here.")] = None,
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
@@ -213,7 +214,9 @@ def edit(
     from studio.device import pick_device
     from studio.latents.editor import Editor, check_changes, check_likeness
 
-    changes = given(yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses)
+    changes = given(
+        yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses, age=age
+    )
     if (photo is None) == (seed is None):
         raise InputError("either PHOTO or --seed must say whose face, got both or neither: give one of them")
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
@@ -266,6 +269,7 @@ def generate(
     brow: Annotated[float | None, typer.Option(help="Likewise: how high the brows are.")] = None,
     light: Annotated[float | None, typer.Option(help="Likewise: above 0, more from the right of the picture.")] = None,
     glasses: Annotated[float | None, typer.Option(help="Likewise: below 0 without, above 0 with them.")] = None,
+    age: Annotated[float | None, typer.Option(help="Years, 30 to 80, as they are read off the face; 6 off.")] = None,
     seed: Annotated[int | None, typer.Option(help="For the same samples again; default: others every time.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the JSON report here.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: references, samples.")] = None,
@@ -292,7 +296,9 @@ def generate(
     pipeline = GeneratePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     pipeline.scheduler = SOLVERS[solver].from_config(pipeline.scheduler.config)
-    moves = given(yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses)
+    moves = given(
+        yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses, age=age
+    )
     settings = {
         "num_images_per_prompt": samples,
         "guidance_scale": guidance,

@@ -104,6 +104,21 @@ def train_directions(
     show(fit(cache, folder, count, seed, say, only or ()))
 
 
+@app.command("ages")
+def train_ages(
+    folder: Annotated[Path, typer.Option(help="Of the latent space, such as weights/directions; changed.")],
+    photos: Annotated[Path, typer.Option(help="Folder with manifest.csv and the photos that it names.")],
+    people: Annotated[
+        list[Path], typer.Option(help="Birthdays: legislators-*.json of congress-legislators; repeat it.")
+    ],
+    seed: Annotated[int, typer.Option(help="Of the faces on which the direction is tried.")] = 0,
+) -> None:
+    """Learn to read age off identity vectors, and fit the direction along which faces age."""
+    from studio.training.ages import fit_ages
+
+    show(fit_ages(folder, photos, people, seed, say))
+
+
 @app.command("parts")
 def train_parts(
     folder: Annotated[Path, typer.Option(help="Where the parser goes, such as weights/parts.")],

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from studio.networks.latent_space import LatentSpace
 
-# Slots that a direction moves. Pose and expression live in the coarse ones; the light is colour and comes later.
-SLOTS = {"light": (4, 12), "glasses": (0, 8)}
+# Slots that a direction moves. Pose and expression live in the coarse ones; the light is colour and comes later; age is
+# in bones, skin and hair.
+SLOTS = {"light": (4, 12), "glasses": (0, 8), "age": (0, 16)}
 GEOMETRY_SLOTS = (0, 6)
 
 

@@ -12,21 +12,22 @@ from torch import Tensor
 from studio import images, weights
 from studio.errors import InputError, NoFaceError, StudioError
 from studio.faces.align import ffhq_transform, warp
-from studio.faces.attributes import ATTRIBUTES
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import SAME_PERSON
 from studio.images import Photo
 from studio.latents import search
 from studio.latents.edit import move_to
-from studio.latents.measure import Resemblance, attributes, embed, place_aligned
+from studio.latents.measure import Resemblance, measure_all, place_aligned
 from studio.networks.generator import Generator
-from studio.networks.latent_space import LatentSpace
+from studio.networks.latent_space import AGE, LatentSpace
 
-ANGLES = ("yaw", "pitch")  # asked for as they should be, in degrees; the others as a change, in spreads
+ANGLES = ("yaw", "pitch")
+AS_IT_SHOULD_BE = (*ANGLES, AGE)  # asked for in degrees and years; the others as a change, in spreads
 CORRECTIONS = 3
 MOST_SPREADS = 4.0  # further out than this, pictures stop being faces
 MOST_DEGREES = 60.0
+YEARS = (30.0, 80.0)  # that the reading was learned from, and the prior reaches
 SIZE = 256
 COMPARED = 64  # px, at which a photo and its likeness are compared; finer detail is the identity's business
 INVERSION = search.Objective(pixels=60.0, cross=0.003, threshold=1e-4)
@@ -39,8 +40,8 @@ class EditReport:
     """What an edit did.
 
     Attributes:
-        asked: attribute to what was asked for: degrees for yaw and pitch, change in spreads for the others.
-        before, after: attribute to its measured value, in degrees or spreads from the average generated face.
+        asked: attribute to what was asked for: degrees (yaw, pitch), years (age), change in spreads (the others).
+        before, after: attribute to its measured value: degrees, years, or spreads from the average generated face.
         inversion_distance: identity distance between the photo and its likeness in the prior, before the edit; None
             for a generated face. The search minimises it, so that it flatters.
         edit_distance: identity distance between the likeness and the result.
@@ -153,8 +154,8 @@ class Editor:
         found = place_aligned(self.finder, picture)
         if not found.seen[0]:
             raise StudioError("the edit must stay a face, and left what the prior can draw: ask for less")
-        values = torch.from_numpy(attributes(picture, found.mesh))[0]
-        return values, embed(self.encoder, picture, found.mesh)[0].cpu(), picture
+        values, vectors = measure_all(self.space, self.encoder, picture, found.mesh)
+        return values[0], vectors[0], picture
 
     @torch.no_grad()
     def edit(self, w: Tensor, changes: Mapping[str, float], person: Tensor | None = None) -> tuple[Tensor, EditReport]:
@@ -162,7 +163,8 @@ class Editor:
 
         Args:
             w: (1,16,512) W+ latents.
-            changes: attribute to its angle in degrees (yaw, pitch), or its change in spreads of generated faces.
+            changes: attribute to its angle in degrees (yaw, pitch), to years (age, as read off the identity vector), or
+                to its change in spreads of generated faces.
             person: (128,) identity vector of the photo that `w` stands for, for the report.
 
         Returns:
@@ -176,7 +178,7 @@ class Editor:
         spread = self.space.attribute_spread.float().cpu()
         before, identity, _ = self.look(w)
         aims = {
-            name: float(value) if name in ANGLES else float(before[i] + value * spread[i])
+            name: float(value) if name in AS_IT_SHOULD_BE else float(before[i] + value * spread[i])
             for name, value in changes.items()
             for i in (self.space.number(name),)
         }
@@ -184,21 +186,13 @@ class Editor:
         _, after, _ = self.look(moved)
         report = EditReport(
             asked=dict(changes),
-            before=self.shown(before),
-            after=self.shown(values),
+            before=as_reported(self.space, before),
+            after=as_reported(self.space, values),
             inversion_distance=None if person is None else float((person.cpu() - identity).norm()),
             edit_distance=float((identity - after).norm()),
             total_distance=None if person is None else float((person.cpu() - after).norm()),
         )
         return moved, report
-
-    def shown(self, values: Tensor) -> dict[str, float]:
-        """Attributes (A,) as a report says them: degrees, or spreads from the mean."""
-        mean, spread = self.space.attribute_mean.float().cpu(), self.space.attribute_spread.float().cpu()
-        return {
-            name: round(float(values[i] if name in ANGLES else (values[i] - mean[i]) / spread[i]), 2)
-            for i, name in enumerate(ATTRIBUTES)
-        }
 
     @torch.no_grad()
     def draw(self, w: Tensor) -> Tensor:
@@ -206,13 +200,25 @@ class Editor:
         return (self.generator(w.to(self.generator.dtype)).float() / 2 + 0.5).clamp(0, 1).cpu()
 
 
+def as_reported(space: LatentSpace, values: Tensor) -> dict[str, float]:
+    """Attributes (A,) by name: degrees, years, or spreads from the average generated face."""
+    mean, spread = space.attribute_mean.float().cpu(), space.attribute_spread.float().cpu()
+    return {
+        name: round(float(values[i] if name in AS_IT_SHOULD_BE else (values[i] - mean[i]) / spread[i]), 2)
+        for i, name in enumerate(space.config.attributes)
+    }
+
+
 def check_changes(space: LatentSpace, changes: Mapping[str, float]) -> None:
     """Refuse attributes that there are not, and changes that leave the faces that the prior knows."""
     for name, value in changes.items():
         space.number(name)
         most, unit = (MOST_DEGREES, "degrees") if name in ANGLES else (MOST_SPREADS, "spreads")
-        if not -most <= value <= most:
-            raise InputError(f"{name} must be from {-most:g} to {most:g} {unit}, got {value:g}: ask for less")
+        low, high = (-most, most)
+        if name == AGE:
+            low, high, unit = (*YEARS, "years")
+        if not low <= value <= high:
+            raise InputError(f"{name} must be from {low:g} to {high:g} {unit}, got {value:g}: ask for less")
 
 
 def check_likeness(distance: float) -> None:

@@ -12,6 +12,7 @@ from studio.faces.align import dlib_transform, warp
 from studio.faces.attributes import attributes_from_mesh, bridge_edge, side_light
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
+from studio.networks.latent_space import LatentSpace
 
 # Where FFHQ alignment puts a face, shares of the side: the box of the mesh, and the eyes.
 BOX = (0.3, 0.3, 0.7, 0.82)
@@ -70,9 +71,22 @@ def trace_aligned(finder: FaceFinder, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def attributes(images: Tensor, mesh: np.ndarray) -> np.ndarray:
-    """All `ATTRIBUTES` (N,8) of aligned faces (N,3,S,S) with their meshes (N,468,3)."""
+    """`ATTRIBUTES` (N,8) of aligned faces (N,3,S,S) with their meshes (N,468,3)."""
     seen = [measure(images, mesh)[:, None] for measure in (side_light, bridge_edge)]
     return np.concatenate([attributes_from_mesh(mesh), *seen], 1)
+
+
+def measure_all(
+    space: LatentSpace, encoder: IdentityEncoder, images: Tensor, mesh: np.ndarray
+) -> tuple[Tensor, Tensor]:
+    """Aligned faces (N,3,S,S) with their meshes (N,468,3), measured.
+
+    Returns:
+        All that `space` has directions for (N,A), and identity vectors (N,128); float32, on the CPU.
+    """
+    vectors = embed(encoder, images, mesh).float().cpu()
+    seen = torch.from_numpy(attributes(images.cpu(), mesh))
+    return torch.cat([seen, space.read(vectors)[:, None].to(seen)], 1), vectors
 
 
 def embed(encoder: IdentityEncoder, images: Tensor, mesh: np.ndarray) -> Tensor:

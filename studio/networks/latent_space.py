@@ -18,6 +18,9 @@ from studio.faces.attributes import ATTRIBUTES
 from studio.networks.generator import SLOPE
 from studio.networks.loading import StrictModel
 
+AGE = "age"
+DIRECTIONS = (*ATTRIBUTES, AGE)  # what is measured in the picture, and what is read off the identity vector
+READINGS = (AGE, "presentation")  # in years; 0 a man's face, 1 a woman's
 FLOOR = 0.01  # variance
 THUMB = 16  # px
 
@@ -36,12 +39,13 @@ class LatentSpace(StrictModel):
         radius: (1,) root mean square length of whitened latents; that of the sphere they are searched on.
         directions: (A,D), how far w moves per unit of each attribute.
         attribute_mean, attribute_spread: (A,) over generated faces, in the attribute's unit.
+        readings, reading_offsets: (2,E), (2,): `READINGS` as linear functions of an identity vector.
         bank_latents: (K,D) w of samples; bank_thumbs: (K,3,THUMB,THUMB) uint8 RGB; bank_embeddings: (K,E).
     """
 
     @register_to_config
     def __init__(
-        self, dim: int = 512, attributes: tuple[str, ...] = ATTRIBUTES, bank: int = 2048, embedding_dim: int = 128
+        self, dim: int = 512, attributes: tuple[str, ...] = DIRECTIONS, bank: int = 2048, embedding_dim: int = 128
     ) -> None:
         super().__init__()
         count = len(attributes)
@@ -52,6 +56,8 @@ class LatentSpace(StrictModel):
         self.register_buffer("directions", torch.zeros(count, dim))
         self.register_buffer("attribute_mean", torch.zeros(count))
         self.register_buffer("attribute_spread", torch.ones(count))
+        self.register_buffer("readings", torch.zeros(len(READINGS), embedding_dim))
+        self.register_buffer("reading_offsets", torch.zeros(len(READINGS)))
         self.register_buffer("bank_latents", torch.zeros(bank, dim))
         self.register_buffer("bank_thumbs", torch.zeros(bank, 3, THUMB, THUMB, dtype=torch.uint8))
         self.register_buffer("bank_embeddings", torch.zeros(bank, embedding_dim))
@@ -64,6 +70,21 @@ class LatentSpace(StrictModel):
     def latents(self, v: Tensor) -> Tensor:
         """Gaussian coordinates (…,D) to latents w (…,D)."""
         return F.leaky_relu((v * self.spread.to(v)) @ self.axes.to(v).T + self.mean.to(v), SLOPE)
+
+    def read(self, vectors: Tensor, name: str = AGE) -> Tensor:
+        """What identity vectors (…,E) say of `READINGS`: (…) float32, not bounded.
+
+        Age was learned from adults of 36 to 88 and errs by 6 years in the mean; children are read as adults.
+        Presentation is for audits, not a fact about anybody.
+        """
+        row = READINGS.index(name)
+        return vectors.float() @ self.readings[row].float().to(vectors.device) + float(self.reading_offsets[row])
+
+    def at_age(self, vector: Tensor, years: float) -> Tensor:
+        """The identity vector (E,) nearest to `vector` that is read as so old."""
+        slope = self.readings[READINGS.index(AGE)].to(vector)
+        missing = years - float(self.read(vector))
+        return vector + missing * slope / slope.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
 
     def number(self, attribute: str) -> int:
         """Row of a direction.

@@ -5,7 +5,8 @@ by one, which takes along what naturally goes with it, and stays where faces are
 cov(w)^-1 cov(w, y), which finds y best, leaves that set quickly; it is used to say how much of y is linear in w (R²).
 
 What goes with *glasses* is age and sex: along the first, a child gets a beard with them. Between the two lies
-(cov(w) + a)^-1 cov(w, y), here with an a of five mean variances: people stay who they are. For pose and expression it
+(cov(w) + a)^-1 cov(w, y), here with an a of five mean variances: people stay who they are. For *age* (whose label and
+fit are in `studio/training/ages.py`) one mean variance kept people nearest. For pose and expression it
 was hardly better (16 faces: for the same turn the identity moved by 0.29 instead of 0.27, for the same smile by 0.23
 instead of 0.26).
 """
@@ -29,16 +30,16 @@ from studio.faces.attributes import ATTRIBUTES, UNITS
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.edit import move
-from studio.latents.measure import attributes, embed, place_aligned
+from studio.latents.measure import attributes, embed, measure_all, place_aligned
 from studio.latents.search import render
 from studio.networks.generator import Generator
-from studio.networks.latent_space import THUMB, LatentSpace
+from studio.networks.latent_space import AGE, THUMB, LatentSpace
 
 SAMPLES = 100_000  # mapped for the statistics
 BANK = 2048
 HELD_OUT = 0.15
 RIDGES = (1.0, 10.0, 100.0, 1000.0)
-APART = {"glasses": 5.0}  # mean variances of w, see above
+APART = {"glasses": 5.0, "age": 1.0}  # mean variances of w, see above
 REGRESSED = 0.02  # the same, of the regression that says how far such a direction goes
 EFFECT_FACES = 24
 SIZE = 256
@@ -69,6 +70,8 @@ def fit(
     Raises:
         InputError: no shards in the cache, or too few faces for a bank.
     """
+    if AGE in only:
+        raise InputError("age must be learned from people whose age is known: run `studio train ages`")
     generator = Generator.from_pretrained(weights.path("generator"))
     finder, encoder = FaceFinder.from_pretrained(), IdentityEncoder.from_pretrained()
     labelled = label(cache, count, finder, encoder, report)
@@ -231,9 +234,11 @@ def effects(
     def look(latents: Tensor) -> tuple[np.ndarray, Tensor, np.ndarray]:
         pictures = torch.cat([render(generator, one[None], SIZE) for one in latents])
         found = place_aligned(finder, pictures)
-        return attributes(pictures, found.mesh), embed(encoder, pictures, found.mesh), found.seen
+        values, vectors = measure_all(space, encoder, pictures, found.mesh)
+        return values.numpy(), vectors, found.seen
 
     _, before, seen = look(w)
+    shown = space.config.attributes if space.readings.any() else ATTRIBUTES  # age is the last one
     table = {}
     for name in names:
         i = space.number(name)
@@ -242,7 +247,7 @@ def effects(
         kept = seen & seen_up & seen_down
         change = ((high - low) / 2)[kept].mean(0) / space.attribute_spread.numpy()
         moved = torch.stack([(up - before).norm(dim=1), (down - before).norm(dim=1)]).mean(0)[torch.from_numpy(kept)]
-        table[name] = {other: round(float(value), 2) for other, value in zip(ATTRIBUTES, change, strict=True)}
+        table[name] = {other: round(float(value), 2) for other, value in zip(shown, change, strict=False)}
         table[name]["identity"] = round(float(moved.mean()), 3)
         report(f"{name}: " + ", ".join(f"{key} {value:+.2f}" for key, value in table[name].items()))
     return table

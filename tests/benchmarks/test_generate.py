@@ -36,7 +36,7 @@ def _toys(monkeypatch):
     correct = generate.correct
     monkeypatch.setattr(generate, "correct", lambda pipeline, w, person, steps=1: correct(pipeline, w, person, steps))
     monkeypatch.setattr(pipeline_module, "LENGTHS", (0.1, 5.0))  # the toy encoder's vectors are shorter
-    monkeypatch.setattr(generate, "ASKED_YAW", (0.0,))
+    monkeypatch.setattr(generate, "ASKED", {"yaw": (0.0,), "age": (50.0,)})
 
 
 def test_the_whole_run(photos):
@@ -51,13 +51,14 @@ def test_the_whole_run(photos):
     assert set(found["diversity"]) == {"generated", "real_pairs"}
     assert all(value > 0 for value in found["diversity"]["generated"].values())
     assert [row["asked"] for row in found["yaw"]] == [0]
+    assert [row["asked"] for row in found["age"]] == [50]
     assert [row["guidance_scale"] for row in found["ablations"]["guidance"]] == list(generate.GUIDANCE)
     assert {row["solver"] for row in found["ablations"]["solver"]} == {"heun"}
     assert found["ablations"]["correction"][0]["steps"] == 1
     assert [row["candidates"] for row in found["ablations"]["candidates"]] == [1, 2, 4, 8]
     assert [row["reader_steps"] for row in found["ablations"]["reader"]] == [0, 3, 10]
     assert found["ablations"]["reader"][0]["to_given"] != found["ablations"]["reader"][2]["to_given"]
-    assert [row["people"] for row in found["audit"]["thirds"]] == [1] * 9
+    assert [row["people"] for row in found["audit"]["thirds"]] == [1] * 15
     assert {row["direction"] for row in found["audit"]["edits"]} == {*generate.EDITED, "none"}
     assert any(row["edit"] > 0 for row in found["audit"]["edits"])
     assert set(found["seconds"]) == {"batch 1", "batch 8", "corrected 1", "corrected 4"}
@@ -73,10 +74,10 @@ def test_refuses(photos):
 def test_differences_of_equal_pictures_are_none():
     pipeline = tiny.generate_pipeline()
     picture = torch.rand(1, 3, 64, 64)
-    values = torch.rand(1, 8)
+    values = torch.rand(1, 9)
     same = generate.differences(pipeline, picture.repeat(3, 1, 1, 1), values.repeat(3, 1))
     assert same == {"pixels": 0, "pose": 0, "expression": 0}
-    values = torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 0], [3.0, 4, 0, 0, 0, 0, 9, 9]])
+    values = torch.tensor([[0.0, 0, 0, 0, 0, 0, 0, 0, 0], [3.0, 4, 0, 0, 0, 0, 9, 9, 9]])
     apart = generate.differences(pipeline, torch.stack([torch.zeros(3, 64, 64), torch.ones(3, 64, 64)]), values)
     assert apart == {"pixels": 1, "pose": 5, "expression": 0}
 

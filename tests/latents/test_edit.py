@@ -9,7 +9,7 @@ from studio.networks.latent_space import LatentSpace
 @pytest.fixture
 def space():
     space = LatentSpace(dim=4, bank=2, embedding_dim=3)
-    space.directions.copy_(torch.arange(32.0).view(8, 4))
+    space.directions.copy_(torch.arange(36.0).view(9, 4))
     return space
 
 
@@ -37,8 +37,8 @@ def test_leaves_its_input_alone(space):
 
 
 def test_unknown_direction(space):
-    with pytest.raises(InputError, match="'age'"):
-        move(space, torch.zeros(1, 16, 4), "age", 1.0)
+    with pytest.raises(InputError, match="'beard'"):
+        move(space, torch.zeros(1, 16, 4), "beard", 1.0)
 
 
 def test_truncate():

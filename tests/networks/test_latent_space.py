@@ -53,6 +53,20 @@ def test_round_trip_of_the_file(space, tmp_path):
         assert torch.equal(tensor, again.state_dict()[name]), name
 
 
+def test_what_an_identity_vector_says(space):
+    space.readings[0] = torch.tensor([10.0, 0, 0, 0])
+    space.readings[1] = torch.tensor([0.0, 0.5, 0, 0])
+    space.reading_offsets += torch.tensor([50.0, 0.5])
+    vectors = torch.tensor([[1.0, 1, 7, 7], [-2, 0, 7, 7]])
+    assert space.read(vectors).tolist() == [60, 30]
+    assert space.read(vectors, "presentation").tolist() == [1, 0.5]
+    assert space.at_age(vectors[0], 80.0).tolist() == [3, 1, 7, 7]  # the nearest one that old
+
+
+def test_an_unfitted_reading_moves_nobody(space):
+    assert torch.equal(space.at_age(torch.ones(4), 60.0), torch.ones(4))
+
+
 def test_unknown_direction(space):
     assert space.number("smile") == 2
     with pytest.raises(InputError, match=r"yaw, pitch.*'beard'"):

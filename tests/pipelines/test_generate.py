@@ -69,7 +69,7 @@ class GenerateConfig:
             "brow": 1.0,
             "light": 1.0,
             "glasses": -1.0,
-            "age": 1.0,
+            "age": 60.0,
             "generator": [torch.Generator().manual_seed(5), None],
             "callback_on_step_end": Recorder(),
             "output_type": ["pil", "np"],
@@ -103,7 +103,7 @@ class GenerateConfig:
             ({"face": -1}, InputError, "face must be"),
             ({"yaw": 90.0}, InputError, "yaw must be from -60 to 60"),
             ({"smile": float("nan")}, InputError, "smile"),
-            ({"age": 30.0}, InputError, "direction must be one of yaw.*'age'"),
+            ({"age": 20.0}, InputError, "age must be from 30 to 80 years, got 20"),
         ]
 
 

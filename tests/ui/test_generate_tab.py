@@ -24,6 +24,7 @@ SETTINGS = {
     "correction_steps": 1,
     "yaw": None,
     "smile": None,
+    "age": None,
 }
 
 
@@ -74,7 +75,7 @@ def test_no_consent_no_picture(pipeline, photo, tmp_path):
 
 def test_every_setting_reaches_the_pipeline(pipeline, photo, tmp_path):
     plain = run(pipeline, [photo], tmp_path / "a")[1]
-    for name, value in {"guidance_scale": 4.0, "correction_steps": 0, "yaw": 10.0, "smile": 1.0}.items():
+    for name, value in {"guidance_scale": 4.0, "correction_steps": 0, "yaw": 10.0, "smile": 1.0, "age": 60.0}.items():
         assert run(pipeline, [photo], tmp_path / name, **{name: value})[1] != plain
     assert run(pipeline, [photo], tmp_path / "b", seed=2)[1] != plain
     assert run(pipeline, [photo], tmp_path / "c")[1] == plain
@@ -127,5 +128,5 @@ def test_every_widget_has_a_label(pipeline):
         tab(lambda: pipeline)
     kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Gallery, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
-    assert len(widgets) == 11
+    assert len(widgets) == 12
     assert all(widget.label for widget in widgets)

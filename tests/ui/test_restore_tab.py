@@ -350,6 +350,7 @@ def test_endpoints_and_their_arguments(client):
             "turn",
             "yaw",
             "smile",
+            "age",
             "seed",
         ],
         "/compare": ["first", "second"],
