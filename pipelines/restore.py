@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -44,6 +44,7 @@ AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlargin
 PHOTO_SHARE = 0.5  # of the photo itself in the evidence, at fidelity 1; none up to fidelity 0.5
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
+Upsampler = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -151,6 +152,7 @@ class RestorePipeline(StudioPipeline):
         fidelity: float = 0.5,
         strength: float | Sequence[float] = 1.0,
         scale: int | Literal["auto"] = 1,
+        upsampler: Upsampler | None = None,
         identity_guard: float | None = 0.6,
         caution: bool = True,
         colorize: bool = False,
@@ -169,6 +171,9 @@ class RestorePipeline(StudioPipeline):
             scale: 1, 2 or 4: the output is exactly this many times the input's size. "auto" takes, for each photo, the
                 smallest of them that shows its largest restored face at the 512 px at which it was restored (of a
                 small face little is seen otherwise), and none that makes more than 16 million pixels.
+            upsampler: draws the photo around the faces, in place of Lanczos interpolation: a function that makes (1,3,H,W)
+                float32 RGB in [0,1] any number of times as large. What it returns is brought to the exact size; it is
+                called at scale 1 too.
             identity_guard: largest dlib distance between a face before and after. A face above it is blended back
                 until it is below, and left alone if that does not help; the report says so. None switches it off.
             caution: faces turned by more than 50° or with less than 8 px between the eyes, of which the prior knows
@@ -209,7 +214,7 @@ class RestorePipeline(StudioPipeline):
             on = used > 0
             size = fitting_scale(photo, to_photo[on]) if scale == AUTO else scale
             result = self.paste(  # 7. put back
-                photo, restored[on], to_photo[on], all_faces[todo][on], size, crops[on], hair[on]
+                photo, restored[on], to_photo[on], all_faces[todo][on], size, crops[on], hair[on], upsampler
             )
             before = self.embed(crops, to_photo, all_faces[todo])
             after = self.embed(restored, to_photo, all_faces[todo])
@@ -353,15 +358,15 @@ class RestorePipeline(StudioPipeline):
         scale: int = 1,
         originals: Tensor | None = None,
         hair: Tensor | None = None,
+        upsampler: Upsampler | None = None,
     ) -> Photo:
-        """Put crops back into the photo, enlarged `scale` times (Lanczos outside the faces).
+        """Put crops back into the photo, enlarged `scale` times (by `upsampler` or Lanczos outside the faces).
 
         With the `originals` (the crops as they were cut), faces of more than 512 px keep the photo's own finest detail
         wherever the restoration left the detail of the crop as it was. With `hair`, see `restore`, the crop also takes
         the place of hair that is far from the face.
         """
-        _, height, width = photo.pixels.shape
-        pixels = photo.pixels if scale == 1 else images.resize(photo.pixels, height * scale, width * scale)
+        pixels = enlarge(photo.pixels, scale, upsampler)
         if len(crops):
             masks = paste.soft_mask(faces.mesh, to_photo, CROP, hair)
             kept = None
@@ -422,6 +427,16 @@ def fitting_scale(photo: Photo, to_photo: np.ndarray) -> int:
     largest = float(align.scale_of(to_photo).max())  # pixels of the photo per pixel of the crop
     fits = [scale for scale in SCALES if photo.width * photo.height * scale**2 <= AUTO_PIXELS] or [1]
     return next((scale for scale in fits if largest * scale >= 1), fits[-1])
+
+
+def enlarge(pixels: Tensor, scale: int, upsampler: Upsampler | None) -> Tensor:
+    """A photo (3,H,W), exactly `scale` times as large: see `RestorePipeline.__call__`."""
+    if upsampler is None:
+        return images.enlarge(pixels, scale)
+    larger = upsampler(pixels[None])
+    if not isinstance(larger, Tensor) or larger.shape[:2] != (1, 3) or larger.ndim != 4 or not larger.isfinite().all():
+        raise InputError("upsampler must return a finite tensor (1,3,H,W): pass a function that does")
+    return images.resize(larger[0].to(pixels).clamp(0, 1), pixels.shape[1] * scale, pixels.shape[2] * scale)
 
 
 def spread(strength: float | Sequence[float], count: int, chosen: list[int]) -> np.ndarray:

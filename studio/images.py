@@ -260,6 +260,23 @@ def resize(pixels: Tensor, height: int, width: int, antialiased: bool = True) ->
     return resized.reshape(*pixels.shape[:-2], height, width)
 
 
+def enlarge(pixels: Tensor, scale: int) -> Tensor:
+    """Enlarge a picture by Lanczos interpolation (three lobes), cut to [0,1].
+
+    Args:
+        pixels: (C,H,W) float in [0,1].
+        scale: how many times; 1 gives `pixels` itself.
+
+    Returns:
+        (C,H·scale,W·scale), same type and device; without gradients.
+    """
+    if scale == 1:
+        return pixels
+    size = (pixels.shape[2] * scale, pixels.shape[1] * scale)
+    planes = [Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS) for plane in pixels.float().cpu().numpy()]
+    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).clamp(0, 1).to(pixels)
+
+
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """Expand files, folders and patterns to the photos they stand for, each once, in the order given.
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageDraw, ImageFile, TiffImagePlugin
 
 from studio.codecs import exif, png
 from studio.errors import ImageError, InputError
-from studio.images import SUFFIXES, Photo, encode, find_images, load, resize, save, to_numpy, to_pil
+from studio.images import SUFFIXES, Photo, encode, enlarge, find_images, load, resize, save, to_numpy, to_pil
 
 WIDTH, HEIGHT = 48, 36
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif")
@@ -871,3 +871,16 @@ def test_find_images(tmp_path):
         with pytest.raises(InputError):
             find_images([odd])
     assert all(suffix == suffix.lower() for suffix in SUFFIXES) and set(WRITTEN) < set(SUFFIXES)
+
+
+def test_lanczos_keeps_an_edge_sharper_than_bicubic_and_a_grey_picture_grey():
+    edge = torch.zeros(1, 8, 8)
+    edge[:, :, 4:] = 0.8
+    larger = enlarge(edge.expand(3, -1, -1), 4)
+    assert larger.shape == (3, 32, 32)
+    assert torch.equal(larger[0], larger[2])
+    assert larger.dtype == torch.float32
+    steepest = [float((x[0, :, 1:] - x[0, :, :-1]).max()) for x in (larger, resize(edge, 32, 32))]
+    assert steepest[0] > steepest[1]
+    assert enlarge(edge, 1) is edge
+    assert float(enlarge(torch.eye(8)[None], 2).min()) == 0  # ringing is cut off

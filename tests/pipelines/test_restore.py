@@ -92,6 +92,7 @@ class RestoreConfig:
             "fidelity": [0.0, 1.0],
             "strength": [0.5, [1.0, 0.2]],
             "scale": [2, 3],
+            "upsampler": torch.zeros_like,
             "identity_guard": [1e-6, -1.0],
             "caution": ["no"],  # its effect: test_caution_is_for_profiles_and_tiny_faces
             "colorize": With(True, image=grey),
@@ -175,6 +176,27 @@ def test_outside_the_masks_every_pixel_stays():
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_scale_is_exact(scale):
     assert run(photo(), scale=scale).images[0].shape == (3, 160 * scale, 300 * scale)
+
+
+def test_an_upsampler_draws_all_but_the_faces():
+    """It may enlarge by what it likes: the result has the size that was asked for."""
+    seen = []
+
+    def red(pixels):
+        seen.append(tuple(pixels.shape))
+        return torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 480, 900)
+
+    output = run(photo(), scale=2, upsampler=red).images[0]
+    assert seen == [(1, 3, 160, 300)]
+    assert output.shape == (3, 320, 600)
+    assert output[:, -1, -1].tolist() == pytest.approx([1, 0, 0])
+    assert float(output[1].max()) > 0.2  # the faces
+
+
+@pytest.mark.parametrize("made", [None, torch.zeros(3, 320, 600), torch.full((1, 3, 320, 600), float("nan"))])
+def test_an_upsampler_that_returns_no_picture(made):
+    with pytest.raises(InputError, match="upsampler must return"):
+        run(photo(), scale=2, upsampler=lambda pixels: made)
 
 
 def test_the_size_that_shows_the_largest_face():
