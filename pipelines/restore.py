@@ -171,9 +171,9 @@ class RestorePipeline(StudioPipeline):
             scale: 1, 2 or 4: the output is exactly this many times the input's size. "auto" takes, for each photo, the
                 smallest of them that shows its largest restored face at the 512 px at which it was restored (of a
                 small face little is seen otherwise), and none that makes more than 16 million pixels.
-            upsampler: draws the photo around the faces, in place of Lanczos interpolation: a function that makes (1,3,H,W)
-                float32 RGB in [0,1] any number of times as large. What it returns is brought to the exact size; it is
-                called at scale 1 too.
+            upsampler: draws the photo around the faces, in place of Lanczos interpolation: a function that makes a
+                (1,3,H,W) float32 RGB in [0,1] any number of times as large. What it returns is brought to the exact
+                size; it is called at scale 1 too.
             identity_guard: largest dlib distance between a face before and after. A face above it is blended back
                 until it is below, and left alone if that does not help; the report says so. None switches it off.
             caution: faces turned by more than 50° or with less than 8 px between the eyes, of which the prior knows
