@@ -56,4 +56,13 @@ def test_about_says_how_results_are_signed(monkeypatch):
 def test_tabs_follow_one_pattern():
     for one in app.TABS:
         assert isinstance(one.TITLE, str) and callable(one.load) and callable(one.tab)
-    assert [one.TITLE for one in app.TABS] == ["Restore", "Upsample", "Turn", "Generate", "Compare", "Album", "About"]
+    assert [one.TITLE for one in app.TABS] == [
+        "Restore",
+        "Upsample",
+        "Turn",
+        "Edit",
+        "Generate",
+        "Compare",
+        "Album",
+        "About",
+    ]

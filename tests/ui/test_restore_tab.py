@@ -341,6 +341,10 @@ def test_endpoints_and_their_arguments(client):
         "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials"],
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
         "/frontalize": ["photo", "yaw", "keep_pitch", "pitch", "neutral", "background", "face", "steps"],
+        "/edit": [
+            *("photo", "age", "smile", "glasses", "yaw", "pitch"),
+            *("mouth", "eyes", "brow", "light", "seed", "steps"),
+        ],
         "/generate": [
             "photos",
             "consent",

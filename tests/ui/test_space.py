@@ -139,11 +139,12 @@ def test_starts_and_restores_as_the_pipeline_does(folder, started, repository):
         signed = client.predict(photo=handle_file(photo), api_name="/restore")[1]
     finally:
         client.close()
-    tabs = {"/restore", "/restore_many", "/upsample", "/frontalize", "/generate", "/compare", "/album"}
+    tabs = {"/restore", "/restore_many", "/upsample", "/frontalize", "/edit", "/generate", "/compare", "/album"}
     assert set(names) == tabs
     assert report["status"] == "restored"
     assert signed["credentials"] == "written"
-    expected = RestorePipeline.from_pretrained("restore")(repository / "examples" / "portrait.jpg").photos[0]
+    given = repository / "examples" / "portrait.jpg"
+    expected = RestorePipeline.from_pretrained("restore")(given, scale="auto").photos[0]
     assert torch.equal(images.load(file).pixels, images.load(images.encode(expected, ".png")).pixels)
     assert "Traceback" not in log.read_text()
 

@@ -75,6 +75,7 @@ print(json.dumps([sorted(spaces.wrapped), torch.cuda.is_initialized()]))
 """
     wrapped, touched = run(code, tmp_path, repository)
     assert wrapped == [
+        ["Runner.call", "studio.ui.edit", 60],
         ["Runner.call", "studio.ui.frontalize", 60],
         ["Runner.call", "studio.ui.generate", 60],
         ["Runner.call", "studio.ui.restore", 60],

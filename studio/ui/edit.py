@@ -1,0 +1,278 @@
+"""The Edit tab: a face in, the same person older or younger, smiling, turned or with glasses out."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from torch import Tensor
+
+from studio import images, provenance
+from studio.device import pick_device
+from studio.errors import InputError
+from studio.ui.common import HOUR, MAX_PIXELS, PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
+
+if TYPE_CHECKING:
+    from studio.latents.editor import Editor, EditReport
+
+TITLE = "Edit"
+WAITING = "Choose a photo of one face, or none for a generated person; say what is to change, then press Edit."
+SEARCH = 100
+MOST_KEPT = 16  # likenesses
+UNITS = {"yaw": "°", "pitch": "°", "age": " years"}
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """A face of the prior, kept while its visitor tries one change after another.
+
+    Attributes:
+        key: of the photo and the search, or of the generated person.
+        w: (1,16,512) its latents.
+        person: (128,) identity vector of the photo; None for a generated person.
+        crop: (3,256,256) the photo's face, aligned; None likewise.
+    """
+
+    key: str
+    w: Tensor
+    person: Tensor | None
+    crop: Tensor | None
+
+
+def load() -> Editor:
+    """The editor, on the GPU where there is one."""
+    from studio.latents.editor import Editor  # seconds of imports, which the page need not wait for
+
+    return Editor.from_pretrained(pick_device("auto"))
+
+
+# ---- widgets
+
+
+def tab(editor: Callable[[], Editor]) -> None:
+    """Lay the tab out, inside a `gr.Blocks`, and connect it.
+
+    Args:
+        editor: gives the editor, loading it if need be.
+    """
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            photo = upload("Photo of a face (optional)")
+            age = gr.Number(
+                None, label="Age in years", info="30 to 80, as read off a face; empty: as it is", precision=0
+            )
+            smile = gr.Slider(-3, 3, 0, step=0.5, label="Smile")
+            glasses = gr.Slider(
+                -3, 3, 0, step=0.5, label="Glasses", info="Below 0 takes them off, above 0 puts them on"
+            )
+            yaw = gr.Number(None, label="Yaw in degrees", info="0 looks into the camera; empty: as it is", precision=0)
+            with gr.Row():
+                start = gr.Button("Edit", variant="primary", min_width=120)
+                stop = gr.Button("Cancel", min_width=120)
+            with gr.Accordion("Options", open=False):
+                pitch = gr.Number(
+                    None, label="Pitch in degrees", info="About -8 is level; empty: as it is", precision=0
+                )
+                mouth, eyes, brow, light = (
+                    gr.Slider(-3, 3, 0, step=0.5, label=name)
+                    for name in ("Mouth opening", "Eye opening", "Brow height", "Light from the right")
+                )
+                seed = gr.Number(12, label="Seed", info="Of the generated person, where there is no photo", precision=0)
+                steps = gr.Slider(20, 200, SEARCH, step=10, label="Steps", info="Of the search for a photo's likeness")
+        message, found, report = results(
+            WAITING, "The photo, its likeness in the prior, and that one edited", columns=3
+        )
+    runner = Runner(editor)
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.edit,
+        [photo, age, smile, glasses, yaw, pitch, mouth, eyes, brow, light, seed, steps],
+        [found, report, message],
+        message=message,
+        shown=found,
+        api_name="edit",
+        api_description="Make a face older or younger, smile, turn, or wear glasses. Returns the photo's face, its "
+        "synthetic likeness and that one edited as PNG, the JSON report and a message",
+    )
+
+
+# ---- events
+
+
+class Runner:
+    """Runs the editor for the visitors.
+
+    Args:
+        editor: gives the editor, loading it if need be.
+    """
+
+    def __init__(self, editor: Callable[[], Editor]) -> None:
+        self.editor = editor
+        self.lane = Lane()
+        self.kept: dict[str | None, Likeness] = {}  # by visitor
+        self._call = on_gpu(self.call)
+
+    def edit(
+        self,
+        photo: str | None = None,
+        age: float | None = None,
+        smile: float = 0.0,
+        glasses: float = 0.0,
+        yaw: float | None = None,
+        pitch: float | None = None,
+        mouth: float = 0.0,
+        eyes: float = 0.0,
+        brow: float = 0.0,
+        light: float = 0.0,
+        seed: int = 12,
+        steps: int = SEARCH,
+        request: gr.Request | None = None,
+        progress: gr.Progress = PROGRESS,
+    ) -> Iterator[list[Any]]:
+        """Edit the face of a photo, or a generated one. The result is a synthetic likeness, not a photograph.
+
+        Args:
+            photo: with one face; none edits a generated person.
+            age: 30 to 80 years, as they are read off a face; None leaves it.
+            smile: change, in spreads of generated faces.
+            glasses: the same; below 0 takes them off.
+            yaw: degrees; 0 looks into the camera, above 0 to the left side of the picture; None leaves it.
+            pitch: degrees; about -8 is level; None leaves it.
+            mouth: change of how far it is open, in spreads.
+            eyes: the same.
+            brow: change of their height, in spreads.
+            light: above 0, more from the right of the picture.
+            seed: of the generated person.
+            steps: of the search for the photo's likeness.
+            request: filled in by gradio.
+            progress: filled in by gradio.
+
+        Raises:
+            gr.Error: with the line of a `StudioError`.
+        """
+        degrees = {"yaw": yaw, "pitch": pitch, "age": age}
+        spreads = {"smile": smile, "glasses": glasses, "mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
+        changes = {name: float(value) for name, value in degrees.items() if value is not None}
+        changes |= {name: float(value) for name, value in spreads.items() if value}
+        visitor = request and request.session_hash
+
+        def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
+            progress(0, desc="Loading the model")
+            self.editor()  # before a GPU is lent
+            on_step = follow(stop, progress, int(steps), lambda _: "Searching for the likeness")
+            kept = self.kept.get(visitor)
+            found, shown, report, lacking = self._call(photo, folder, changes, int(seed), int(steps), kept, on_step)
+            self.keep(visitor, found)
+            return [shown, report.to_dict(), line(verdict(report))], lacking
+
+        yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo], request)
+
+    def keep(self, visitor: str | None, likeness: Likeness) -> None:
+        """Keep a likeness for the visitor's next change, for an hour, and those of the last visitors only."""
+        self.kept.pop(visitor, None)
+        self.kept[visitor] = likeness
+        while len(self.kept) > MOST_KEPT:
+            self.kept.pop(next(iter(self.kept)))
+        forget = threading.Timer(HOUR, self.kept.pop, (visitor, None))
+        forget.daemon = True
+        forget.start()
+
+    def call(
+        self, photo: str | None, folder: Path, *settings: Any
+    ) -> tuple[Likeness, list[tuple[Path, str]], Any, str]:
+        """`change` with this runner's editor."""
+        return change(self.editor(), photo, folder, *settings)
+
+
+# ---- the editor's calls
+
+
+def change(
+    editor: Editor,
+    source: str | Path | None,
+    folder: Path,
+    changes: dict[str, float],
+    seed: int,
+    steps: int,
+    kept: Likeness | None,
+    on_step: Callable[..., Any] | None,
+) -> tuple[Likeness, list[tuple[Path, str]], EditReport, str]:
+    """Edit one face and write what the page shows: PNG files with captions.
+
+    Returns:
+        The likeness, to be handed to the next call; the files; the report; and why the results have no mark or no
+        credentials ("" where they have both).
+
+    Raises:
+        InputError: nothing to change, a change beyond what the prior can draw, no likeness, or not one face.
+        ImageError: a file that is no usable photo.
+    """
+    from studio.latents.editor import check_changes
+
+    if not changes:
+        raise InputError("a change is needed, got none: move a slider, or give an age or an angle")
+    check_changes(editor.space, changes)
+    likeness = find(editor, source, seed, steps, kept, on_step)
+    moved, report = editor.edit(likeness.w, changes, likeness.person)
+    data = None if source is None else Path(source).read_bytes()
+    stated = changes if source else {**changes, "seed": seed}
+    made = provenance.Operation("edit", "a likeness out of the prior, moved along its directions", stated)
+    shown = [] if likeness.crop is None else [(images.save(likeness.crop, folder / "face.png"), "In the photo")]
+    before = "Generated" if report.inversion_distance is None else f"Its likeness: {report.inversion_distance:.2f} away"
+    lacking = ""
+    for name, w, caption in (
+        ("likeness", likeness.w, before),
+        ("edited", moved, f"Edited: {report.edit_distance:.2f} from there"),
+    ):
+        file = folder / f"{name}.png"
+        lacking = provenance.save_synthetic(editor.draw(w), file, made, source=data)
+        shown.append((file, caption))
+    return likeness, shown, report, lacking
+
+
+def find(
+    editor: Editor,
+    source: str | Path | None,
+    seed: int,
+    steps: int,
+    kept: Likeness | None,
+    on_step: Callable[..., Any] | None,
+) -> Likeness:
+    """The likeness of a photo or a generated person: the one that was kept, where it is of the same."""
+    from studio.latents.editor import check_likeness
+
+    if source is None:
+        return Likeness(f"seed {seed}", editor.sample(seed), None, None)
+    photo = images.load(source, max_pixels=MAX_PIXELS)
+    key = f"{steps} steps, {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
+    if kept is not None and kept.key == key:
+        return kept
+    crop, person = editor.aligned(photo)
+
+    def each(step: int, *_: Any) -> None:
+        if on_step is not None:
+            on_step(editor, step, None, {})
+
+    w = editor.invert(crop, person, steps, each)
+    check_likeness(float((editor.look(w)[1] - person.cpu()).norm()))
+    return Likeness(key, w.cpu(), person.cpu(), crop.cpu())
+
+
+def verdict(report: EditReport) -> str:
+    """The report in one line."""
+    moves = ", ".join(
+        f"{name} {report.before[name]:.1f} to {report.after[name]:.1f}{UNITS.get(name, '')}" for name in report.asked
+    )
+    if report.total_distance is None:
+        return f"Synthetic: {moves}. Identity distance of the edit {report.edit_distance:.2f}."
+    return (
+        f"A synthetic likeness: {moves}. Identity distance to the photo {report.total_distance:.2f}; below 0.6 counts "
+        "as the same person. The search followed the encoder that measures it, so that it flatters."
+    )
