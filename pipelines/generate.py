@@ -473,6 +473,7 @@ class GeneratePipeline(StudioPipeline):
                 steps=steps,
                 rate=RATE,
                 pose=pose,
+                age=asked.get("age"),
                 exact=lambda latents: images.resize(self.draw(latents), SIZE, SIZE),
                 on_step=on_step,
             )

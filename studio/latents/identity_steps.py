@@ -24,6 +24,8 @@ from studio.networks.latent_space import LatentSpace
 PULL = 0.03  # of the mean squared way, in spreads, beside the squared identity distance
 POSE = 0.02  # of the squared angle, in units of `POSE_UNIT`
 POSE_UNIT = 5.0  # degrees
+AGE = 0.02  # of the squared years, in units of `AGE_UNIT`
+AGE_UNIT = 2.5  # years
 CHECK_EVERY = 10  # steps between two looks at the exact picture
 
 
@@ -55,11 +57,14 @@ def identity_steps(
     rate: float = 0.1,
     pull: float = PULL,
     pose: Tensor | None = None,
+    age: float | None = None,
     slots: int | None = None,
     exact: Callable[[Tensor], Tensor] | None = None,
     on_step: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> Moved:
-    """Adam on squared identity distance + `pull` · squared way (+ `POSE` · squared angle off the wanted pose).
+    """Adam on squared identity distance + `pull` · squared way.
+
+    Where a pose is wanted, `POSE` · squared angle off it is added; where an age is, `AGE` · squared years off it.
 
     A quick way to draw changes the identity vector (the 256 px head by 0.16), and does so alike at every step. With
     `exact` that difference is measured every `CHECK_EVERY` steps and added from then on, so that the exact picture
@@ -76,6 +81,7 @@ def identity_steps(
         rate: of Adam, in spreads; it falls to a tenth by the last step.
         pull: weight of the mean over all coordinates of the squared way.
         pose: (N,2) yaw and pitch in degrees that the faces should have, or None to let them turn.
+        age: in years, as `space.read` reads it, that the faces should have, or None.
         slots: how many slots move, the first ones; the others colour and texture the face. None moves all.
         exact: W+ latents to the pictures that count, as `draw` but slower, without gradients; None: those of `draw`.
         on_step: called with (step, w, distances (N,)) after each step is measured.
@@ -107,6 +113,8 @@ def identity_steps(
             if pose is not None:
                 off = (yaw_and_pitch(mesh) - pose.to(mesh)) / POSE_UNIT
                 cost = cost + POSE * off.square().sum(1)
+            if age is not None:
+                cost = cost + AGE * ((space.read(vectors) - age) / AGE_UNIT).square()
             better = (cost.detach() < least) & looked
             least[better] = cost.detach()[better]
             found.w[better], found.after[better] = moved.detach()[better], distance.detach()[better]

@@ -53,6 +53,26 @@ def test_comes_nearer_to_the_person(parts, monkeypatch):
     assert 0 < int(found.step) <= 25
 
 
+def test_an_age_that_is_asked_for_is_held_against_the_person(parts, monkeypatch):
+    """The person is as old as the start is not: without holding it, the face takes on the person's age."""
+    mesh = torch.from_numpy(head((32, 36), 30.0)).float()
+    monkeypatch.setattr(steps_module, "trace_aligned", lambda finder, pictures: (mesh, torch.ones(1)))
+    _, space, _, encoder, draw = parts
+
+    def seen(w):
+        with torch.no_grad():
+            return embed(encoder, draw(w).clamp(0, 1), mesh.numpy())[0]
+
+    wanted, first = seen(latents(parts, 1)), seen(latents(parts, 0))
+    space.readings[0] = 40 * (wanted - first) / (wanted - first).square().sum()  # 40 years apart
+    start = float(space.read(first))
+    free, held = (
+        float(space.read(seen(run(parts, latents(parts, 0), wanted, steps=25, rate=0.2, pull=0.0, age=age).w)))
+        for age in (None, start)
+    )
+    assert abs(held - start) < 5 < abs(free - start)
+
+
 def test_slots_that_are_to_stay_stay(parts):
     wanted, w = person(parts, latents(parts, 1)), latents(parts, 0)
     found = run(parts, w, wanted, steps=4, slots=3, pull=0.0)
