@@ -63,21 +63,19 @@ def tab(editor: Callable[[], Editor]) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             photo = upload("Photo of a face (optional)")
-            age = gr.Number(
-                None, label="Age in years", info="30 to 80, as read off a face; empty: as it is", precision=0
-            )
+            age = gr.Number(0, label="Age in years", info="30 to 80, as read off a face; 0: as it is", precision=0)
             smile = gr.Slider(-3, 3, 0, step=0.5, label="Smile")
             glasses = gr.Slider(
                 -3, 3, 0, step=0.5, label="Glasses", info="Below 0 takes them off, above 0 puts them on"
             )
-            yaw = gr.Number(None, label="Yaw in degrees", info="0 looks into the camera; empty: as it is", precision=0)
+            turn = gr.Checkbox(False, label="Turn the head", info="To the angle below")
+            yaw = gr.Slider(-45, 45, 0, step=1, label="Yaw", info="Degrees; 0 looks into the camera, above 0 left")
             with gr.Row():
                 start = gr.Button("Edit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
             with gr.Accordion("Options", open=False):
-                pitch = gr.Number(
-                    None, label="Pitch in degrees", info="About -8 is level; empty: as it is", precision=0
-                )
+                keep_pitch = gr.Checkbox(True, label="Keep the pitch", info="Look up or down as it is")
+                pitch = gr.Slider(-35, 20, -8, step=1, label="Pitch", info="If not kept; about -8 is level")
                 mouth, eyes, brow, light = (
                     gr.Slider(-3, 3, 0, step=0.5, label=name)
                     for name in ("Mouth opening", "Eye opening", "Brow height", "Light from the right")
@@ -93,7 +91,7 @@ def tab(editor: Callable[[], Editor]) -> None:
         stop,
         runner.lane,
         runner.edit,
-        [photo, age, smile, glasses, yaw, pitch, mouth, eyes, brow, light, seed, steps],
+        [photo, age, smile, glasses, turn, yaw, keep_pitch, pitch, mouth, eyes, brow, light, seed, steps],
         [found, report, message],
         message=message,
         shown=found,
@@ -122,11 +120,13 @@ class Runner:
     def edit(
         self,
         photo: str | None = None,
-        age: float | None = None,
+        age: float = 0.0,
         smile: float = 0.0,
         glasses: float = 0.0,
-        yaw: float | None = None,
-        pitch: float | None = None,
+        turn: bool = False,
+        yaw: float = 0.0,
+        keep_pitch: bool = True,
+        pitch: float = -8.0,
         mouth: float = 0.0,
         eyes: float = 0.0,
         brow: float = 0.0,
@@ -140,11 +140,13 @@ class Runner:
 
         Args:
             photo: with one face; none edits a generated person.
-            age: 30 to 80 years, as they are read off a face; None leaves it.
+            age: 30 to 80 years, as they are read off a face; 0 leaves it.
             smile: change, in spreads of generated faces.
             glasses: the same; below 0 takes them off.
-            yaw: degrees; 0 looks into the camera, above 0 to the left side of the picture; None leaves it.
-            pitch: degrees; about -8 is level; None leaves it.
+            turn: turn the head to `yaw`.
+            yaw: -45 to 45 degrees; 0 looks into the camera, above 0 to the left side of the picture.
+            keep_pitch: look up or down as it is.
+            pitch: -35 to 20 degrees, if it is not kept; about -8 is level.
             mouth: change of how far it is open, in spreads.
             eyes: the same.
             brow: change of their height, in spreads.
@@ -157,9 +159,9 @@ class Runner:
         Raises:
             gr.Error: with the line of a `StudioError`.
         """
-        degrees = {"yaw": yaw, "pitch": pitch, "age": age}
+        wanted = {"yaw": yaw if turn else None, "pitch": None if keep_pitch else pitch, "age": age or None}
         spreads = {"smile": smile, "glasses": glasses, "mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
-        changes = {name: float(value) for name, value in degrees.items() if value is not None}
+        changes = {name: float(value) for name, value in wanted.items() if value is not None}
         changes |= {name: float(value) for name, value in spreads.items() if value}
         visitor = request and request.session_hash
 

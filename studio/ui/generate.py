@@ -54,12 +54,7 @@ def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
                 turn = gr.Checkbox(False, label="Turn the head", info="To the angle below; else it is left to chance")
                 yaw = gr.Slider(-40, 40, 0, step=5, label="Yaw in degrees", info="Above 0 looks to the left")
                 smile = gr.Slider(-2, 2, 0, step=0.5, label="Smile", info="0 leaves it to chance")
-                age = gr.Number(
-                    None,
-                    label="Age in years",
-                    info="30 to 80, as read off a face; empty: as the person is",
-                    precision=0,
-                )
+                age = gr.Number(0, label="Age in years", info="30 to 80, as read off a face; 0: as it is", precision=0)
                 seed = gr.Number(0, label="Seed", info="0 draws others every time", precision=0)
         message, found, report = results(WAITING, "Generated: synthetic pictures, marked as such", columns=2)
     runner = Runner(pipeline)
@@ -103,7 +98,7 @@ class Runner:
         turn: bool = False,
         yaw: float = 0.0,
         smile: float = 0.0,
-        age: float | None = None,
+        age: float = 0.0,
         seed: int = 0,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
@@ -119,7 +114,7 @@ class Runner:
             turn: turn the head to `yaw`; else it is left to chance.
             yaw: degrees, above 0 looks to the left.
             smile: in spreads from the average face; 0 leaves it to chance.
-            age: 30 to 80 years, as it is read off a face; None leaves it as the person is.
+            age: 30 to 80 years, as it is read off a face; 0 leaves it as the person is.
             seed: 0 draws others every time.
             request: filled in by gradio.
             progress: filled in by gradio.
@@ -136,7 +131,7 @@ class Runner:
                 "correction_steps": int(correction),
                 "yaw": float(yaw) if turn else None,
                 "smile": float(smile) or None,
-                "age": None if age is None else float(age),
+                "age": float(age) or None,
             }
             self.pipeline()  # before a GPU is lent
             on_step = follow(

@@ -106,7 +106,7 @@ def test_bad_files_and_changes(editor, photo, tmp_path):
 
 def test_every_widget_reaches_the_editor_and_the_likeness_is_kept(editor, photo):
     runner = Runner(lambda: editor)
-    pages = runner.edit(str(photo), 50, 1, -1, 5, -5, 0.5, -0.5, 1.5, -1.5, 3, 2, progress=silent)
+    pages = runner.edit(str(photo), 50, 1, -1, True, 5, False, -5, 0.5, -0.5, 1.5, -1.5, 3, 2, progress=silent)
     assert next(pages)[:2] == [[], None]
     shown, report, message = next(pages)
     assert len(shown) == 3 and all(path.is_file() for path, _ in shown)
@@ -120,6 +120,8 @@ def test_every_widget_reaches_the_editor_and_the_likeness_is_kept(editor, photo)
     assert kept.key.startswith("2 steps")
     list(runner.edit(str(photo), smile=1, steps=2, progress=silent))
     assert runner.kept[None] is kept
+    *_, (_, report, _) = runner.edit(None, smile=2, yaw=9, pitch=9, seed=3, progress=silent)
+    assert report["asked"] == {"smile": 2}  # what is not ticked is left as it is
 
 
 def test_only_the_last_visitors_likenesses_are_kept(editor, tmp_path, monkeypatch):
@@ -166,5 +168,5 @@ def test_every_widget_has_a_label(editor):
         tab(lambda: editor)
     kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Gallery, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
-    assert len(widgets) == 14
+    assert len(widgets) == 16
     assert all(widget.label for widget in widgets)

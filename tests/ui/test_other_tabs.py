@@ -1,5 +1,6 @@
 """Compare and About."""
 
+import gradio as gr
 import pytest
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
@@ -66,3 +67,10 @@ def test_tabs_follow_one_pattern():
         "Album",
         "About",
     ]
+
+
+def test_no_number_starts_empty():
+    """A browser shows and sends 0 for a number without a value: 0 must be what is meant."""
+    numbers = [block for block in app.build().blocks.values() if isinstance(block, gr.Number)]
+    assert len(numbers) >= 5
+    assert all(number.value is not None for number in numbers)

@@ -342,7 +342,7 @@ def test_endpoints_and_their_arguments(client):
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
         "/frontalize": ["photo", "yaw", "keep_pitch", "pitch", "neutral", "background", "face", "steps"],
         "/edit": [
-            *("photo", "age", "smile", "glasses", "yaw", "pitch"),
+            *("photo", "age", "smile", "glasses", "turn", "yaw", "keep_pitch", "pitch"),
             *("mouth", "eyes", "brow", "light", "seed", "steps"),
         ],
         "/generate": [
