@@ -246,9 +246,12 @@ def save_synthetic(
         Why the file has no mark or no credentials, or an empty text.
 
     Raises:
+        InputError: not one picture.
         ImageError: the file cannot be written.
         CredentialsError: a certificate that cannot be used.
     """
+    if pixels.ndim != 3:
+        raise InputError(f"one picture (3,H,W) is written at a time, got {tuple(pixels.shape)}: pass each by itself")
     path, reasons = Path(path), []
     if min(pixels.shape[1:]) >= watermark.SMALLEST:
         pixels = watermark.embed(pixels, operation.name)

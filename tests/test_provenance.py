@@ -93,6 +93,17 @@ def test_synthetic_pictures(tmp_path):
     assert (again.credentials, again.mark.kind, again.ok) == (NONE, "generate", True)  # the mark outlives them
 
 
+def test_what_a_model_made_is_written_with_the_mark(tmp_path):
+    picture, made = tiny.image(512, 512), Operation("edit", "made")
+    assert not provenance.save_synthetic(picture, tmp_path / "new.png", made, credentials=False)
+    found = provenance.verify(tmp_path / "new.png")
+    assert (found.mark.found, found.mark.kind) == (True, "edit")
+    assert "too small" in provenance.save_synthetic(picture[:, :200, :200], tmp_path / "a.png", made, credentials=False)
+    with pytest.raises(InputError, match=r"one picture.*\(1, 3, 512, 512\)"):
+        provenance.save_synthetic(picture[None], tmp_path / "b.png", made)
+    assert not (tmp_path / "b.png").exists()
+
+
 def test_the_source_keeps_its_credentials_and_gives_away_nothing_else(tmp_path):
     exif = Image.Exif()
     exif[315] = "Aunt Agatha"

@@ -240,7 +240,7 @@ def edit(
     for file, latents in ((output, moved), (before, w)):
         if file and (
             lacking := provenance.save_synthetic(
-                editor.draw(latents), file, made, source=source, credentials=credentials
+                editor.draw(latents)[0], file, made, source=source, credentials=credentials
             )
         ):
             say(f"{file.name}: {lacking}")

@@ -234,7 +234,7 @@ def change(
         ("edited", moved, f"Edited: {report.edit_distance:.2f} from there"),
     ):
         file = folder / f"{name}.png"
-        lacking = provenance.save_synthetic(editor.draw(w), file, made, source=data)
+        lacking = provenance.save_synthetic(editor.draw(w)[0], file, made, source=data)
         shown.append((file, caption))
     return likeness, shown, report, lacking
 

@@ -32,6 +32,16 @@ def test_the_bank_holds_pictures_of_its_own_latents(editor):
         assert float(search.downscale_error(picture, thumb)) < 2e-3
 
 
+def test_ageing(editor):
+    w = editor.sample(12)
+    old, young = (editor.edit(w, {"age": years})[1] for years in (65.0, 36.0))
+    assert old.after["age"] == pytest.approx(65, abs=3)
+    assert young.after["age"] == pytest.approx(36, abs=3)
+    assert young.after["age"] < old.before["age"] < old.after["age"]
+    assert max(old.edit_distance, young.edit_distance) < 0.55
+    assert abs(old.after["yaw"] - old.before["yaw"]) < 5
+
+
 def test_turning_and_smiling(editor):
     w = editor.sample(8)
     moved, report = editor.edit(w, {"yaw": 20.0})
