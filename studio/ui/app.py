@@ -45,7 +45,9 @@ CSS = """
 .faces caption { text-align: left; font-weight: 600; padding: 4px 8px; }
 .faces th, .faces td { text-align: left; padding: 6px 8px; border: 0 solid var(--border-color-primary); }
 .faces td { border-top-width: 1px !important; }
+.gradio-container .grid-wrap { padding-top: 44px !important; }  /* under the label, which lies over the pictures */
 .guesses .grid-wrap { max-height: none !important; }
+.pairs .grid-wrap { max-height: 560px !important; }
 .shelf .grid-wrap { min-height: 0 !important; padding: 8px !important; }
 .shelf .grid-container { grid-template-columns: repeat(5, minmax(0, 1fr)) !important; }
 .shelf .grid-container { padding: 0 !important; gap: 6px !important; }
