@@ -262,9 +262,9 @@ def run_old(
         if not done:
             continue
         total += len(done)
-        again += sum(is_found(faces.boxes[i] * size, after.boxes) for i in done)
         distances += [report.identity_distance for report in output.reports[0] if report.restored]
         enlarged = replace(faces[done], boxes=faces.boxes[done] * size, mesh=faces.mesh[done] * np.float32(size))
+        again += sum(is_found(box, after.boxes) for box in enlarged.boxes)
         cuts = [pipeline.crop(photo, faces[done])[0], pipeline.crop(output.photos[0], enlarged)[0]]
         pair = [sharpness(luma(crops).expand(-1, 3, -1, -1)) for crops in cuts]
         sharp += torch.stack(pair, 1).tolist()

@@ -212,7 +212,7 @@ def edit(
     """
     from studio import images, provenance
     from studio.device import pick_device
-    from studio.latents.editor import Editor, check_changes, check_likeness
+    from studio.latents.editor import Editor, check_changes
 
     changes = given(
         yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses, age=age
@@ -228,10 +228,7 @@ def edit(
     if loaded is None:
         w = editor.sample(seed)
     else:
-        crop, person = editor.aligned(loaded)
-        w = editor.invert(crop, person, steps, lambda step, _, __: say(f"step {step + 1} of {steps}"))
-        _, identity, _ = editor.look(w)
-        check_likeness(float((identity - person.cpu()).norm()))
+        w, person, _ = editor.likeness(loaded, steps, lambda step, _, __: say(f"step {step + 1} of {steps}"))
     moved, report = editor.edit(w, changes, person)
     made = provenance.Operation(
         "edit", "a likeness out of the prior, moved along its directions", {**changes, "seed": seed}

@@ -143,6 +143,26 @@ class Editor:
             )
         return self.space.latents(found.v)
 
+    def likeness(
+        self,
+        photo: Photo,
+        steps: int = 100,
+        on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the only face of a photo in the prior: `aligned`, then `invert`.
+
+        Returns:
+            W+ latents (1,16,512), the person's identity vector (128,), the aligned face (3,256,256).
+
+        Raises:
+            NoFaceError: there is no face.
+            InputError: there are several, or what was found is not the person.
+        """
+        crop, person = self.aligned(photo)
+        w = self.invert(crop, person, steps, on_step)
+        check_likeness(float((self.look(w)[1] - person.cpu()).norm()))
+        return w, person, crop
+
     @torch.no_grad()
     def look(self, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Measure one face, W+ (1,16,512): its attributes (A,), identity vector (128,) and picture (1,3,256,256).
@@ -213,10 +233,11 @@ def check_changes(space: LatentSpace, changes: Mapping[str, float]) -> None:
     """Refuse attributes that there are not, and changes that leave the faces that the prior knows."""
     for name, value in changes.items():
         space.number(name)
-        most, unit = (MOST_DEGREES, "degrees") if name in ANGLES else (MOST_SPREADS, "spreads")
-        low, high = (-most, most)
-        if name == AGE:
-            low, high, unit = (*YEARS, "years")
+        low, high, unit = -MOST_SPREADS, MOST_SPREADS, "spreads"
+        if name in ANGLES:
+            low, high, unit = -MOST_DEGREES, MOST_DEGREES, "degrees"
+        elif name == AGE:
+            low, high, unit = *YEARS, "years"
         if not low <= value <= high:
             raise InputError(f"{name} must be from {low:g} to {high:g} {unit}, got {value:g}: ask for less")
 

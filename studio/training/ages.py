@@ -25,7 +25,7 @@ from studio.identity.encoder import IdentityEncoder
 from studio.latents.measure import embed, place_aligned
 from studio.networks.generator import Generator
 from studio.networks.latent_space import AGE, READINGS, LatentSpace
-from studio.training.directions import APART, apart, effects, keep_half, regression_scores
+from studio.training.directions import described, effects, fit_directions, keep_half
 
 SETS = ("aligned_clean", "pairs", "portraits")  # of the manifest; older prints say next to nothing of age (R² 0.06)
 RIDGE = 100.0  # of standardised vectors; the best of 1 to 3000 for age
@@ -80,19 +80,10 @@ def fit_ages(
     summary = json.loads((folder / "fit.json").read_text())
     summary["readings"] = scores(truth, guess) | {"people": len({sitter.person for sitter in sitters})}
     report(str(summary["readings"]))
-    w, years = space.bank_latents.double(), space.read(space.bank_embeddings).double()
-    centred, row = w - w.mean(0), space.number(AGE)
-    together = ((years - years.mean())[:, None] * centred).mean(0)
-    space.directions[row] = apart(together, centred.T @ centred / len(w), APART[AGE]).to(space.directions)
-    space.attribute_mean[row], space.attribute_spread[row] = years.mean(), years.std()
+    w, years = space.bank_latents, space.read(space.bank_embeddings)
+    r2 = fit_directions(space, w, years[:, None], (AGE,))[AGE]
+    summary["attributes"][AGE] = described(space, AGE, "years, as read off the identity vector", len(w), r2)
     keep_half(space).save_pretrained(folder)
-    summary["attributes"][AGE] = {
-        "unit": "years, as read off the identity vector",
-        "faces": len(w),
-        "mean": round(float(years.mean()), 4),
-        "spread": round(float(years.std()), 4),
-        "r2": round(float(regression_scores(w, years[:, None])[0]), 3),
-    }
     generator = Generator.from_pretrained(weights.path("generator"))
     summary["effects"] |= effects(space, generator, finder, encoder, seed, report, (AGE,))
     (folder / "fit.json").write_text(json.dumps(summary, indent=1) + "\n")

@@ -85,25 +85,31 @@ def fit(
         space.fit(generator.mapping(torch.randn(SAMPLES, generator.config.style_dim, generator=rng)))
         fill_bank(space, labelled)
         summary = {"attributes": {}, "effects": {}}
-    scores = fit_directions(space, labelled["latents"], labelled["attributes"], names)
+    rows = [space.number(name) for name in names]
+    scores = fit_directions(space, labelled["latents"], labelled["attributes"][:, rows], names)
     report("R² " + ", ".join(f"{name} {score:.2f}" for name, score in scores.items()))
     keep_half(space).save_pretrained(folder)
-    for name in names:
-        i = space.number(name)
-        summary["attributes"][name] = {
-            "unit": UNITS[i],
-            "faces": len(labelled["latents"]),
-            "mean": round(float(space.attribute_mean[i]), 4),
-            "spread": round(float(space.attribute_spread[i]), 4),
-            "r2": round(scores[name], 3),
-        }
+    for name, row in zip(names, rows, strict=True):
+        summary["attributes"][name] = described(space, name, UNITS[row], len(labelled["latents"]), scores[name])
     summary["effects"] |= effects(space, generator, finder, encoder, seed, report, names)
     (folder / "fit.json").write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
 
+def described(space: LatentSpace, name: str, unit: str, faces: int, r2: float) -> dict[str, Any]:
+    """What `fit.json` says of an attribute that was fitted."""
+    i = space.number(name)
+    return {
+        "unit": unit,
+        "faces": faces,
+        "mean": round(float(space.attribute_mean[i]), 4),
+        "spread": round(float(space.attribute_spread[i]), 4),
+        "r2": round(r2, 3),
+    }
+
+
 def with_room(space: LatentSpace) -> LatentSpace:
-    """The same with a row, still zero, for every one of `ATTRIBUTES`."""
+    """The same with a row, still zero, for every one of `DIRECTIONS`."""
     config = space.config
     grown = LatentSpace(dim=config.dim, bank=config.bank, embedding_dim=config.embedding_dim)
     known = space.state_dict()
@@ -153,13 +159,13 @@ def fit_directions(space: LatentSpace, w: Tensor, y: Tensor, names: Sequence[str
     """Set directions of `space`; returns R² of ridge regressions on faces that they were not fitted on.
 
     Args:
-        space: its attributes are the columns of `y`.
+        space: has a row for each of them.
         w: (N,D) latents.
-        y: (N,A) attributes.
+        y: (N,K) attributes, those of `names` in their order.
         names: which ones.
     """
     rows = [space.number(name) for name in names]
-    w, y = w.double(), y.double()[:, rows]
+    w, y = w.double(), y.double()
     centred, deviation = w - w.mean(0), y - y.mean(0)
     together = deviation.T @ centred / len(w)  # (A, D)
     covariance = centred.T @ centred / len(w)

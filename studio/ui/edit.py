@@ -248,22 +248,18 @@ def find(
     on_step: Callable[..., Any] | None,
 ) -> Likeness:
     """The likeness of a photo or a generated person: the one that was kept, where it is of the same."""
-    from studio.latents.editor import check_likeness
-
     if source is None:
         return Likeness(f"seed {seed}", editor.sample(seed), None, None)
     photo = images.load(source, max_pixels=MAX_PIXELS)
     key = f"{steps} steps, {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
     if kept is not None and kept.key == key:
         return kept
-    crop, person = editor.aligned(photo)
 
     def each(step: int, *_: Any) -> None:
         if on_step is not None:
             on_step(editor, step, None, {})
 
-    w = editor.invert(crop, person, steps, each)
-    check_likeness(float((editor.look(w)[1] - person.cpu()).norm()))
+    w, person, crop = editor.likeness(photo, steps, each)
     return Likeness(key, w.cpu(), person.cpu(), crop.cpu())
 
 

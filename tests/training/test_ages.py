@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from studio import images, weights
+from studio import images
 from studio.errors import InputError
-from studio.find import FaceFinder
-from studio.identity.encoder import IdentityEncoder
-from studio.networks.generator import Generator
 from studio.networks.latent_space import LatentSpace
-from studio.training import ages, directions
+from studio.training import ages
 from tests import tiny
 
 PEOPLE = [
@@ -80,17 +77,7 @@ def test_a_person_is_never_seen_and_guessed_at_once():
     assert honest < 0.3 < peeking
 
 
-@pytest.fixture
-def _toys(monkeypatch):
-    monkeypatch.setattr(weights, "path", lambda name: name)
-    monkeypatch.setattr(Generator, "from_pretrained", classmethod(lambda cls, folder: tiny.varied_generator()))
-    monkeypatch.setattr(FaceFinder, "from_pretrained", classmethod(lambda cls: tiny.finder()))
-    encoder = IdentityEncoder(tiny.identity_net())
-    monkeypatch.setattr(IdentityEncoder, "from_pretrained", classmethod(lambda cls: encoder))
-    monkeypatch.setattr(directions, "EFFECT_FACES", 2)
-
-
-@pytest.mark.usefixtures("_toys")
+@pytest.mark.usefixtures("toy_networks")
 def test_readings_and_direction_are_written_and_all_else_stays(photos):
     for folder, name in (("aligned_clean", "000101.jpg"), ("pairs", "B000002_a.jpg"), ("aligned_clean", "000104.jpg")):
         (photos / folder).mkdir(exist_ok=True)
@@ -115,7 +102,7 @@ def test_readings_and_direction_are_written_and_all_else_stays(photos):
     assert np.isfinite(years.numpy()).all()
 
 
-@pytest.mark.usefixtures("_toys")
+@pytest.mark.usefixtures("toy_networks")
 def test_nobody_known(photos):
     (photos / "people.json").write_text("[]")
     with pytest.raises(InputError, match="birthday"):

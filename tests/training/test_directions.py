@@ -6,12 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from studio import weights
 from studio.errors import InputError
 from studio.faces.attributes import ATTRIBUTES
-from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
-from studio.networks.generator import Generator
 from studio.networks.latent_space import DIRECTIONS, LatentSpace
 from studio.training import directions
 from tests import tiny
@@ -69,15 +66,9 @@ class Toy(LatentSpace):
 
 
 @pytest.fixture
-def _toys(monkeypatch):
-    monkeypatch.setattr(weights, "path", lambda name: name)
-    monkeypatch.setattr(Generator, "from_pretrained", classmethod(lambda cls, folder: tiny.varied_generator()))
-    monkeypatch.setattr(FaceFinder, "from_pretrained", classmethod(lambda cls: tiny.finder()))
-    encoder = IdentityEncoder(tiny.identity_net())
-    monkeypatch.setattr(IdentityEncoder, "from_pretrained", classmethod(lambda cls: encoder))
+def _toys(monkeypatch, toy_networks):
     monkeypatch.setattr(directions, "LatentSpace", Toy)
     monkeypatch.setattr(directions, "SAMPLES", 500)
-    monkeypatch.setattr(directions, "EFFECT_FACES", 2)
 
 
 @pytest.mark.usefixtures("_toys")
