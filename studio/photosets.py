@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -36,4 +36,9 @@ def held_out(photos: Path) -> frozenset[str]:
             raise InputError(f"{photos} must hold the folders portraits and aligned_clean, {name} is missing")
     people = {path.name.split("_")[0] for path in (photos / "portraits").iterdir()}
     stems = {path.stem for path in (photos / "aligned_clean").iterdir()}
-    return frozenset(stem for stem in stems if stem in people or crc32(stem.encode()) % 8 == 0)
+    return frozenset(stem for stem in stems if stem in people) | an_eighth(stems)
+
+
+def an_eighth(stems: Iterable[str]) -> frozenset[str]:
+    """About an eighth of these names, always the same ones: what no training sees of photos without other rules."""
+    return frozenset(stem for stem in stems if crc32(stem.encode()) % 8 == 0)

@@ -84,7 +84,7 @@ OPTIONS = {
     "train parts": "folder cache sheet skin hair",
     "train reader": "folder cache steps",
     "train turned": "folder people faces",
-    "train frontal": "folder cache steps drawn minutes resume",
+    "train frontal": "folder cache steps drawn without minutes resume",
     "bench old": "photos fidelity scale limit model sheet out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",

@@ -189,13 +189,17 @@ def train_frontal(
     cache: Annotated[Path, typer.Option(help="Turned faces, see `studio train turned`.")] = Path(".cache/turned"),
     steps: Annotated[int, typer.Option(help="Of the whole training.")] = 2400,
     drawn: Annotated[bool, typer.Option(help="--no-drawn leaves out the terms that draw a picture.")] = True,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="A term to leave out: person, critic, pixels, symmetry or identity; repeat it."),
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
 ) -> None:
     """Train the two-pathway network of `studio frontalize`."""
     from studio.training.run import train_frontal
 
-    train_frontal(folder, cache, steps, drawn, minutes, resume, say)
+    train_frontal(folder, cache, steps, drawn, minutes, resume, say, without or ())
 
 
 @app.command("export")

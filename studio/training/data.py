@@ -99,15 +99,16 @@ class SyntheticFaces:
         return images.float() / 255, self.latents[indices]
 
 
-def load_real_faces(folder: Path, exclude: frozenset[str] = frozenset()) -> Tensor:
+def load_real_faces(folder: Path, exclude: frozenset[str] = frozenset(), smallest: int = SIZE) -> Tensor:
     """Aligned real faces of a folder, in name order.
 
     Args:
         folder: FFHQ-aligned square images.
         exclude: file stems that are kept for measuring.
+        smallest: side in px below which a file is left out.
 
     Returns:
-        (N,3,256,256) uint8; larger files are shrunk, smaller ones are left out.
+        (N,3,256,256) uint8, shrunk or enlarged to that.
     """
     kept = []
     for path in sorted(folder.iterdir()):
@@ -115,8 +116,8 @@ def load_real_faces(folder: Path, exclude: frozenset[str] = frozenset()) -> Tens
             continue
         with Image.open(path) as opened:
             image = opened.convert("RGB")
-        if min(image.size) >= SIZE:
+        if min(image.size) >= smallest:
             kept.append(np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)))
     if not kept:
-        raise InputError(f"real faces must be square images of {SIZE} px or more, {folder} holds none")
+        raise InputError(f"real faces must be square images of {smallest} px or more, {folder} holds none")
     return torch.from_numpy(np.stack(kept)).permute(0, 3, 1, 2)

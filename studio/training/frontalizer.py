@@ -29,6 +29,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from studio import weights
 from studio.degradations import degrade
 from studio.device import fast_bfloat16
+from studio.errors import InputError
 from studio.latents.search import render
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
@@ -54,6 +55,7 @@ DRAWN_SIZE = 256
 FACE = (slice(64, 216), slice(64, 192))  # rows and columns of a drawn face that symmetry looks at
 LATENT, PERSON, CRITIC = 1.0, 2.0, 0.05
 PIXELS, SYMMETRY, IDENTITY = 4.0, 1.0, 1.0
+TERMS = ("person", "critic", "pixels", "symmetry", "identity")  # what can be left out, to see what it is worth
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class FrontalTrainer:
         learning_rate: of AdamW, after a warm-up.
         weight_decay: of AdamW.
         seed: step k draws from seed and k alone, so that resuming is exact.
+        without: of `TERMS`, those that are left out.
         config: of `Frontalizer`, what differs from its defaults.
         report: receives one line of text at a time.
     """
@@ -128,12 +131,16 @@ class FrontalTrainer:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     seed: int = 0
+    without: tuple[str, ...] = ()
     config: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
     report: Callable[[str], None] = print
     step: int = 0
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in self.without:
+            if name not in TERMS:
+                raise InputError(f"without must be of {', '.join(TERMS)}, got {name!r}: choose one of them")
         self.folder.mkdir(parents=True, exist_ok=True)
         held = self.turned.held[self.turned.person]
         self.kept, self.measured = ((~held).nonzero()[:, 0], held.nonzero()[:, 0])
@@ -190,6 +197,7 @@ class FrontalTrainer:
             rng = torch.Generator().manual_seed(self.seed * 1_000_003 + 500_000_000 + step)
             # The last third is not damaged, so that its colours can be asked for.
             terms |= drawn_losses(self.drawing, latents[-self.drawn :], self.turned.latents[people[-self.drawn :]], rng)
+        terms = {name: term for name, term in terms.items() if name not in self.without}
         return terms, found.detach(), self.coordinates[people]
 
     def update(self) -> dict[str, float]:

@@ -28,6 +28,7 @@ from studio.training.critic import EYES, Adversary, components, whole
 from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, expand_latents
 from studio.training.losses import (
     coarse_loss,
+    consistency_loss,
     descriptor_loss,
     energy_loss,
     evidence_loss,
@@ -47,16 +48,24 @@ REAL_WARP = 0.5  # of real faces: there are few, and they should stay as they ar
 
 @dataclass
 class Batch:
-    """One step's data: damaged and clean faces, generated ones first, and the latents of those that are unchanged."""
+    """One step's data: damaged and clean faces, generated ones first, and the latents of those that are unchanged.
+
+    The last `old` faces are old photographs: their `clean` is the photograph as it has come down to us.
+    """
 
     damaged: Tensor  # (N,3,S,S) float32 [0,1]
     clean: Tensor  # (N,3,S,S) float32 [0,1]
     latents: Tensor  # (M,2,512), M <= N: of the first M faces
+    old: int = 0
 
 
 @dataclass
 class Trainer:
     """Everything a training holds, and its loop in `run`.
+
+    Old photographs have no clean version. Of them the network learns what can be told from the photograph itself: who
+    it is, where the mesh's points lie, and that a restoration, shrunk, is the photograph again; half of them it sees
+    damaged further, the others as they are. The critics see their restorations among the others.
 
     Args:
         preset: what to train.
@@ -70,6 +79,7 @@ class Trainer:
         mesh: frozen face mesh.
         device: "cpu" or "cuda".
         report: receives one line of text at a time.
+        old: (O,3,S,S) uint8, old photographs, or None.
     """
 
     preset: Preset
@@ -83,6 +93,7 @@ class Trainer:
     mesh: FaceMesh
     device: str = "cpu"
     report: Callable[[str], None] = print
+    old: Tensor | None = None
     step: int = 0
     seconds: float = 0.0
     average: dict[str, Tensor] = field(default_factory=dict)
@@ -129,26 +140,29 @@ class Trainer:
         preset = self.preset
         rng = torch.Generator().manual_seed(preset.seed * 1_000_003 + step)
         real_count = round(preset.batch * preset.real_share) if self.real is not None else 0
+        old_count = round(preset.batch * preset.old_share) if self.old is not None else 0
         warped_count = round(preset.batch * preset.warped_share)
         clean, latents = self.synthetic.batch(
-            torch.randint(len(self.synthetic), (preset.batch - real_count,), generator=rng)
+            torch.randint(len(self.synthetic), (preset.batch - real_count - old_count,), generator=rng)
         )
         plain_count = len(clean) - warped_count
         changed = [clean[:plain_count]]
         if warped_count:
             changed.append(recolour(warp(clean[plain_count:], rng), rng))
-        if real_count:
-            chosen = torch.randint(len(self.real), (real_count,), generator=rng)
-            faces = self.real[chosen].float() / 255
-            flip = torch.rand(real_count, 1, 1, 1, generator=rng) < 0.5
-            faces = torch.where(flip, faces.flip(3), faces)
-            changed.append(warp(faces, rng, REAL_WARP) if preset.warped_share else faces)
+        for photos, count in ((self.real, real_count), (self.old, old_count)):
+            if count:
+                faces = flipped(photos[torch.randint(len(photos), (count,), generator=rng)].float() / 255, rng)
+                changed.append(warp(faces, rng, REAL_WARP) if preset.warped_share else faces)
         clean, latents = torch.cat(changed), latents[:plain_count]
         damaged, drawn = degrade(clean, preset.recipe, rng)
+        if old_count:
+            as_it_is = torch.rand(old_count, 1, 1, 1, generator=rng) < 0.5
+            damaged[-old_count:] = torch.where(as_it_is, clean[-old_count:], damaged[-old_count:])
         # A monochrome photo is restored by its luma alone, so that is what the network is shown and asked for.
         grey = torch.tensor([parameters["tone"] != "colour" for parameters in drawn])[:, None, None, None]
+        grey[len(grey) - old_count :] = True
         damaged, clean = (torch.where(grey, luma(x).expand_as(x), x) for x in (damaged, clean))
-        return Batch(damaged, clean, latents)
+        return Batch(damaged, clean, latents, old_count)
 
     @torch.no_grad()
     def targets(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,21 +198,31 @@ class Trainer:
         with torch.autocast(self.device, dtype=torch.bfloat16):
             raw = self.restorer.normalised(damaged)
         parts = self.restorer.measured(raw, damaged)
+        new = len(clean) - batch.old  # faces whose clean version is known
         true_features, true_latent = self.targets(batch.latents)
         found = {
             "features": preset.features_weight * feature_loss(raw.features[:count].float(), true_features),
             "latent": preset.latent_weight * (raw.latent[:count].float() - true_latent).square().mean(),
-            "evidence": preset.evidence_weight * evidence_loss(parts.evidence, clean),
+            "evidence": preset.evidence_weight * evidence_loss(parts.evidence[:new], clean[:new]),
         }
         if preset.identity_weight and self.images >= preset.identity_from:
             with torch.autocast(self.device, dtype=torch.bfloat16):
-                found["identity"] = preset.identity_weight * identity_loss(self.identity, parts.evidence, clean)
+                found["identity"] = preset.identity_weight * identity_loss(
+                    self.identity, parts.evidence[:new], clean[:new]
+                )
         if preset.prior_weight:
-            found |= self.prior_losses(parts, damaged, clean)
+            found |= self.prior_losses(parts, damaged, clean, new)
         return found
 
-    def prior_losses(self, parts: Restored, damaged: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """Stage 2: losses of the drawn prior, and of prior and evidence joined as the pipeline joins them."""
+    def prior_losses(self, parts: Restored, damaged: Tensor, clean: Tensor, new: int) -> dict[str, Tensor]:
+        """Stage 2: losses of the drawn prior, and of prior and evidence joined as the pipeline joins them.
+
+        Args:
+            parts: what the network gave.
+            damaged: (N,3,S,S) what it was given.
+            clean: (N,3,S,S) what is wanted.
+            new: the first so many faces are what is wanted in every pixel; the others are old photographs.
+        """
         preset = self.preset
         rng = torch.Generator().manual_seed(self.step)
         prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float() / 2 + 0.5
@@ -211,20 +235,23 @@ class Trainer:
         joined = fuse(parts.evidence.detach(), prior, FIDELITY)
         with torch.autocast(self.device, dtype=torch.bfloat16):
             landmarks = landmark_loss(self.mesh, joined, clean) + landmark_loss(self.mesh, prior, clean)
-            maps = identity_loss(self.identity, prior, clean)
+            maps = identity_loss(self.identity, prior[:new], clean[:new])
             person = descriptor_loss(self.identity, prior, clean, rng)
             person = person + 0.5 * descriptor_loss(self.identity, joined, clean, rng)
         found = {
-            "prior": preset.prior_weight * coarse_loss(prior, clean),
+            "prior": preset.prior_weight * coarse_loss(prior[:new], clean[:new]),
             "spatial": preset.spatial_weight * self.departure(parts),
-            "energy": preset.energy_weight * energy_loss(prior, clean),
+            "energy": preset.energy_weight * energy_loss(prior[:new], clean[:new]),
             "maps": preset.maps_weight * maps,
             "person": preset.person_weight * person,
             "landmarks": preset.landmarks_weight * landmarks,
         }
         if preset.grid_weight:
-            eyes = [components(faces)[:, :EYES] for faces in (prior, clean)]
-            found["grid"] = preset.grid_weight * (grid_loss(prior, clean) + grid_loss(*eyes, cells=(2,)))
+            eyes = [components(faces[:new])[:, :EYES] for faces in (prior, clean)]
+            found["grid"] = preset.grid_weight * (grid_loss(prior[:new], clean[:new]) + grid_loss(*eyes, cells=(2,)))
+        if new < len(clean):
+            both = consistency_loss(prior[new:], clean[new:]) + consistency_loss(parts.evidence[new:], clean[new:])
+            found["consistency"] = preset.consistency_weight * both
         for name, critic in self.critics.items():
             found[name] = getattr(preset, f"{name}_weight") * critic.loss(prior, found["prior"])
         self.drawn = prior.detach()
@@ -260,7 +287,7 @@ class Trainer:
         self.step += 1
         values = {name: value.item() for name, value in found.items()}
         for name, critic in self.critics.items():
-            values[f"{name} critic"] = critic.learn(self.drawn, batch.clean.to(self.device))
+            values[f"{name} critic"] = critic.learn(self.drawn, photographs(batch).to(self.device))
         return values
 
     # ---- the loop
@@ -354,6 +381,21 @@ class Trainer:
         pixels = (grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         (self.folder / "samples").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(self.folder / "samples" / f"{self.images:07d}.png")
+
+
+def flipped(faces: Tensor, rng: torch.Generator) -> Tensor:
+    """Each face (N,3,S,S) or its mirror image."""
+    flip = torch.rand(len(faces), 1, 1, 1, generator=rng) < 0.5
+    return torch.where(flip, faces.flip(3), faces)
+
+
+def photographs(batch: Batch) -> Tensor:
+    """What a critic is shown as real, (N,3,S,S): the clean faces, and in the place of old ones others of them in grey.
+
+    An old photograph's own grain and dots are nothing to learn from; without grey ones, greyness gave old faces away.
+    """
+    clean = batch.clean[: len(batch.clean) - batch.old]
+    return torch.cat([clean, luma(clean[: batch.old]).expand(-1, 3, -1, -1)])
 
 
 def mean_square(x: Tensor) -> Tensor:

@@ -125,6 +125,15 @@ def coarse_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return sum(F.l1_loss(F.avg_pool2d(predicted, k), F.avg_pool2d(target, k)) for k in (1, 2, 4, 8)) / 4
 
 
+def consistency_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean of the L1 at 1/4 and 1/8 of the size, for a photograph of which nobody knows what it was like when new.
+
+    Whatever a restoration adds or takes away, shrunk it must be the photograph again; grain, dots and scratches, which
+    it should not keep, are mostly gone at that size.
+    """
+    return sum(F.l1_loss(F.avg_pool2d(predicted, k), F.avg_pool2d(target, k)) for k in (4, 8)) / 2
+
+
 def identity_loss(net: IdentityNet, predicted: Tensor, target: Tensor) -> Tensor:
     """Distance between intermediate maps of the identity network, relative to the target's own size.
 

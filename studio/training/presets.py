@@ -13,6 +13,7 @@ class Preset:
         images: faces seen over the whole training; the learning rate falls to its end by then.
         batch: faces in one step.
         real_share: share of every batch that comes from the folder of real faces (no features or latent loss).
+        old_share: share of every batch that are old photographs, of which no clean version exists; see `Trainer`.
         warped_share: share that are generated faces, warped and recoloured (no features or latent loss either); above
             zero, real faces are warped a little too.
         start: weights to start from, a name of the weight store; empty for new ones.
@@ -32,6 +33,7 @@ class Preset:
         maps_weight: of the identity network's maps of the prior.
         person_weight: of the descriptors' distance, of the prior and (half) of the joined picture.
         landmarks_weight: of the mesh's points on both.
+        consistency_weight: of old photographs: prior and evidence, shrunk to a quarter, against the photograph shrunk.
         grid_weight: of patterns that repeat from cell to cell, on the prior and again on its eyes.
         adversarial_weight: of a critic of the prior's patches, see `studio.training.critic`; relative to the pull of
             the prior's pixels, so 1 weighs as much as they do.
@@ -43,6 +45,7 @@ class Preset:
     images: int
     batch: int = 8
     real_share: float = 0.25
+    old_share: float = 0.0
     warped_share: float = 0.0
     start: str = ""
     head: str = "head_512"
@@ -64,6 +67,7 @@ class Preset:
     maps_weight: float = 1.0
     person_weight: float = 1.0
     landmarks_weight: float = 3.0
+    consistency_weight: float = 0.0
     grid_weight: float = 0.0
     adversarial_weight: float = 0.0
     components_weight: float = 0.0
@@ -173,6 +177,18 @@ PRESETS = {
             added_rate=5.0,
             landmarks_weight=30.0,
             seed=6,
+        ),
+        # From there, with old photographs that have no clean version; the person counts twice as much, the shape half.
+        Preset(
+            "restore-old",
+            **{**WITH_THE_DICTIONARY, "person_weight": 6.0, "warped_share": 0.125},
+            images=6_000,
+            recipe="training_mild",
+            old_share=0.25,
+            added_rate=5.0,
+            landmarks_weight=15.0,
+            consistency_weight=4.0,
+            seed=8,
         ),
         # From the weights of stage 1, to be told apart: each part left out in turn, see docs/training.md.
         Preset("restore-whole", **ABLATION),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from studio import weights
 from studio.device import pick_device
@@ -22,7 +23,7 @@ from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import CONFIG_NAME
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restorer
-from studio.photosets import held_out
+from studio.photosets import an_eighth, held_out
 from studio.training.clusters import choose_atoms
 from studio.training.data import SHARD, SyntheticFaces, load_real_faces, make_shard
 from studio.training.flow import FlowTrainer
@@ -36,6 +37,7 @@ from studio.training.reader import train_reader
 from studio.training.turned import load_turned
 
 ADDED = ("to_spatial.", "to_styles.", "dictionary.")  # parts of the restorer that earlier weights may lack
+SMALLEST_OLD = 128  # px, of old faces
 CANDIDATES = 1024  # generated faces that atoms are chosen from
 
 
@@ -75,14 +77,15 @@ def make_trainer(
         preset: what to train.
         folder: where checkpoints and samples go.
         cache: generated faces, see `make_faces`.
-        photos: a folder with `aligned_clean/` and `portraits/` (the latter are never trained on); None trains on
-            generated faces alone.
+        photos: a folder with `aligned_clean/` and `portraits/` (the latter are never trained on), and `aligned_old/` for
+            presets with old photographs; None trains on generated faces alone.
         device: "auto", "cpu" or "cuda".
         report: receives log lines.
         start: folder of weights to begin with, in place of the preset's own.
     """
     torch.manual_seed(preset.seed)
     real = load_real_faces(photos / "aligned_clean", held_out(photos)) if photos else None
+    old = load_old_faces(photos / "aligned_old") if photos and preset.old_share else None
     generator = Generator.from_pretrained(weights.path("generator"))
     synthetic = SyntheticFaces(cache)
     return Trainer(
@@ -97,7 +100,13 @@ def make_trainer(
         FaceMesh.from_pretrained(weights.path("mesh")),
         pick_device(device),
         report,
+        old,
     )
+
+
+def load_old_faces(folder: Path) -> Tensor:
+    """Old aligned faces (N,3,256,256) uint8 to train on, from 128 px on; an eighth is kept for measuring."""
+    return load_real_faces(folder, an_eighth(path.stem for path in folder.iterdir()), SMALLEST_OLD)
 
 
 def make_restorer(
@@ -157,7 +166,8 @@ def train(
         trainer.resume()
     elif not (start or chosen.start):
         trainer.measure_targets()
-    report(f"{len(trainer.synthetic)} generated faces, {0 if trainer.real is None else len(trainer.real)} real ones")
+    real, old = (0 if faces is None else len(faces) for faces in (trainer.real, trainer.old))
+    report(f"{len(trainer.synthetic)} generated faces, {real} real ones, {old} old ones")
     trainer.run(minutes)
 
 
@@ -263,6 +273,7 @@ def train_frontal(
     minutes: float | None = None,
     resume: bool = False,
     report: Callable[[str], None] = print,
+    without: Sequence[str] = (),
 ) -> None:
     """Train the two-pathway network, or go on with it.
 
@@ -274,13 +285,17 @@ def train_frontal(
         minutes: stop after these; None trains to the end.
         resume: continue the checkpoint in `folder`.
         report: receives log lines.
+        without: terms of the loss to leave out, see `FrontalTrainer`.
+
+    Raises:
+        InputError: no such term.
     """
     check_folder(folder, resume)
     turned = load_turned(cache)
     space = LatentSpace.from_pretrained(weights.path("directions"))
     reader = LatentReader.from_pretrained(weights.path("reader"))
     drawing = Drawing.from_pretrained() if drawn else None
-    trainer = FrontalTrainer(turned, space, reader, folder, drawing, steps, report=report)
+    trainer = FrontalTrainer(turned, space, reader, folder, drawing, steps, without=tuple(without), report=report)
     if resume:
         trainer.resume()
     people, kept, held = len(turned.held), len(trainer.kept), len(trainer.measured)

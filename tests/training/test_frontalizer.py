@@ -161,6 +161,14 @@ def test_all_terms_are_there_and_drawn_ones_reach_the_network(tmp_path):
         assert training.net.leave.weight.grad.abs().sum() > 0, name
 
 
+def test_terms_can_be_left_out_and_only_those(tmp_path):
+    training = trainer(tmp_path, drawing(), drawn_every=2, without=("critic", "symmetry"))
+    training.step = 1000
+    assert set(training.losses(1001)[0]) == {"latent", "person", "pixels", "identity"}
+    with pytest.raises(InputError, match="must be of person, critic, pixels, symmetry, identity, got 'latent'"):
+        trainer(tmp_path, without=("latent",))
+
+
 def test_resuming_is_exact(tmp_path):
     whole, half = (trainer(tmp_path / name, drawing(), drawn_every=2) for name in ("whole", "half"))
     for _ in range(4):

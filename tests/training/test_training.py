@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,15 +17,17 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead, target
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
-from studio.photosets import held_out
+from studio.photosets import an_eighth, held_out
+from studio.tone import luma
 from studio.training import checkpoints, data, run
 from studio.training.augment import recolour, warp
 from studio.training.data import SyntheticFaces, draw_latents, expand_latents, load_real_faces, make_shard
 from studio.training.heads import HeadTrainer
-from studio.training.loop import Trainer
+from studio.training.loop import Trainer, photographs
 from studio.training.losses import (
     chips,
     coarse_loss,
+    consistency_loss,
     descriptor_loss,
     energy_loss,
     evidence_loss,
@@ -78,7 +81,7 @@ def cache(tmp_path_factory):
 def make(cache, tmp_path):
     """A new trainer, always with the same weights and data."""
 
-    def build(name="a", real=None, **changes):
+    def build(name="a", real=None, old=None, **changes):
         preset = Preset(**{**vars(PRESET), **changes})
         identity = tiny.identity_net()
         restorer = tiny.restorer(
@@ -91,7 +94,7 @@ def make(cache, tmp_path):
             restorer.dictionary.latents.copy_(SyntheticFaces(cache).latents[: preset.atoms, 0])
         parts = (restorer, generator(), identity, SyntheticFaces(cache), real)
         judges = (image_head(), tiny.face_mesh())
-        return Trainer(preset, *parts, tmp_path / name, *judges, report=lambda _: None)
+        return Trainer(preset, *parts, tmp_path / name, *judges, report=lambda _: None, old=old)
 
     return build
 
@@ -421,13 +424,80 @@ def test_stage_2_with_a_dictionary_resumes_to_the_bit(make):
     assert again.config.atoms == 3 and tmp.is_dir()
 
 
+OLD = {"batch": 4, "real_share": 0.25, "old_share": 0.5, "consistency_weight": 1.0, "warped_share": 0.0}
+
+
+def old_faces(count=3):
+    return torch.randint(0, 256, (count, 3, 256, 256), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def test_old_faces_come_last_in_grey_and_half_of_them_as_they_are(make):
+    trainer = make(real=old_faces(), old=old_faces(), **{**STAGE_2, **OLD})
+    batches = [trainer.load_batch(step) for step in range(12)]
+    assert all((len(batch.clean), len(batch.latents), batch.old) == (4, 1, 2) for batch in batches)
+    damaged, clean = (torch.cat([getattr(batch, name)[2:] for batch in batches]) for name in ("damaged", "clean"))
+    assert torch.equal(clean, clean[:, :1].expand(-1, 3, -1, -1))
+    left = [torch.equal(a, b) for a, b in zip(damaged, clean, strict=True)]
+    assert 4 < sum(left) < 20
+    assert make("without", real=old_faces(), **{**STAGE_2, **OLD}).load_batch(0).old == 0  # none are given
+
+
+def test_an_old_photographs_dots_are_asked_of_nothing(make):
+    """Dots that average out change neither what is asked for nor what the critics are shown."""
+    trainer = make(real=old_faces(), old=old_faces(), grid_weight=1.0, components_weight=1.0, **{**STAGE_2, **OLD})
+    batch = trainer.load_batch(0)
+    batch.clean[2:] = batch.clean[2:].clamp(0.2, 0.8)
+    dots = 0.2 * (1 - 2 * ((torch.arange(256)[:, None] + torch.arange(256)) % 2)).float()
+    with_dots = replace(batch, clean=batch.clean.clone())
+    with_dots.clean[2:] += dots
+    losses, other = (trainer.losses(one) for one in (batch, with_dots))
+    judged = {"person", "landmarks"}  # by what they see of the photograph
+    assert "consistency" in losses and losses["consistency"].item() > 0
+    for name in set(losses) - judged:
+        torch.testing.assert_close(losses[name], other[name], atol=1e-5, rtol=1e-5)
+    assert torch.equal(photographs(batch), photographs(with_dots))
+    shown = photographs(batch)
+    assert torch.equal(shown[:2], batch.clean[:2])
+    assert torch.equal(shown[2:], luma(batch.clean[:2]).expand(-1, 3, -1, -1))
+
+
+def test_consistency_is_with_the_photograph_when_shrunk():
+    photo = torch.rand(2, 3, 64, 64)
+    blurred = photo + 0.1
+    assert consistency_loss(photo, photo) == 0
+    torch.testing.assert_close(consistency_loss(blurred, photo), torch.tensor(0.1))
+    stripes = 0.1 * (1 - 2 * (torch.arange(64) % 2)).float()
+    torch.testing.assert_close(consistency_loss(photo + stripes, photo), torch.tensor(0.0), atol=1e-6, rtol=0)
+
+
+def test_stage_2_with_old_faces_resumes_to_the_bit(make):
+    given = {"real": old_faces(), "old": old_faces(), **STAGE_2, **OLD}
+    straight = make("straight", **given)
+    losses = advance(straight, 3)
+    assert all(found["consistency"] > 0 for found in losses)
+    second = stopped_and_resumed(make, **given)
+    wanted, got = state_of(straight), state_of(second)
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+
+
+def test_an_eighth_of_the_old_faces_is_kept_and_small_ones_are_enlarged(tmp_path):
+    for i in range(40):
+        Image.new("RGB", (128, 128), (i, 0, 0)).save(tmp_path / f"{i:06d}.png")
+    Image.new("RGB", (100, 100), (99, 0, 0)).save(tmp_path / "small.png")
+    faces = run.load_old_faces(tmp_path)
+    kept = an_eighth(f"{i:06d}" for i in range(40))
+    assert 1 <= len(kept) <= 12
+    assert faces.shape == (40 - len(kept), 3, 256, 256)
+    assert not set(faces[:, 0, 0, 0].tolist()) & {int(name) for name in kept}
+
+
 def test_a_monochrome_face_leaves_the_priors_colours_free(make):
     trainer = make(**STAGE_2)
     rng = torch.Generator().manual_seed(0)
     grey, colour = torch.rand(1, 1, 256, 256, generator=rng).expand(-1, 3, -1, -1), torch.rand(1, 3, 256, 256)
     parts = trainer.restorer(colour)
     parts.latent.retain_grad()
-    prior = [trainer.prior_losses(parts, x, x)["prior"] for x in (grey, colour)]
+    prior = [trainer.prior_losses(parts, x, x, 1)["prior"] for x in (grey, colour)]
     assert all(loss.isfinite() for loss in prior)
     assert not torch.equal(*prior)
 
