@@ -91,8 +91,8 @@ OPTIONS = {
     "bench album": "photos out",
     "bench upsample": "photos size samples steps move-map limit threads model sheet out",
     "bench generate": "photos people portraits samples corrected ablations audited timed seed threads model out",
-    "bench frontalize": "photos people pairs limit min-yaw profiles seed method steps refine threads model sheet "
-    "profile-sheet out",
+    "bench frontalize": "photos people pairs limit min-yaw profiles seed method steps refine threads model frontalizer "
+    "sheet profile-sheet out",
     "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device",

@@ -30,6 +30,7 @@ from studio.errors import InputError, StudioError
 from studio.identity.similarity import SAME_PERSON
 from studio.latents.edit import move_to
 from studio.latents.identity_steps import identity_steps
+from studio.networks.frontalizer import Frontalizer
 from studio.photosets import evenly
 
 PROFILES = (20.0, 50.0)  # degrees
@@ -56,6 +57,7 @@ def run(
     sheet: Path | None,
     profile_sheet: Path | None,
     say: Callable[[str], None],
+    frontalizer: Path | None = None,
 ) -> dict[str, Any]:
     """Turn generated people back to the front, and real half-profiles to it.
 
@@ -75,6 +77,8 @@ def run(
         sheet: where a sheet of the generated people goes (front, then side and results of each angle), or None.
         profile_sheet: where one of the half-profiles goes (photo and results), or None.
         say: receives progress lines.
+        frontalizer: folder of a two-pathway network to measure in place of the model's, such as `RUN/frontalizer` of a
+            training.
 
     Returns:
         `generated` (see `turn_generated`), `pairs` (see `turn_pairs`) and `half_profiles` (see `turn_profiles`), by
@@ -91,6 +95,8 @@ def run(
         torch.set_num_threads(threads)
     pipeline = FrontalizePipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
+    if frontalizer:
+        pipeline.register_modules(frontalizer=Frontalizer.from_pretrained(frontalizer))
     settings: dict[str, dict[str, Any]] = {
         method: {"method": method, "num_inference_steps": steps if method == "search" else None}
         | {"refinement_steps": refine}
@@ -106,7 +112,7 @@ def run(
         "half_profiles": turn_profiles(pipeline, photos, profiles, settings, profile_sheet, say)
         if photos and profiles
         else None,
-        "provenance": provenance(WEIGHTS),
+        "provenance": provenance(WEIGHTS, {"frontal": frontalizer} if frontalizer else {}),
     }
 
 

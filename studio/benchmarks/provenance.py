@@ -7,8 +7,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,11 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "diffusers", "numpy", "pillow")
 
 
-def provenance(names: Iterable[str] = ()) -> dict[str, Any]:
+def provenance(names: Iterable[str] = (), folders: Mapping[str, Path] = MappingProxyType({})) -> dict[str, Any]:
     """What belongs beside every measured number.
 
     Args:
         names: the networks that took part, as `studio.weights` calls them.
+        folders: those of them that were not the store's own -> the folder with the weights that were measured.
 
     Returns:
         `date` (UTC, ISO 8601), `commit` (None outside a checkout; "+" after it: with changes), `python`, `packages`,
@@ -41,7 +43,10 @@ def provenance(names: Iterable[str] = ()) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
-        "weights": {name: weights.sha256(name) for name in names},
+        "weights": {
+            name: weights.sha256_of(folders[name] / weights.TENSORS) if name in folders else weights.sha256(name)
+            for name in names
+        },
     }
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.restore import RestorePipeline
-from studio import images, sheets, weights
+from studio import images, sheets
 from studio.benchmarks.provenance import provenance
 from studio.degradations import degrade
 from studio.errors import InputError
@@ -121,11 +121,8 @@ def run(
 
 def measured_with(model: str, restorer: Path | None = None) -> dict[str, Any]:
     """`provenance`, with the hash of the restorer that was measured where it is not the committed one."""
-    found = provenance(WEIGHTS)
     folder = restorer or (Path(model, "restorer") if Path(model).is_dir() else None)
-    if folder:
-        found["weights"]["restore"] = weights.sha256_of(folder / weights.TENSORS)
-    return found
+    return provenance(WEIGHTS, {"restore": folder} if folder else {})
 
 
 def leave_out(restorer: Restorer, part: str) -> None:

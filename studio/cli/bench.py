@@ -142,6 +142,9 @@ def bench_frontalize(
     refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    frontalizer: Annotated[
+        Path | None, typer.Option(help="Folder of a network to measure, such as RUN/frontalizer of a training.")
+    ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the generated persons here.")] = None,
     profile_sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the half-profiles here.")] = None,
     out: OutOption = None,
@@ -150,7 +153,7 @@ def bench_frontalize(
     from studio.benchmarks import frontalize
 
     about = (photos, people, pairs, limit, min_yaw, profiles, seed, method or ["search"], steps, refine, threads)
-    show(frontalize.run(*about, model, sheet, profile_sheet, say), out)
+    show(frontalize.run(*about, model, sheet, profile_sheet, say, frontalizer), out)
 
 
 @app.command("inversion")

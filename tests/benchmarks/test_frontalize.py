@@ -1,5 +1,6 @@
 """The turning benchmark on a toy pipeline."""
 
+import copy
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from pipelines import frontalize
 from pipelines.frontalize import FrontalizePipeline
-from studio import images
+from studio import images, weights
 from studio.benchmarks import frontalize as bench
 from studio.errors import InputError
 from tests import tiny
@@ -19,7 +20,7 @@ def pipeline(monkeypatch):
     built = tiny.frontalize_pipeline()
     monkeypatch.setattr(frontalize, "FaceFinder", tiny.SureFinder)
     monkeypatch.setattr(FrontalizePipeline, "from_pretrained", classmethod(lambda cls, name: built))
-    monkeypatch.setattr(bench, "provenance", lambda names: {"weights": list(names)})
+    monkeypatch.setattr(weights, "sha256", lambda name: "committed")
     monkeypatch.setattr(bench, "HOLD_STEPS", 1)
     return built
 
@@ -38,10 +39,19 @@ NETWORK = ("network",)
 
 
 def run(
-    photos=None, people=0, limit=0, min_yaw=0.0, profiles=0, pairs=True, methods=NETWORK, sheet=None, say=lambda _: None
+    photos=None,
+    people=0,
+    limit=0,
+    min_yaw=0.0,
+    profiles=0,
+    pairs=True,
+    methods=NETWORK,
+    sheet=None,
+    say=lambda _: None,
+    frontalizer=None,
 ):
     about = (photos, people, pairs, limit, min_yaw, profiles, 0, list(methods), 1, 1, 0, "frontalize", sheet, sheet)
-    return bench.run(*about, say)
+    return bench.run(*about, say, frontalizer)
 
 
 def test_generated_people(monkeypatch, tmp_path):
@@ -62,6 +72,19 @@ def test_generated_people(monkeypatch, tmp_path):
     json.dumps(report)
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 13 * 150
+
+
+def test_another_network_is_measured(folder, tmp_path, pipeline, monkeypatch):
+    monkeypatch.setattr(FrontalizePipeline, "from_pretrained", classmethod(lambda cls, name: copy.copy(pipeline)))
+    other = tiny.frontalizer()
+    other.mean.fill_(1.0)
+    other.save_pretrained(tmp_path / "other")
+    own, others = (run(folder, frontalizer=net) for net in (None, tmp_path / "other"))
+    assert own["pairs"]["network"]["before"] == others["pairs"]["network"]["before"]
+    assert own["pairs"]["network"] != others["pairs"]["network"]
+    assert own["provenance"]["weights"]["frontal"] == "committed"
+    hashed = weights.sha256_of(tmp_path / "other" / weights.TENSORS)
+    assert others["provenance"]["weights"] == own["provenance"]["weights"] | {"frontal": hashed}
 
 
 def test_sides_that_miss_their_angle_are_left_out(monkeypatch):

@@ -60,8 +60,7 @@ def pipeline():
 def _toys(monkeypatch, pipeline):
     monkeypatch.setattr(RestorePipeline, "from_pretrained", classmethod(lambda cls, name: pipeline))
     monkeypatch.setattr(restore, "FaceFinder", OneFace)
-    for module in (bench, speed):
-        monkeypatch.setattr(module, "provenance", lambda names: {"weights": dict.fromkeys(names, "committed")})
+    monkeypatch.setattr(weights, "sha256", lambda name: "committed")
 
 
 @pytest.fixture(scope="module")
