@@ -20,7 +20,7 @@ from studio.errors import InputError, NoFaceError
 from studio.find import FaceFinder
 from studio.identity.compare import SMALLEST_EYE_DISTANCE
 from studio.identity.encoder import IdentityEncoder
-from studio.identity.similarity import SAME_PERSON, average, distances
+from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
 from studio.latents import search
 from studio.latents.edit import move
@@ -590,24 +590,6 @@ def check_embedding(vector: Tensor, length: int) -> Tensor:
             "do not scale it, and take no other encoder's"
         )
     return vector
-
-
-def find_outliers(vectors: Tensor, names: Sequence[str]) -> Tensor:
-    """Which of the vectors (N,D) are probably of somebody else, (N,) bool: `SAME_PERSON` or more from the middle one.
-
-    Raises:
-        InputError: half of them or more.
-    """
-    apart = distances(vectors, vectors)
-    middle = int(apart.median(1).values.argmin())
-    outliers = apart[middle] >= SAME_PERSON
-    if 2 * int(outliers.sum()) >= len(vectors):
-        far = ", ".join(name for name, out in zip(names, outliers.tolist(), strict=True) if out)
-        raise InputError(
-            f"the photos must show one person, and {far} lie {SAME_PERSON} or more away from {names[middle]}: "
-            "give those of one person"
-        )
-    return outliers
 
 
 def near_and_unlike(distance: Tensor, apart: Tensor, count: int) -> list[int]:

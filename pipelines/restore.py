@@ -22,14 +22,17 @@ from studio.faces.faces import Faces
 from studio.faces.select import select
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
+from studio.identity.similarity import average, find_outliers
 from studio.images import Photo
+from studio.latents.resemble import gaussian_space, resemble
+from studio.latents.search import quick_copy
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.head_parts import PARTS, HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.mesh import FaceMesh
-from studio.networks.restorer import Restorer, draw_prior
+from studio.networks.restorer import Restored, Restorer, draw_prior
 from studio.tone import apply_tone, luma, match_tone, tone_curve, with_tint
 
 CROP = 512
@@ -62,8 +65,10 @@ class FaceReport:
         fidelity: that it was restored with; higher than asked for where `caution` raised it.
         identity_distance: of the face as it stands in the output to the input's, dlib distance (below 0.6 counts as
             the same person); 0 where nothing was done. The encoder also took part in training.
-        reference_before, reference_after: distances of the input's and the output's face to the reference photo;
-            None without one.
+        reference_before, reference_after: distances of the input's and the output's face to the person of the reference
+            photos; None without one.
+        guided: whether the face was drawn nearer to that person. The encoder that measures also led, so that
+            `reference_after` flatters.
         crop_pixels: side of the aligned crop in the input photo; below 512 the face was enlarged.
     """
 
@@ -78,6 +83,7 @@ class FaceReport:
     identity_distance: float
     reference_before: float | None
     reference_after: float | None
+    guided: bool
     crop_pixels: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,6 +144,8 @@ class RestorePipeline(StudioPipeline):
         )
         for network in (generator, head, restorer):
             network.to(memory_format=torch.channels_last)
+        for network in (generator, head, restorer, identity):
+            network.requires_grad_(False)  # where a reference guides, gradients go to latents, and pass through these
         restorer.prepare(generator)
 
     @classmethod
@@ -156,8 +164,10 @@ class RestorePipeline(StudioPipeline):
         identity_guard: float | None = 0.6,
         caution: bool = True,
         colorize: bool = False,
-        reference: ImageLike | None = None,
+        reference: ImageLike | Sequence[ImageLike] | None = None,
+        reference_steps: int = 12,
         output_type: str = "pil",
+        callback_on_step_end: Callable[[RestorePipeline, int, int, dict[str, Any]], Any] | None = None,
         return_dict: bool = True,
     ) -> RestoreOutput | tuple:
         """Restore one photograph or a list of them.
@@ -179,8 +189,13 @@ class RestorePipeline(StudioPipeline):
             caution: faces turned by more than 50° or with less than 8 px between the eyes, of which the prior knows
                 little, are restored with a fidelity of at least 0.75; the report says so. False treats all alike.
             colorize: a grey, sepia or duotone photo gets the prior's colours. By default it keeps its own tone.
-            reference: another photo of the person, for the report's distances only.
+            reference: another photo of the person, or a list of them, whose largest faces count: what the damage took
+                is then drawn like this person, in the one chosen face of each photo that is nearest to them. With a
+                photo of somebody else it draws that somebody. The guard is not asked where the face came nearer. An
+                identity vector, as `embed_reference` gives it, will do.
+            reference_steps: gradient steps towards that person, about half a second each; 0 only measures.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
+            callback_on_step_end: called with (pipeline, step, step, {"identity_distance"}) after each of these steps.
             return_dict: False returns a tuple of the output's fields.
 
         Returns:
@@ -190,11 +205,11 @@ class RestorePipeline(StudioPipeline):
             InputError: an argument outside its range.
             ImageError: an image that cannot be used.
         """
-        check_arguments(fidelity, strength, scale, identity_guard, output_type)
+        check_arguments(fidelity, strength, scale, identity_guard, output_type, reference_steps)
         if not isinstance(caution, bool):
             raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
         batch = list(image) if isinstance(image, list | tuple) else [image]
-        wanted = self.embed_reference(reference)
+        wanted = None if reference is None else self.embed_reference(reference)
         found, reports, photos, scales = [], [], [], []
         for item in self.progress_bar(batch) if len(batch) > 1 else batch:
             photo = images.load(item)  # 1. read
@@ -205,22 +220,29 @@ class RestorePipeline(StudioPipeline):
             todo = [i for i in range(len(all_faces)) if i not in skipped]
             crops, to_photo = self.crop(photo, all_faces[todo])  # 4. align
             fidelities = [fidelity_for(all_faces, i, fidelity, caution) for i in range(len(all_faces))]
-            restored, hair = self.restore(  # 5. restore
-                crops, torch.tensor(fidelities)[todo], tone_curve(photo.pixels), colorize
-            )
+            tone, before = tone_curve(photo.pixels), self.embed(crops, to_photo, all_faces[todo])
+            restored, hair = self.restore(crops, torch.tensor(fidelities)[todo], tone, colorize)  # 5. restore
+            guided = np.zeros(len(todo), bool)
+            if wanted is not None and reference_steps and todo:
+                k = int((before - wanted).norm(dim=1).argmin())
+                on_step = self.follower(reference_steps, callback_on_step_end)
+                one = slice(k, k + 1)
+                given = (crops[one], to_photo[one], all_faces[todo][one], wanted, fidelities[todo[k]], tone, colorize)
+                drawn = self.guide(*given, reference_steps, on_step)
+                plain, led = (self.embed(x, to_photo[one], all_faces[todo][one]) for x in (restored[one], drawn[0]))
+                if (led - wanted).norm() < (plain - wanted).norm():
+                    restored[one], hair[one], guided[k] = *drawn, True
             restored, used, distances = self.guard(  # 6. blend, and keep the person
-                crops, restored, to_photo, all_faces[todo], strengths[todo], identity_guard
+                crops, restored, to_photo, all_faces[todo], strengths[todo], identity_guard, guided
             )
             on = used > 0
             size = fitting_scale(photo, to_photo[on]) if scale == AUTO else scale
             result = self.paste(  # 7. put back
                 photo, restored[on], to_photo[on], all_faces[todo][on], size, crops[on], hair[on], upsampler
             )
-            before = self.embed(crops, to_photo, all_faces[todo])
             after = self.embed(restored, to_photo, all_faces[todo])
-            details = Details(
-                todo, used, strengths, fidelities, fidelity, distances, measure(wanted, before), measure(wanted, after)
-            )
+            apart = measure(wanted, before), measure(wanted, after)
+            details = Details(todo, used, strengths, fidelities, fidelity, distances, *apart, guided)
             found.append(all_faces)
             reports.append([report(all_faces, i, skipped, details) for i in range(len(all_faces))])
             photos.append(result)
@@ -243,7 +265,12 @@ class RestorePipeline(StudioPipeline):
 
     @torch.no_grad()
     def restore(
-        self, crops: Tensor, fidelity: float | Tensor = 0.5, tone: Tensor | None = None, colorize: bool = False
+        self,
+        crops: Tensor,
+        fidelity: float | Tensor = 0.5,
+        tone: Tensor | None = None,
+        colorize: bool = False,
+        change: Callable[[Restored], Restored] = lambda parts: parts,
     ) -> tuple[Tensor, Tensor]:
         """Aligned crops to restored crops, and where they show hair.
 
@@ -252,6 +279,7 @@ class RestorePipeline(StudioPipeline):
             fidelity: see `__call__`; a number, or (N,) one per face.
             tone: `tone_curve` of a monochrome photo; the result then has exactly this tone.
             colorize: a monochrome photo gets the prior's colours instead.
+            change: what the network read of up to `CHUNK` faces to what is drawn of them.
 
         Returns:
             restored crops (N,3,512,512) float32 in [0,1], probabilities of hair (N,1,32,32).
@@ -260,7 +288,7 @@ class RestorePipeline(StudioPipeline):
             return crops, crops.new_zeros(0, 1, 1, 1)
         fidelities = torch.as_tensor(fidelity, dtype=torch.float32).expand(len(crops))
         chunks = zip(crops.split(CHUNK), fidelities.split(CHUNK), strict=True)
-        done = [self.restore_chunk(chunk, some, tone, colorize) for chunk, some in chunks]
+        done = [self.restore_chunk(chunk, some, tone, colorize, change) for chunk, some in chunks]
         restored, hair = (torch.cat(parts) for parts in zip(*done, strict=True))
         return restored, hair
 
@@ -271,13 +299,18 @@ class RestorePipeline(StudioPipeline):
         return self.restore(crops, fidelity, tone, colorize)[0]
 
     def restore_chunk(
-        self, crops: Tensor, fidelity: Tensor, tone: Tensor | None, colorize: bool
+        self,
+        crops: Tensor,
+        fidelity: Tensor,
+        tone: Tensor | None,
+        colorize: bool,
+        change: Callable[[Restored], Restored],
     ) -> tuple[Tensor, Tensor]:
         """`restore` of as many faces as fit into memory at once, each with its fidelity (N,)."""
         if tone is not None:
             crops = luma(crops).expand(-1, 3, -1, -1)
         small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
-        parts = self.restorer(small.to(self.device, self.restorer.dtype))
+        parts = change(self.restorer(small.to(self.device, self.restorer.dtype)))
         hair = self.parts(parts.features.to(self.parts.dtype))[:, [PARTS.index("hair")]].float().cpu()
         prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float().cpu() / 2 + 0.5
         if prior.shape[2] != CROP:
@@ -296,6 +329,58 @@ class RestorePipeline(StudioPipeline):
             restored = apply_tone(luma(restored), tone.to(restored)).clamp(0, 1)
         return restored, hair
 
+    def guide(
+        self,
+        crop: Tensor,
+        to_photo: np.ndarray,
+        face: Faces,
+        person: Tensor,
+        fidelity: float,
+        tone: Tensor | None,
+        colorize: bool,
+        steps: int,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """`restore` of one crop (1,3,512,512), drawn nearer to a person (128,): see `studio.latents.resemble`."""
+        side, chip = self.restorer.config.size, self.identity.config.size
+        points = align.transform_points(face.mesh[:, :, :2], align.invert(to_photo)) * np.float32(side / CROP)
+        to_chip = align.dlib_transform(np.concatenate([points, face.mesh[:, :, 2:]], 2), chip)
+        encoder = IdentityEncoder(self.identity)
+        with torch.inference_mode(False):  # copies made in the caller's inference mode cannot have gradients
+            generator, head = quick_copy(self.generator), quick_copy(self.head)
+            space = gaussian_space(self.generator)
+
+        def nearer(parts: Restored) -> Restored:
+            evidence = parts.evidence.clone()
+
+            def draw(moved: Restored) -> Tensor:
+                prior = draw_prior(generator, head, moved, self.restorer.dictionary).float() / 2 + 0.5
+                return images.resize(prior, side, side)
+
+            def embed(prior: Tensor) -> Tensor:
+                shown = fuse(evidence, prior, fidelity)
+                shown = shown if tone is None else luma(shown).expand(-1, 3, -1, -1)
+                return encoder.embed_chips(align.warp(shown, to_chip, chip).clamp(0, 1))
+
+            spread = self.restorer.latent_std.float()
+            return resemble(parts, person, draw, embed, generator, space, spread, steps, on_step).parts
+
+        return self.restore(crop, fidelity, tone, colorize, nearer)
+
+    def follower(self, steps: int, callback: Callable[..., Any] | None) -> Callable[[int, float], None]:
+        """What `guide` calls after each step: moves a progress bar, and calls the user's function."""
+        bar = self.progress_bar(total=steps)
+
+        def on_step(step: int, distance: float) -> None:
+            if step:
+                bar.update()
+                if callback is not None:
+                    callback(self, step - 1, step - 1, {"identity_distance": distance})
+            if step == steps:
+                bar.close()
+
+        return on_step
+
     def guard(
         self,
         crops: Tensor,
@@ -304,8 +389,11 @@ class RestorePipeline(StudioPipeline):
         faces: Faces,
         strengths: np.ndarray,
         threshold: float | None,
+        guided: np.ndarray | None = None,
     ) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Blend restored crops with their inputs, less of them where the person would get lost.
+
+        Of the `guided` faces (N,) the person is known better from elsewhere, and they are only measured.
 
         Returns:
             blended crops (N,3,512,512), strengths used (N,) (0 where no strength passed), identity distances (N,).
@@ -315,6 +403,7 @@ class RestorePipeline(StudioPipeline):
         distances = self.distances(crops, blended, to_photo, faces)
         for factor in (*GUARD_STEPS, 0.0):
             over = np.zeros(len(used), bool) if threshold is None else distances > threshold
+            over &= True if guided is None else ~guided
             if not over.any():
                 break
             used[over] = strengths[over] * factor
@@ -338,16 +427,34 @@ class RestorePipeline(StudioPipeline):
         first, second = pair
         return (first - second).norm(dim=1).detach().numpy()
 
-    def embed_reference(self, reference: ImageLike | None) -> Tensor | None:
-        """Descriptor (128,) of the largest face of the reference photo."""
-        if reference is None:
-            return None
-        photo = images.load(reference)
-        faces = self.find(photo)
-        if not len(faces):
-            raise InputError(f"the reference photo must show a face, {photo.name} shows none: give another one")
-        crops, to_photo = self.crop(photo, faces[[0]])
-        return self.embed(crops, to_photo, faces[[0]])[0]
+    def embed_reference(self, reference: ImageLike | Sequence[ImageLike]) -> Tensor:
+        """Descriptor (128,) of the largest face of the reference photo, or the average of several; see `__call__`.
+
+        Raises:
+            InputError: no photo, one without a face, or photos of different people.
+        """
+        given = list(reference) if isinstance(reference, list | tuple) else [reference]
+        if not given:
+            raise InputError("reference must be a photo or a list of them, got an empty list: leave it out")
+        vectors, names = [], []
+        for one in given:
+            if isinstance(one, Tensor) and one.ndim == 1:
+                vectors.append(one.float().cpu())
+                names.append("an identity vector")
+                continue
+            photo = images.load(one)
+            faces = self.find(photo)
+            if not len(faces):
+                raise InputError(f"the reference photo must show a face, {photo.name} shows none: give another one")
+            crops, to_photo = self.crop(photo, faces[[0]])
+            vectors.append(self.embed(crops, to_photo, faces[[0]])[0])
+            names.append(photo.name)
+        together = torch.stack(vectors)
+        outliers = find_outliers(together, names)
+        if outliers.any():
+            far = ", ".join(name for name, out in zip(names, outliers.tolist(), strict=True) if out)
+            raise InputError(f"the reference photos must show one person, {far} shows another: leave it out")
+        return average(together)
 
     def paste(
         self,
@@ -392,6 +499,7 @@ class Details:
     distances: np.ndarray
     before: list[float | None]
     after: list[float | None]
+    guided: np.ndarray
 
 
 def check_arguments(
@@ -400,6 +508,7 @@ def check_arguments(
     scale: int | str,
     identity_guard: float | None,
     output_type: str,
+    reference_steps: int = 0,
 ) -> None:
     """Refuse what `__call__` cannot do."""
     if not 0 <= fidelity <= 1:
@@ -411,6 +520,8 @@ def check_arguments(
         raise InputError(f"scale must be 1, 2 or 4, or 'auto', got {scale}: choose one of them")
     if identity_guard is not None and not identity_guard > 0:
         raise InputError(f"identity_guard must be a positive distance or None, got {identity_guard}: 0.6 is usual")
+    if not isinstance(reference_steps, int) or reference_steps < 0:
+        raise InputError(f"reference_steps must be 0 or more, got {reference_steps}: 12 are usual")
     if output_type not in ("pil", "np", "pt"):
         raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
 
@@ -509,5 +620,6 @@ def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> F
         identity_distance=round(float(details.distances[k]), 3) if k is not None else 0.0,
         reference_before=None if k is None else details.before[k],
         reference_after=None if k is None else details.after[k],
+        guided=k is not None and used > 0 and bool(details.guided[k]),
         crop_pixels=round(float(align.scale_of(to_photo[None])[0]) * CROP, 1),
     )

@@ -192,9 +192,12 @@ def with_credentials(
     """
     if reason := provenance.reason_not(suffix):
         return data, reason
-    count = sum(face["restored"] for face in faces)
+    count, guided = (sum(face[what] for face in faces) for what in ("restored", "guided"))
     said = f"{count} of {len(faces)} faces restored with a generative model"
-    operation = provenance.Operation("restore", said, settings)
+    said += f", {guided} of them after another photo of the person" if guided else ""
+    # Whose face it was is nobody's business.
+    told = {name: value is not None if name == "reference" else value for name, value in settings.items()}
+    operation = provenance.Operation("restore", said, told)
     return provenance.sign(data, suffix, [operation], source=source), "written"
 
 

@@ -43,7 +43,19 @@ COMMANDS = {
         "train",
     ],
     "weights": ["list", "pull", "verify", "path"],
-    "bench": ["restore", "old", "speed", "identity", "album", "upsample", "generate", "frontalize", "inversion", "app"],
+    "bench": [
+        "restore",
+        "reference",
+        "old",
+        "speed",
+        "identity",
+        "album",
+        "upsample",
+        "generate",
+        "frontalize",
+        "inversion",
+        "app",
+    ],
     "train": [
         "list",
         "faces",
@@ -62,8 +74,8 @@ COMMANDS = {
     ],
 }
 OPTIONS = {
-    "restore": "output faces fidelity strength scale guard caution colorize format quality report sheets resume "
-    "overwrite keep-gps credentials model device",
+    "restore": "output faces fidelity strength scale guard caution colorize reference reference-steps format quality "
+    "report sheets resume overwrite keep-gps credentials model device",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
@@ -85,6 +97,7 @@ OPTIONS = {
     "train reader": "folder cache steps",
     "train turned": "folder people faces",
     "train frontal": "folder cache steps drawn without minutes resume",
+    "bench reference": "photos recipe seed limit fidelity steps threads model sheet out",
     "bench old": "photos fidelity scale limit model sheet out",
     "bench speed": "threads repeats model out",
     "bench identity": "photos out",

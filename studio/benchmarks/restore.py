@@ -91,12 +91,7 @@ def run(
     report: dict[str, Any] = {}
     rows: list[list[Tensor]] = []
     for recipe in recipes:
-        damaged = torch.cat(
-            [
-                degrade(clean[i : i + 1], recipe, torch.Generator().manual_seed(seed * 10_007 + i))[0]
-                for i in range(len(clean))
-            ]
-        )
+        damaged = damage(clean, recipe, seed)
         report[recipe] = {"input": measure(pipeline, clean, damaged, damaged, faces, placed)}
         shown = [clean[:SHEET_ROWS], damaged[:SHEET_ROWS]]
         for fidelity in fidelities:
@@ -117,6 +112,12 @@ def run(
         "note": JUDGE_NOTE,
         "provenance": measured_with(model, restorer),
     }
+
+
+def damage(clean: Tensor, recipe: str, seed: int) -> Tensor:
+    """Originals (N,3,S,S), damaged: number i by the seed and i alone, however many there are."""
+    seeds = (torch.Generator().manual_seed(seed * 10_007 + i) for i in range(len(clean)))
+    return torch.cat([degrade(crop, recipe, rng)[0] for crop, rng in zip(clean.split(1), seeds, strict=True)])
 
 
 def measured_with(model: str, restorer: Path | None = None) -> dict[str, Any]:

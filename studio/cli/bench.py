@@ -40,6 +40,28 @@ def bench_restore(
     show(restore.run(photos, recipes, seed, limit, fidelities, model, sheet, unseen, without or [], restorer, say), out)
 
 
+@app.command("reference")
+def bench_reference(
+    photos: PhotosOption,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="Degradation recipes; default gfpgan, codeformer_large.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
+    limit: Annotated[int, typer.Option(help="At most so many pairs, spread over them; 0 takes all.")] = 0,
+    fidelity: Annotated[float, typer.Option(help="Of the restorations.")] = 0.5,
+    steps: Annotated[int, typer.Option(help="Towards the person of the reference.")] = 12,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Damage one of two photos of a person, restore it with and without the other as reference."""
+    from studio.benchmarks import reference, restore
+
+    about = (photos, recipe or list(restore.RECIPES), seed, limit, fidelity, steps, threads)
+    show(reference.run(*about, model, sheet, say), out)
+
+
 @app.command("old")
 def bench_old(
     photos: PhotosOption,

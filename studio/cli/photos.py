@@ -30,6 +30,10 @@ def restore(
         bool, typer.Option("--caution/--no-caution", help="Profiles and tiny faces: fidelity 0.75 at least.")
     ] = True,
     colorize: Annotated[bool, typer.Option(help="Give monochrome photos the prior's colours.")] = False,
+    reference: Annotated[
+        list[Path] | None, typer.Option(help="Another photo of the person, to draw what is lost like them; repeat it.")
+    ] = None,
+    reference_steps: Annotated[int, typer.Option(help="Steps towards that person; 0 only measures.", min=0)] = 12,
     format: Annotated[
         str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif; default: as the input.")
     ] = None,
@@ -69,15 +73,17 @@ def restore(
         "identity_guard": guard or None,
         "caution": caution,
         "colorize": colorize,
+        "reference_steps": reference_steps,
     }
     # Refuse before the weights are loaded, and once instead of for every file.
-    check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil")
+    check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
     batch.plan_outputs(inputs, output, suffix)
     if credentials:
         own_certificate()
     earlier = batch.read_report(report) if report and resume else {}
     pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
-    about = {"settings": settings, **provenance()}
+    about = {"settings": settings | {"reference": [path.name for path in reference or ()]}, **provenance()}
+    settings["reference"] = pipeline.embed_reference(reference) if reference else None
     done: list[batch.FileReport] = []
     with tqdm(total=len(inputs), unit="photo", disable=not sys.stderr.isatty()) as bar:
 
@@ -119,7 +125,9 @@ def summary(found: Any) -> str:
     distances = " ".join(f"{face['identity_distance']:.2f}" for face in restored)
     faces = f"{len(restored)}/{len(found.faces)} faces  identity {distances}" if restored else found.reason
     enlarged = f"  {found.scale} times as large" if (found.scale or 1) > 1 else ""
-    return f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}{enlarged}"
+    guided = [face for face in restored if face.get("guided")]
+    person = "".join(f"  person {face['reference_before']:.2f} -> {face['reference_after']:.2f}" for face in guided)
+    return f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}{person}{enlarged}"
 
 
 @app.command()

@@ -68,3 +68,21 @@ def average(vectors: Tensor | Sequence[Tensor]) -> Tensor:
     if vectors.ndim != 2 or not len(vectors):
         raise InputError(f"averaging takes (N,D) with N at least 1, got {tuple(vectors.shape)}: pass one face at least")
     return F.normalize(F.normalize(vectors, dim=1).mean(0), dim=0) * vectors.norm(dim=1).mean()
+
+
+def find_outliers(vectors: Tensor, names: Sequence[str]) -> Tensor:
+    """Which of the vectors (N,D) are probably of somebody else, (N,) bool: `SAME_PERSON` or more from the middle one.
+
+    Raises:
+        InputError: half of them or more.
+    """
+    apart = distances(vectors, vectors)
+    middle = int(apart.median(1).values.argmin())
+    outliers = apart[middle] >= SAME_PERSON
+    if 2 * int(outliers.sum()) >= len(vectors):
+        far = ", ".join(name for name, out in zip(names, outliers.tolist(), strict=True) if out)
+        raise InputError(
+            f"the photos must show one person, and {far} lie {SAME_PERSON} or more away from {names[middle]}: "
+            "give those of one person"
+        )
+    return outliers

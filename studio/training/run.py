@@ -77,8 +77,8 @@ def make_trainer(
         preset: what to train.
         folder: where checkpoints and samples go.
         cache: generated faces, see `make_faces`.
-        photos: a folder with `aligned_clean/` and `portraits/` (the latter are never trained on), and `aligned_old/` for
-            presets with old photographs; None trains on generated faces alone.
+        photos: a folder with `aligned_clean/` and `portraits/` (the latter are never trained on), for presets with old
+            photographs also `aligned_old/`; None trains on generated faces alone.
         device: "auto", "cpu" or "cuda".
         report: receives log lines.
         start: folder of weights to begin with, in place of the preset's own.

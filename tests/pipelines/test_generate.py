@@ -6,8 +6,9 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler
 
 from pipelines import generate
-from pipelines.generate import SOLVERS, find_outliers, near_and_unlike, to_shell
+from pipelines.generate import SOLVERS, near_and_unlike, to_shell
 from studio.errors import ImageError, InputError, NoFaceError
+from studio.identity.similarity import find_outliers
 from studio.latents.identity_steps import identity_steps
 from studio.networks.latent_flow import TIMES
 from studio.tone import luma

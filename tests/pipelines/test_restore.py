@@ -11,6 +11,7 @@ from pipelines.restore import RestorePipeline
 from studio.errors import ImageError, InputError
 from studio.faces import paste
 from studio.faces.faces import Faces
+from studio.identity.similarity import average
 from studio.images import Photo, load
 from studio.metrics import mean_lab_difference
 from studio.networks.detector import FaceDetector
@@ -20,7 +21,7 @@ from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
 from studio.tone import luma
 from tests import tiny
-from tests.contract import PipelineContract, With
+from tests.contract import PipelineContract, Recorder, With
 from tests.faces.synthetic import faces_of, head, smooth_image
 from tests.tiny import seeded
 
@@ -79,7 +80,7 @@ class RestoreConfig:
         return pipeline()
 
     def inputs(self):
-        return {"image": photo(), "output_type": "pt", "identity_guard": None}
+        return {"image": photo(), "output_type": "pt", "identity_guard": None, "reference_steps": 2}
 
     def batch(self):
         return [photo(1), photo(2)]
@@ -97,6 +98,8 @@ class RestoreConfig:
             "caution": ["no"],  # its effect: test_caution_is_for_profiles_and_tiny_faces
             "colorize": With(True, image=grey),
             "reference": photo(4),
+            "reference_steps": With(-1, reference=photo(4)),
+            "callback_on_step_end": With(Recorder(), reference=photo(4)),
             "output_type": ["pil", "np"],
         }
 
@@ -114,6 +117,7 @@ class RestoreConfig:
             ({"identity_guard": 0.0}, InputError, "identity_guard"),
             ({"caution": 1}, InputError, "caution"),
             ({"reference": torch.zeros(3, 64, 64)}, InputError, "reference"),
+            ({"reference_steps": -1}, InputError, "reference_steps"),
         ]
 
 
@@ -260,10 +264,94 @@ def test_alpha_depth_and_profile_are_kept():
 
 
 def test_reference_distances():
-    report = run(photo(), reference=photo(5)).reports[0][0]
+    report = run(photo(), reference=photo(5), reference_steps=0).reports[0][0]
     assert report.reference_before > 0
     assert report.reference_after != report.reference_before
+    assert not report.guided
     assert run(photo()).reports[0][0].reference_before is None
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Steps that get somewhere with toys, whose faces are all much alike."""
+    for name, value in {"RATE": 0.5, "TEXTURE_RATE": 0.5, "NEAR": 0.0, "PLACE": 0.0}.items():
+        monkeypatch.setattr(f"studio.latents.resemble.{name}", value)
+
+
+def test_a_reference_draws_the_nearest_face_like_the_person(eager):
+    built, image = pipeline(), photo()
+    person = built.embed_reference(photo(5))
+    plain, led = (
+        built(image, output_type="pt", identity_guard=None, fidelity=0.0, reference=person, reference_steps=steps)
+        for steps in (0, 6)
+    )
+    nearest = int(np.argmin([report.reference_before for report in plain.reports[0]]))
+    assert [report.guided for report in led.reports[0]] == [i == nearest for i in (0, 1)]
+    before, after = (output.reports[0] for output in (plain, led))
+    assert after[nearest].reference_after < before[nearest].reference_after
+    assert after[1 - nearest].reference_after == before[1 - nearest].reference_after
+    assert not torch.equal(plain.images[0], led.images[0])
+
+
+@pytest.fixture
+def black(monkeypatch):
+    """Guiding makes a face black, and who somebody is is how bright they are."""
+    monkeypatch.setattr(RestorePipeline, "guide", lambda self, crop, *given: (crop * 0, torch.zeros(1, 1, 32, 32)))
+    monkeypatch.setattr(RestorePipeline, "embed", lambda self, crops, *given: crops.mean((2, 3)).repeat(1, 43)[:, :128])
+
+
+def test_of_chosen_faces_only(black):
+    reports = run(photo(), reference=torch.zeros(128), faces=1).reports[0]
+    assert [report.guided for report in reports] == [False, True]
+    assert run(torch.zeros(3, 160, 300), reference=torch.zeros(128)).reports == [[]]
+
+
+def test_the_guard_leaves_a_guided_face_alone(eager):
+    given = {"reference": photo(5), "reference_steps": 6, "faces": 0, "fidelity": 0.0, "identity_guard": 1e-6}
+    report = run(photo(), **given).reports[0][0]
+    assert (report.guided, report.strength, report.reason) == (True, 1.0, "")
+    assert run(photo(), **given | {"reference_steps": 0}).reports[0][0].strength == 0.0
+
+
+def test_steps_that_lead_away_are_not_taken(black):
+    output = run(photo(), reference=torch.ones(128), reference_steps=3)
+    assert not any(report.guided for report in output.reports[0])
+    assert torch.equal(output.images[0], run(photo()).images[0])
+
+
+def test_every_step_is_told(eager):
+    told = []
+    run(
+        photo(),
+        reference=photo(5),
+        reference_steps=3,
+        callback_on_step_end=lambda pipe, step, time, values: told.append((step, values["identity_distance"])),
+    )
+    assert [step for step, _ in told] == [0, 1, 2]
+    assert all(distance > 0 for _, distance in told)
+
+
+def test_a_monochrome_photo_keeps_its_tone_when_it_is_guided(eager):
+    grey = luma(photo()[None])[0].expand(3, -1, -1).contiguous()
+    output = run(grey, reference=photo(5), reference_steps=2, faces=0, fidelity=0.0)
+    assert output.reports[0][0].guided
+    assert torch.equal(output.images[0], output.images[0][:1].expand(3, -1, -1))
+
+
+def test_several_references_are_averaged_and_must_show_one_person(monkeypatch):
+    built = pipeline()
+    first, second = (torch.nn.functional.normalize(torch.randn(128, generator=rng), dim=0) for rng in (seed(1), seed(2)))
+    near = torch.nn.functional.normalize(first + 0.02 * second, dim=0)
+    torch.testing.assert_close(built.embed_reference(first), first)
+    assert torch.allclose(built.embed_reference([first, near]), average([first, near]))
+    with pytest.raises(InputError, match="must show one person"):
+        built.embed_reference([first, near, second])
+    with pytest.raises(InputError, match="empty list"):
+        built.embed_reference([])
+
+
+def seed(number):
+    return torch.Generator().manual_seed(number)
 
 
 def test_the_steps_work_alone():

@@ -71,7 +71,9 @@ class ToyRestore(StudioPipeline):
         caution=True,
         colorize=False,
         reference=None,
+        reference_steps=12,
         output_type="pil",
+        callback_on_step_end=None,
         return_dict=True,
     ):
         if not 0 <= fidelity <= 1:
@@ -110,6 +112,7 @@ class ToyRestore(StudioPipeline):
             identity_distance=0.31 if restored else 0.0,
             reference_before=None,
             reference_after=None,
+            guided=False,
             crop_pixels=80.0,
         )
 
