@@ -73,7 +73,6 @@ def restore(
         "identity_guard": guard or None,
         "caution": caution,
         "colorize": colorize,
-        "reference_steps": reference_steps,
     }
     # Refuse before the weights are loaded, and once instead of for every file.
     check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
@@ -82,8 +81,10 @@ def restore(
         own_certificate()
     earlier = batch.read_report(report) if report and resume else {}
     pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
-    about = {"settings": settings | {"reference": [path.name for path in reference or ()]}, **provenance()}
-    settings["reference"] = pipeline.embed_reference(reference) if reference else None
+    about = {"settings": settings, **provenance()}
+    if reference:
+        about["settings"] = settings | {"reference": [path.name for path in reference]}
+        settings = settings | {"reference": pipeline.embed_reference(reference), "reference_steps": reference_steps}
     done: list[batch.FileReport] = []
     with tqdm(total=len(inputs), unit="photo", disable=not sys.stderr.isatty()) as bar:
 

@@ -32,6 +32,7 @@ from studio.ui.common import (
     Lane,
     connect,
     fit,
+    follow,
     forget_unreadable,
     line,
     on_gpu,
@@ -55,6 +56,11 @@ STRIP = 40  # faces in the strip, largest first
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 COLUMNS = ["Face", "Restored", "Identity distance", "Yaw °", "Crop px", "Reason"]
 WAITING = "Choose a photo, then press Restore."
+REFERENCE = (
+    "What the damage took is drawn like this person, in the one chosen face that is nearest to them. With a photo of "
+    "somebody else it draws somebody else. Takes a few seconds more."
+)
+REFERENCE_STEPS = 12
 
 
 @dataclass
@@ -138,6 +144,9 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
             with gr.Row():
                 start = gr.Button("Restore", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
+            with gr.Accordion("Another photo of the person (optional)", open=False):
+                gr.Markdown(REFERENCE)
+                reference = upload("A sharper one, of one face or with the person largest", height=120)
             with gr.Accordion("Options", open=False):  # closed: on a phone the result would be far below them
                 settings = options()
         with gr.Column(scale=3, min_width=320):
@@ -154,7 +163,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
         stop,
         runner.lane,
         runner.restore,
-        [photo, faces, *settings],
+        [photo, faces, *settings, reference],
         shown,
         message=message,
         shown=shown[3],
@@ -284,6 +293,7 @@ class Runner:
         colorize: bool = False,
         file_format: str = "png",
         credentials: bool = True,
+        reference: str | None = None,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
@@ -299,6 +309,7 @@ class Runner:
             colorize: give a black-and-white photo the model's colours in the faces.
             file_format: "png", "tiff" or "jpg".
             credentials: sign the file with Content Credentials.
+            reference: another photo of the person, to draw what is lost like them.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -314,16 +325,18 @@ class Runner:
             "colorize": colorize,
             "file_format": file_format,
             "credentials": credentials,
+            "reference": reference,
         }
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
             progress(0, desc="Loading the model")
             pipeline = self.pipeline()
+            on_step = follow(stop, progress, REFERENCE_STEPS, lambda _: "Drawing the person of the other photo")
             with nullcontext() if zero_gpu() else watched(pipeline, stop, progress):
-                result = self._call(photo, folder, settings)
+                result = self._call(photo, folder, settings | {"on_step": on_step})
             return values(result), "" if result.report.status == RESTORED else result.message
 
-        yield from self.lane.steps(work, lambda message: values(message=message), [photo], request)
+        yield from self.lane.steps(work, lambda message: values(message=message), [photo, reference], request)
 
     def call(self, photo: str | None, folder: Path, settings: dict[str, Any]) -> Result:
         """`restore_photo` with this runner's pipeline."""
@@ -418,6 +431,8 @@ def restore_photo(
     colorize: bool = False,
     file_format: str = "png",
     credentials: bool = True,
+    reference: str | Path | None = None,
+    on_step: Callable[..., Any] | None = None,
 ) -> Result:
     """Restore one file and write what the page shows.
 
@@ -433,6 +448,8 @@ def restore_photo(
         colorize: as in the pipeline's call.
         file_format: a key of `FORMATS`.
         credentials: sign the result, where that can be done; the report says where it was not.
+        reference: another photo of the person, or None; as in the pipeline's call.
+        on_step: the pipeline's `callback_on_step_end`.
 
     Raises:
         InputError: no photo, or an argument outside its range.
@@ -451,7 +468,10 @@ def restore_photo(
         "identity_guard": identity_guard or None,
         "colorize": colorize,
     }
-    output = pipeline(photo, **settings, output_type="pt")  # no picture in 8 bits, which nobody looks at
+    if reference is not None:
+        settings |= {"reference": read(reference), "reference_steps": REFERENCE_STEPS}
+    # No picture in 8 bits, which nobody looks at.
+    output = pipeline(photo, **settings, callback_on_step_end=on_step, output_type="pt")
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
     result = Result(report, verdict(report, output.reports[0]))
     after = output.photos[0]
@@ -494,7 +514,16 @@ def verdict(report: FileReport, faces: Sequence[FaceReport]) -> str:
     guarded = f" Blended back by the identity guard: {held}." if held else ""
     distances = sorted(face.identity_distance for face in restored)
     span = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (distances[0], distances[-1])))
-    return f"{found}, {len(restored)} restored.{skipped}{guarded} Identity distance {span} ({DISTANCE})."
+    said = f"{found}, {len(restored)} restored.{skipped}{guarded} Identity distance {span} ({DISTANCE})."
+    nearest = min((face for face in restored if face.reference_after is not None), key=_to_reference, default=None)
+    if nearest is None:
+        return said
+    way = f"from {nearest.reference_before:.2f} to {nearest.reference_after:.2f} from the person of the other photo"
+    return f"{said} Face {nearest.index} went {way}" + ("." if nearest.guided else ", and no nearer by it.")
+
+
+def _to_reference(face: FaceReport) -> float:
+    return face.reference_before
 
 
 def pair(before: Photo, after: Photo, face: FaceReport, scale: int, folder: Path) -> tuple[Path, str]:

@@ -44,7 +44,7 @@ def test_the_space_is_the_generators_own(toys):
 
 
 def test_the_nearest_structure_draws_nearly_that_map(toys):
-    generator, _, space, w, parts = toys
+    generator, _, space, _, parts = toys
     with torch.enable_grad():
         found = nearest_structure(generator, parts.features, space)
     own, middle = (structure_map(generator, space.latents(v)) for v in (found, torch.zeros_like(found)))

@@ -340,7 +340,9 @@ def test_a_monochrome_photo_keeps_its_tone_when_it_is_guided(eager):
 
 def test_several_references_are_averaged_and_must_show_one_person(monkeypatch):
     built = pipeline()
-    first, second = (torch.nn.functional.normalize(torch.randn(128, generator=rng), dim=0) for rng in (seed(1), seed(2)))
+    first, second = (
+        torch.nn.functional.normalize(torch.randn(128, generator=rng), dim=0) for rng in (seed(1), seed(2))
+    )
     near = torch.nn.functional.normalize(first + 0.02 * second, dim=0)
     torch.testing.assert_close(built.embed_reference(first), first)
     assert torch.allclose(built.embed_reference([first, near]), average([first, near]))

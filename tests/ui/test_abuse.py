@@ -116,7 +116,7 @@ def send(address, name, data):
         if answer.status_code != 200:
             return "refused upload"
         upload = {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
-        arguments = [upload, "all", 0.5, 1, 1, 0.6, False, "png", False]
+        arguments = [upload, "all", 0.5, 1, 1, 0.6, False, "png", False, None]
         event = http.post(f"{address}gradio_api/call/restore", json={"data": arguments}).json()["event_id"]
         said = http.get(f"{address}gradio_api/call/restore/{event}").text
     if "event: complete" not in said:

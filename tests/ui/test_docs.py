@@ -41,6 +41,7 @@ def test_defaults_are_those_named(client, page):
         "colorize": False,
         "file_format": "png",
         "credentials": True,
+        "reference": None,
     }
 
 

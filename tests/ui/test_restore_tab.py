@@ -56,6 +56,19 @@ def test_restores(pipeline, photo, tmp_path):
     assert json.dumps(result.report.faces)
 
 
+def test_a_reference_is_said_and_its_steps_can_be_stopped(pipeline, photo, tmp_path):
+    result = restore_photo(pipeline, photo, tmp_path, reference=photo)
+    assert "Face 0 went from 0.60 to 0.40 from the person of the other photo." in result.message
+    assert "other photo" not in restore_photo(pipeline, photo, tmp_path / "alone").message
+    with pytest.raises(InputError, match="stopped"):
+        restore_photo(pipeline, photo, tmp_path / "stopped", reference=photo, on_step=stop)
+    assert not (tmp_path / "stopped").exists()
+
+
+def stop(*given):
+    raise InputError("stopped")
+
+
 def test_large_photos_are_shown_small_and_downloaded_whole(pipeline, tmp_path):
     path = images.save(Photo(tiny.image(30, 2000)), tmp_path / "wide.png")
     result = restore_photo(pipeline, path, tmp_path, scale=1)
@@ -337,6 +350,7 @@ def test_endpoints_and_their_arguments(client):
             "colorize",
             "file_format",
             "credentials",
+            "reference",
         ],
         "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials"],
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
@@ -387,6 +401,7 @@ def test_endpoint_reads_only_uploads(url, repository):
         False,
         "png",
         False,
+        None,
     ]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}").text
@@ -397,7 +412,7 @@ def test_endpoint_reads_only_uploads(url, repository):
 def test_endpoint_fetches_nothing(url):
     """An address in place of an upload would make the server ask another one."""
     photo = {"path": "http://example.com/aunt.jpg", "meta": {"_type": "gradio.FileData"}}
-    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False]
+    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}", timeout=60).text
     assert "event: error" in answer

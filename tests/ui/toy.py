@@ -79,13 +79,15 @@ class ToyRestore(StudioPipeline):
         if not 0 <= fidelity <= 1:
             raise InputError(f"fidelity must be from 0 to 1, got {fidelity}: 0.5 is the usual choice")
         photo = images.load(image)
+        for step in range(reference_steps if reference is not None and callback_on_step_end else 0):
+            callback_on_step_end(self, step, step, {"identity_distance": 0.5})
         if photo.pixels.max() == 0:
             return RestoreOutput([images.to_pil(photo.pixels)], [Faces.empty()], [[]], [photo], [1])
         size = 2 if scale == "auto" else scale
         tinted = photo.with_pixels(
             images.resize(self.restorer(photo.pixels[None])[0], photo.height * size, photo.width * size)
         )
-        reports = [self.report(photo, i, faces in ("all", "largest") or i in faces) for i in (0, 1)]
+        reports = [self.report(photo, i, faces in ("all", "largest") or i in faces, reference) for i in (0, 1)]
         return RestoreOutput([images.to_pil(tinted.pixels)], [Faces.empty()], [reports], [tinted], [size])
 
     def find(self, photo):
@@ -97,7 +99,7 @@ class ToyRestore(StudioPipeline):
         zeros = np.zeros(2, np.float32)
         return Faces(boxes, zeros, np.zeros((2, 468, 3), np.float32), zeros, np.zeros((2, 3), np.float32))
 
-    def report(self, photo, i, chosen):
+    def report(self, photo, i, chosen, reference=None):
         restored = i == 0 and chosen
         half = photo.width / 2
         return FaceReport(
@@ -110,9 +112,9 @@ class ToyRestore(StudioPipeline):
             strength=float(restored),
             fidelity=0.5,
             identity_distance=0.31 if restored else 0.0,
-            reference_before=None,
-            reference_after=None,
-            guided=False,
+            reference_before=None if reference is None else 0.6 + 0.1 * i,
+            reference_after=None if reference is None else 0.4 + 0.2 * i,
+            guided=reference is not None and i == 0,
             crop_pixels=80.0,
         )
 
