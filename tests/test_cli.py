@@ -250,6 +250,23 @@ def test_restores_an_album(call, album, tmp_path):
     assert {"date", "packages", "machine"} <= set(document)
 
 
+def test_a_reference_is_embedded_once_and_named_in_the_report_alone(call, album, tmp_path):
+    report = tmp_path / "report.json"
+    reference = ("--reference", album / "good.png", "--reference-steps", 1)
+    code, _, err = call("restore", album, "-o", tmp_path / "out", "--report", report, "--guard", 0, *reference)
+    assert code == 0, err
+    assert "the reference guides one face in each of 2 photos: give those of this person only" in err
+    document = json.loads(report.read_text())
+    assert document["settings"]["reference"] == ["good.png"]
+    faces = document["files"][0]["faces"]
+    assert all(face["reference_before"] is not None for face in faces)
+    assert sum(face["guided"] for face in faces) <= 1
+    code, _, err = call("restore", album / "good.png", "-o", tmp_path / "x", "--reference", album / "nobody.png")
+    assert code == 2
+    assert "the reference photo must show a face" in err
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_bad_file_is_exit_code_1(call, album, tmp_path):
     (album / "bad.jpg").write_text("text")
     code, _, err = call("restore", album, "-o", tmp_path / "out")

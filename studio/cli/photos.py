@@ -83,6 +83,8 @@ def restore(
     pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
     about = {"settings": settings, **provenance()}
     if reference:
+        if len(inputs) > 1:
+            say(f"the reference guides one face in each of {len(inputs)} photos: give those of this person only")
         about["settings"] = settings | {"reference": [path.name for path in reference]}
         settings = settings | {"reference": pipeline.embed_reference(reference), "reference_steps": reference_steps}
     done: list[batch.FileReport] = []
