@@ -57,8 +57,8 @@ FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 COLUMNS = ["Face", "Restored", "Identity distance", "Yaw °", "Crop px", "Reason"]
 WAITING = "Choose a photo, then press Restore."
 REFERENCE = (
-    "What the damage took is drawn like this person, in the one chosen face that is nearest to them. With a photo of "
-    "somebody else it draws somebody else. Takes a few seconds more."
+    "What the damage took is drawn like this person, whose face is the largest there, in the one chosen face that is "
+    "nearest to them. With a photo of somebody else it draws somebody else. Takes a few seconds more."
 )
 REFERENCE_STEPS = 12
 
@@ -146,7 +146,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
                 stop = gr.Button("Cancel", min_width=120)
             with gr.Accordion("Another photo of the person (optional)", open=False):
                 gr.Markdown(REFERENCE)
-                reference = upload("A sharper one, of one face or with the person largest", height=120)
+                reference = upload("A sharper photo", height=120)
             with gr.Accordion("Options", open=False):  # closed: on a phone the result would be far below them
                 settings = options()
         with gr.Column(scale=3, min_width=320):
