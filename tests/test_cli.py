@@ -16,7 +16,7 @@ from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
 from studio.benchmarks import album as album_bench
-from studio.benchmarks import frontalize, generate, identity, inversion, speed, upsample
+from studio.benchmarks import frontalize, generate, identity, inversion, reference, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -252,8 +252,8 @@ def test_restores_an_album(call, album, tmp_path):
 
 def test_a_reference_is_embedded_once_and_named_in_the_report_alone(call, album, tmp_path):
     report = tmp_path / "report.json"
-    reference = ("--reference", album / "good.png", "--reference-steps", 1)
-    code, _, err = call("restore", album, "-o", tmp_path / "out", "--report", report, "--guard", 0, *reference)
+    given = ("--reference", album / "good.png", "--reference-steps", 1)
+    code, _, err = call("restore", album, "-o", tmp_path / "out", "--report", report, "--guard", 0, *given)
     assert code == 0, err
     assert "the reference guides one face in each of 2 photos: give those of this person only" in err
     document = json.loads(report.read_text())
@@ -452,7 +452,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = (bench, speed, identity, album_bench, upsample, frontalize, inversion, generate)
+    modules = (bench, reference, speed, identity, album_bench, upsample, frontalize, inversion, generate)
     for module, name in [(bench, "run_old"), *((module, "run") for module in modules)]:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"
