@@ -31,6 +31,7 @@ from studio.networks.generator import Generator
 from studio.networks.head_parts import PARTS, HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
+from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restored, Restorer, draw_prior
 from studio.tone import apply_tone, luma, match_tone, tone_curve, with_tint
@@ -147,6 +148,7 @@ class RestorePipeline(StudioPipeline):
         for network in (generator, head, restorer, identity):
             network.requires_grad_(False)  # where a reference guides, gradients go to latents, and pass through these
         restorer.prepare(generator)
+        self._space: LatentSpace | None = None  # of the generator's latents; made when a reference first guides
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
@@ -343,22 +345,21 @@ class RestorePipeline(StudioPipeline):
     ) -> tuple[Tensor, Tensor]:
         """`restore` of one crop (1,3,512,512), drawn nearer to a person (128,): see `studio.latents.resemble`."""
         side, chip = self.restorer.config.size, self.identity.config.size
-        points = align.transform_points(face.mesh[:, :, :2], align.invert(to_photo)) * np.float32(side / CROP)
-        to_chip = align.dlib_transform(np.concatenate([points, face.mesh[:, :, 2:]], 2), chip)
+        to_chip = align.dlib_transform(align.into_crop(face.mesh, to_photo, CROP) * side, chip)
         encoder = IdentityEncoder(self.identity)
         with torch.inference_mode(False):  # copies made in the caller's inference mode cannot have gradients
             generator, head = quick_copy(self.generator), quick_copy(self.head)
-            space = gaussian_space(self.generator)
+            if self._space is None:
+                self._space = gaussian_space(self.generator)
+            space = self._space.to(self.generator.device)
 
         def nearer(parts: Restored) -> Restored:
-            evidence = parts.evidence.clone()
-
             def draw(moved: Restored) -> Tensor:
                 prior = draw_prior(generator, head, moved, self.restorer.dictionary).float() / 2 + 0.5
                 return images.resize(prior, side, side)
 
             def embed(prior: Tensor) -> Tensor:
-                shown = fuse(evidence, prior, fidelity)
+                shown = fuse(parts.evidence, prior, fidelity)
                 shown = shown if tone is None else luma(shown).expand(-1, 3, -1, -1)
                 return encoder.embed_chips(align.warp(shown, to_chip, chip).clamp(0, 1))
 
@@ -416,9 +417,8 @@ class RestorePipeline(StudioPipeline):
         """Identity descriptors (N,128) of aligned crops of these faces."""
         if not len(crops):
             return torch.zeros(0, 128)
-        points = align.transform_points(faces.mesh[:, :, :2], align.invert(to_photo))
-        to_crop = align.dlib_transform(np.concatenate([points, faces.mesh[:, :, 2:]], 2))
-        chips = align.warp(crops, to_crop, 150).clamp(0, 1)
+        to_chip = align.dlib_transform(align.into_crop(faces.mesh, to_photo, CROP) * CROP)
+        chips = align.warp(crops, to_chip, 150).clamp(0, 1)
         return IdentityEncoder(self.identity).embed_chips(chips.to(self.device, self.identity.dtype)).float().cpu()
 
     def distances(self, crops: Tensor, others: Tensor, to_photo: np.ndarray, faces: Faces) -> np.ndarray:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from pipelines.restore import CROP, RestorePipeline
 from studio import images, sheets
 from studio.benchmarks.identity import read_pairs
 from studio.benchmarks.provenance import provenance
-from studio.benchmarks.restore import SHEET_ROWS, WEIGHTS, damage, find_in_crop, measure, place_meshes
+from studio.benchmarks.restore import SHEET_ROWS, WEIGHTS, damage, find_in_crop, measure, place_meshes, unmoved
 from studio.errors import InputError
 from studio.faces import align
 from studio.faces.faces import Faces
@@ -78,10 +77,10 @@ def run(
         damaged = damage(clean, recipe, seed)
         made: dict[str, list[Tensor]] = {"alone": [], "guided": [], "stranger": []}
         for i, crop in enumerate(damaged):
-            tone, still = tone_curve(crop), np.array([[[1, 0, 0], [0, 1, 0]]], np.float32)
+            tone = tone_curve(crop)
             made["alone"].append(pipeline.restore_crops(crop[None], fidelity, tone))
             for name, person in (("guided", people[i]), ("stranger", people[i - 1])):
-                given = (crop[None], still, faces[[i]], person, fidelity, tone, False, steps)
+                given = (crop[None], unmoved(1), faces[[i]], person, fidelity, tone, False, steps)
                 made[name].append(pipeline.guide(*given)[0])
         versions = {"input": damaged} | {name: torch.cat(crops) for name, crops in made.items()}
         report[recipe] = {
@@ -95,15 +94,13 @@ def run(
         rows += [list(row) for row in zip(*(x[:SHEET_ROWS] for x in cells), strict=True)]
     if sheet:
         sheets.write(sheet, rows)
-    still = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (len(clean), 1, 1))
-    apart = (pipeline.embed(clean, still, faces) - people).norm(dim=1)
     return {
         "benchmark": "reference",
         "pairs": len(clean),
         "seed": seed,
         "fidelity": fidelity,
         "steps": steps,
-        "original_to_reference": round(float(apart.mean()), 4),
+        "original_to_reference": to_people(pipeline, clean, faces, people),
         "recipes": report,
         "note": NOTE,
         "provenance": provenance(WEIGHTS),
@@ -148,5 +145,4 @@ def largest_face(pipeline: RestorePipeline, path: Path) -> tuple[Tensor, float, 
 
 def to_people(pipeline: RestorePipeline, crops: Tensor, faces: Faces, people: Tensor) -> float:
     """Mean identity distance of crops (N,3,512,512) to vectors (N,128)."""
-    still = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (len(crops), 1, 1))
-    return round(float((pipeline.embed(crops, still, faces) - people).norm(dim=1).mean()), 4)
+    return round(float((pipeline.embed(crops, unmoved(len(crops)), faces) - people).norm(dim=1).mean()), 4)

@@ -174,7 +174,7 @@ def measure(
 
     `placed` are the meshes (N,468,3) that `place_meshes` puts on the originals.
     """
-    still = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (len(crops), 1, 1))
+    still = unmoved(len(crops))
     found = [find_in_crop(pipeline, crop) for crop in crops]
     seen = [i for i, face in enumerate(found) if face is not None]
     of_found = landmark_error(np.concatenate([found[i].mesh for i in seen]), faces.mesh[seen]) if seen else [np.nan]
@@ -190,6 +190,11 @@ def measure(
         "colour_shift": mean(mean_lab_difference(*(F.adaptive_avg_pool2d(x, CELLS) for x in (crops, damaged)))),
         "found": round(len(seen) / len(crops), 4),
     }
+
+
+def unmoved(count: int) -> np.ndarray:
+    """Crop-to-photo transforms (N,2,3) of crops that are photos themselves."""
+    return np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (count, 1, 1))
 
 
 def place_meshes(pipeline: RestorePipeline, crops: Tensor, faces: Faces) -> np.ndarray:

@@ -9,15 +9,16 @@ import typer
 
 from studio.cli.common import OutOption, PhotosOption, say, show, size_of_result
 
+RecipesOption = Annotated[
+    list[str] | None, typer.Option("--recipe", help="Degradation recipes; default gfpgan, codeformer_large.")
+]
 app = typer.Typer(no_args_is_help=True, help="Measure quality and speed; prints JSON.")
 
 
 @app.command("restore")
 def bench_restore(
     photos: PhotosOption,
-    recipe: Annotated[
-        list[str] | None, typer.Option(help="Degradation recipes; default gfpgan, codeformer_large.")
-    ] = None,
+    recipe: RecipesOption = None,
     seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
     limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
     fidelity: Annotated[list[float] | None, typer.Option(help="One or more; default 0.5.")] = None,
@@ -43,9 +44,7 @@ def bench_restore(
 @app.command("reference")
 def bench_reference(
     photos: PhotosOption,
-    recipe: Annotated[
-        list[str] | None, typer.Option(help="Degradation recipes; default gfpgan, codeformer_large.")
-    ] = None,
+    recipe: RecipesOption = None,
     seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
     limit: Annotated[int, typer.Option(help="At most so many pairs, spread over them; 0 takes all.")] = 0,
     fidelity: Annotated[float, typer.Option(help="Of the restorations.")] = 0.5,

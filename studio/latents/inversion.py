@@ -23,7 +23,7 @@ from studio.faces.templates import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 from studio.find import FaceFinder
 from studio.latents.measure import trace_aligned
 from studio.networks.identity import IdentityNet
-from studio.networks.latent_space import FLOOR, LatentSpace
+from studio.networks.latent_space import LatentSpace
 
 STRUCTURE_SLOTS = 7  # slots that are used up to the 32 px map; the others colour and texture it
 COMPARED = 64  # px
@@ -124,7 +124,7 @@ def invert(
             wanted = traits(crop[None], finder, net)
         weight = face_weight(wanted.points.cpu().numpy(), crop.shape[-1]).to(crop)
         group = (torch.arange(begin.shape[1], device=begin.device) >= STRUCTURE_SLOTS).long()
-        gain = (1 - FLOOR / space.spread.square()).clamp_min(0).sqrt()  # axes that hardly vary hardly move
+        gain = space.gain()
         shared = torch.zeros_like(begin[:, :2]).requires_grad_(True)  # (1, 2, D)
         own = torch.zeros_like(begin).requires_grad_(True)
         optimizer = torch.optim.Adam([shared, own], lr=rate, betas=(0.9, 0.99))

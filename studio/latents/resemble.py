@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio.networks.generator import Generator
-from studio.networks.latent_space import FLOOR, LatentSpace
+from studio.networks.latent_space import LatentSpace
 from studio.networks.restorer import START_BLOCK, Restored
 
 SAMPLES = 16_384  # mapped for the statistics of the latents; the whitening needs far more of them than dimensions
@@ -60,11 +60,6 @@ def gaussian_space(generator: Generator, seed: int = 0) -> LatentSpace:
     return space.to(generator.device)
 
 
-def moves(space: LatentSpace) -> Tensor:
-    """(D,) how far each coordinate moves for a step of one spread: those that hardly vary hardly do."""
-    return (1 - FLOOR / space.spread.square()).clamp_min(0).sqrt()
-
-
 def nearest_structure(generator: Generator, features: Tensor, space: LatentSpace, steps: int = FIT_STEPS) -> Tensor:
     """Gaussian coordinates (1,D) of the latent whose own map is nearest to a predicted one.
 
@@ -75,7 +70,7 @@ def nearest_structure(generator: Generator, features: Tensor, space: LatentSpace
         steps: of Adam.
     """
     v = torch.zeros(1, space.config.dim, device=features.device, requires_grad=True)
-    optimizer, gain = torch.optim.Adam([v], lr=FIT_RATE, betas=(0.9, 0.99)), moves(space)
+    optimizer, gain = torch.optim.Adam([v], lr=FIT_RATE, betas=(0.9, 0.99)), space.gain()
     spread = features.square().mean()
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = FIT_RATE * (1 - 0.9 * step / steps)
@@ -121,7 +116,7 @@ def resemble(
     """
     with torch.inference_mode(False), torch.enable_grad():
         parts, person = copied(parts), person.detach().clone().to(parts.features.device)
-        spread, gain = latent_spread.detach().clone(), moves(space)
+        spread, gain = latent_spread.detach().clone(), space.gain()
         start = nearest_structure(generator, parts.features, space)
         with torch.no_grad():
             own = structure_map(generator, space.latents(start))

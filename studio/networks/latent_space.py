@@ -67,6 +67,10 @@ class LatentSpace(StrictModel):
         undone = F.leaky_relu(w, 1 / SLOPE) - self.mean.to(w)
         return undone @ self.axes.to(w) / self.spread.to(w)
 
+    def gain(self) -> Tensor:
+        """(D,) in [0,1], what share of a step along each coordinate to take: axes that hardly vary hardly move."""
+        return (1 - FLOOR / self.spread.square()).clamp_min(0).sqrt()
+
     def latents(self, v: Tensor) -> Tensor:
         """Gaussian coordinates (…,D) to latents w (…,D)."""
         return F.leaky_relu((v * self.spread.to(v)) @ self.axes.to(v).T + self.mean.to(v), SLOPE)

@@ -515,15 +515,15 @@ def verdict(report: FileReport, faces: Sequence[FaceReport]) -> str:
     distances = sorted(face.identity_distance for face in restored)
     span = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (distances[0], distances[-1])))
     said = f"{found}, {len(restored)} restored.{skipped}{guarded} Identity distance {span} ({DISTANCE})."
-    nearest = min((face for face in restored if face.reference_after is not None), key=_to_reference, default=None)
+    nearest = min(
+        (face for face in restored if face.reference_after is not None),
+        key=lambda face: face.reference_before,
+        default=None,
+    )
     if nearest is None:
         return said
     way = f"from {nearest.reference_before:.2f} to {nearest.reference_after:.2f} from the person of the other photo"
     return f"{said} Face {nearest.index} went {way}" + ("." if nearest.guided else ", and no nearer by it.")
-
-
-def _to_reference(face: FaceReport) -> float:
-    return face.reference_before
 
 
 def pair(before: Photo, after: Photo, face: FaceReport, scale: int, folder: Path) -> tuple[Path, str]:

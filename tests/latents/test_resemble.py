@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from studio.latents.resemble import gaussian_space, moves, nearest_structure, resemble, structure_map
+from studio.latents.resemble import gaussian_space, nearest_structure, resemble, structure_map
 from studio.networks.restorer import START_BLOCK, Restored, draw_prior
 from tests import tiny
 
@@ -40,7 +40,7 @@ def test_the_space_is_the_generators_own(toys):
     generator, _, space, w, _ = toys
     torch.testing.assert_close(space.latents(space(w)), w, atol=1e-3, rtol=1e-3)
     assert torch.equal(space.mean, gaussian_space(generator).mean)
-    assert ((moves(space) >= 0) & (moves(space) <= 1)).all()
+    assert ((space.gain() >= 0) & (space.gain() <= 1)).all()
 
 
 def test_the_nearest_structure_draws_nearly_that_map(toys):
