@@ -45,8 +45,8 @@ CLOSE = 12.0  # degrees of change up to which the photo's own background still f
 RELAXED = {"smile": -1.0, "mouth": -1.0}  # spreads from the mean of generated faces, most of which smile
 KEPT = ("smile", "mouth")
 LAST_CORRECTIONS = 3
-METHODS = ("network", "search")
-SEARCH_STEPS = 40
+STEPS = {"network": 20, "search": 40}  # of the search for a likeness, by where it starts
+METHODS = tuple(STEPS)
 NOTE = "synthetic: a likeness out of the prior, turned. The identity encoder took part, so its distances flatter"
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
@@ -65,7 +65,7 @@ class FrontalizeReport:
         expression_before, expression_after: width of the smile and opening of the mouth, in spreads from the average
             generated face, of the photo (network) or its likeness (search), and of the result.
         likeness_distance: identity distance (dlib) between the photo and what was found for it in the prior, before
-            that is turned: its likeness (search) or its front (network).
+            that is turned: its likeness, or the front that the network predicts where no step is taken from there.
         identity_distance: between the photo and the result.
         same_person: that is below 0.6. Where it is not, the result shows somebody else.
         background: "photo" where the photo's own is kept around the head, else "generated".
@@ -139,9 +139,9 @@ class Subject:
 class FrontalizePipeline(StudioPipeline):
     """Finds the front of a face in the prior, turns it as asked, and brings it back to the person.
 
-    The front comes from a two-pathway network as in TP-GAN (arXiv 1704.04086), or from a search: a likeness at the
-    photo's own angle, turned along the mean change of latents with the measured angle. What turning does to the
-    identity is taken back by gradient steps that hold the pose.
+    A two-pathway network as in TP-GAN (arXiv 1704.04086) predicts the front, or a regression something like the photo.
+    From there a search finds a likeness at the photo's own angle, which is turned along the mean change of latents with
+    the measured angle. What turning does to the identity is taken back by gradient steps that hold the pose.
     """
 
     known_names: ClassVar[tuple[str, ...]] = ("frontalize",)
@@ -187,9 +187,9 @@ class FrontalizePipeline(StudioPipeline):
         expression: str = "keep",
         background: str = "keep",
         face: int | None = None,
-        method: str = "search",
+        method: str = "network",
         num_inference_steps: int | None = None,
-        refinement_steps: int = 20,
+        refinement_steps: int = 30,
         size: int | None = None,
         callback_on_step_end: StepCallback | None = None,
         output_type: str = "pil",
@@ -206,9 +206,10 @@ class FrontalizePipeline(StudioPipeline):
             background: "keep" the photo's own where the head turns by no more than 12 degrees (it would not fit around
                 another outline; the report says which it is), or "generated".
             face: index of the face to turn, 0 is the largest; None asks for a photo of one face.
-            method: how the face is found in the prior: "search" looks for a likeness, "network" predicts its front in
-                half the time, and is further from the person on real photographs.
-            num_inference_steps: of the search, 1 or more; None takes 40. The network has none.
+            method: what the search for a likeness starts from: "network" predicts the person's front, "search" has a
+                regression alone, takes longer and ends further from the person.
+            num_inference_steps: of that search; None takes 20 and 40. The network's front can do with 0: it is then
+                turned and refined as it was predicted, which takes half the time and follows tone and hair less.
             refinement_steps: towards the person after turning, 0 or more.
             size: side of the result in pixels; None gives the prior's 1024.
             callback_on_step_end: called with (pipeline, step, step, {"latents": (1,16,512)}) after each step of
@@ -228,16 +229,17 @@ class FrontalizePipeline(StudioPipeline):
         check_arguments(
             yaw, pitch, expression, background, face, method, num_inference_steps, refinement_steps, output_type
         )
-        steps = 0 if method == "network" else num_inference_steps or SEARCH_STEPS
+        steps = STEPS[method] if num_inference_steps is None else num_inference_steps
         check_size(size, self.generator.image_size)
         batch = list(image) if isinstance(image, list | tuple) else [image]
         subjects = [self.subject(images.load(item), face) for item in batch]  # 1. read, find, align
         pictures, reports, latents = [], [], []
         for subject in subjects:
             with self.steps(steps + refinement_steps, callback_on_step_end) as on_step:
-                w = self.likeness(subject, steps, on_step) if steps else self.front(subject)  # 2. find in the prior
+                w = self.front(subject) if method == "network" else None  # 2. find in the prior
+                w = self.likeness(subject, steps, on_step, w) if steps else w
                 turned = self.turn(subject, w, yaw, pitch, expression, subject.seen)  # 3. turn
-                slots = None if steps else STRUCTURE_SLOTS  # the colours of a predicted front are to stay
+                slots = None if steps else STRUCTURE_SLOTS  # the colours of a front as predicted are to stay
                 turned = self.refine(subject, turned, yaw, pitch, refinement_steps, on_step, slots)  # 4. to the person
             picture, kept = self.picture(subject, turned, size, background)  # 5. draw, background
             reports.append(self.report(subject, method, w, turned, yaw, pitch, kept))  # 6. measure
@@ -290,18 +292,25 @@ class FrontalizePipeline(StudioPipeline):
         slots = torch.arange(self.generator.num_slots, device=pairs.device)
         return pairs[:, (slots >= STRUCTURE_SLOTS).long()]
 
-    def likeness(self, subject: Subject, steps: int = 40, on_step: Callable[[Tensor], None] = lambda w: None) -> Tensor:
-        """W+ latents (1,16,512) of the prior's face that is most like the photo's."""
+    def likeness(
+        self,
+        subject: Subject,
+        steps: int = 40,
+        on_step: Callable[[Tensor], None] = lambda w: None,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """W+ latents (1,16,512) of the prior's face that is most like the photo's.
+
+        `start` says where the search begins, with a front that is turned to the photo's pose first; None takes a
+        regression's estimate.
+        """
         crop = subject.crop.to(self.device)
         draw = self.quick_draw(subject.tone)
-        start = search.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
-        aims = {name: float(subject.seen[self.space.number(name)]) for name in ("yaw", "pitch", "smile")}
-        start, _ = move_to(
-            self.space,
-            self.generator.slots(self.space.latents(start)).clone(),
-            aims,
-            lambda latents: self.look(draw(latents))[0],
-        )
+        if start is None:
+            estimate = search.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
+            start = self.generator.slots(self.space.latents(estimate))
+        aims = {name: float(subject.seen[self.space.number(name)]) for name in ("yaw", "pitch", *KEPT)}
+        start, _ = move_to(self.space, start.clone(), aims, lambda latents: self.look(draw(latents))[0])
         return invert(
             draw,
             crop,
@@ -512,14 +521,9 @@ def check_arguments(
             raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}: choose one of them")
     if face is not None and not (type(face) is int and face >= 0):
         raise InputError(f"face must be an index from 0 on, got {face!r}: 0 is the largest face")
-    if method == "network" and num_inference_steps is not None:
-        raise InputError(
-            f"num_inference_steps must be left out with method='network', got {num_inference_steps!r}: the network "
-            "takes no steps, method='search' does"
-        )
     counts = [("refinement_steps", refinement_steps, 0)]
     if num_inference_steps is not None:
-        counts.append(("num_inference_steps", num_inference_steps, 1))
+        counts.append(("num_inference_steps", num_inference_steps, 0 if method == "network" else 1))
     for name, value, least in counts:
         if not (type(value) is int and value >= least):
             raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}: pass one")

@@ -193,7 +193,7 @@ def test_frontalize_turns_what_it_can_and_says_the_rest(call, photos, tmp_path):
 
 
 def test_frontalize_chooses_a_face_and_replaces_nothing_unasked(call, photos, tmp_path):
-    settings = ("--method", "network", "--refine", 0, "--face", 1, "--size", 32)
+    settings = ("--steps", 0, "--refine", 0, "--face", 1, "--size", 32)
     arguments = ("frontalize", photos / "both.png", "-o", tmp_path / "out", *settings)
     assert call(*arguments)[0] == 0
     assert images.load(tmp_path / "out" / "both.png").pixels.shape == (3, 32, 32)
@@ -211,7 +211,8 @@ def test_frontalize_chooses_a_face_and_replaces_nothing_unasked(call, photos, tm
         (("--expression", "happy"), "expression must be one of"),
         (("--face", -1), "face must be an index"),
         (("--method", "luck"), "method must be one of"),
-        (("--method", "network", "--steps", 5), "left out with method='network'"),
+        (("--method", "network", "--steps", -1), "num_inference_steps must be a whole number of 0 or more"),
+        (("--method", "search", "--steps", 0), "num_inference_steps must be a whole number of 1 or more"),
     ],
 )
 def test_frontalize_checks_its_arguments_first(call, photos, tmp_path, options, message):

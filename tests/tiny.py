@@ -167,6 +167,7 @@ def restorer(
     feature_channels: int = 8,
     latent_dim: int = 8,
     spatial_channels: tuple[int, ...] = (),
+    fine_channels: int = 0,
     style_slots: int = 0,
     atoms: int = 0,
 ) -> Restorer:
@@ -178,6 +179,7 @@ def restorer(
             feature_channels=feature_channels,
             latent_dim=latent_dim,
             spatial_channels=spatial_channels,
+            fine_channels=fine_channels,
             style_slots=style_slots,
             atoms=atoms,
         ).eval()

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.frontalize import METHODS, FrontalizePipeline
+from pipelines.frontalize import METHODS, STEPS, FrontalizePipeline
 from studio import images, sheets
 from studio.benchmarks.identity import read_pairs, separation
 from studio.benchmarks.provenance import provenance
@@ -50,7 +50,7 @@ def run(
     profiles: int,
     seed: int,
     methods: list[str],
-    steps: int,
+    steps: int | None,
     refine: int,
     threads: int,
     model: str,
@@ -70,7 +70,7 @@ def run(
         profiles: half-profiles of `photos/aligned_old`, evenly spread over them; 0 leaves them out.
         seed: of the people.
         methods: of `FrontalizePipeline.__call__`, one or more, each of which is given the same faces.
-        steps: of the search, see there.
+        steps: of the search for a likeness, see there; None takes the method's own.
         refine: steps of the refinement, see there.
         threads: CPU threads; 0 leaves the default.
         model: see `FrontalizePipeline.from_pretrained`.
@@ -98,8 +98,11 @@ def run(
     if frontalizer:
         pipeline.register_modules(frontalizer=Frontalizer.from_pretrained(frontalizer))
     settings: dict[str, dict[str, Any]] = {
-        method: {"method": method, "num_inference_steps": steps if method == "search" else None}
-        | {"refinement_steps": refine}
+        method: {
+            "method": method,
+            "num_inference_steps": STEPS[method] if steps is None else steps,
+            "refinement_steps": refine,
+        }
         for method in methods
     }
     return {

@@ -157,10 +157,10 @@ def bench_frontalize(
     profiles: Annotated[int, typer.Option(help="Half-profiles of PHOTOS/aligned_old; 0: none.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the generated persons.")] = 0,
     method: Annotated[
-        list[str] | None, typer.Option(help="network or search; repeat it for both side by side. Default: search.")
+        list[str] | None, typer.Option(help="network or search; repeat it for both side by side. Default: network.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Of the search.")] = 40,
-    refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
+    steps: Annotated[int | None, typer.Option(help="Of the search for a likeness; default: the method's own.")] = None,
+    refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 30,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
     model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
     frontalizer: Annotated[
@@ -173,7 +173,7 @@ def bench_frontalize(
     """Turn generated faces back whose front is known; and what turning does to verification on real pairs."""
     from studio.benchmarks import frontalize
 
-    about = (photos, people, pairs, limit, min_yaw, profiles, seed, method or ["search"], steps, refine, threads)
+    about = (photos, people, pairs, limit, min_yaw, profiles, seed, method or ["network"], steps, refine, threads)
     show(frontalize.run(*about, model, sheet, profile_sheet, say, frontalizer), out)
 
 

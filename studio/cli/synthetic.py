@@ -116,9 +116,13 @@ def frontalize(
     expression: Annotated[str, typer.Option(help="keep, or neutral: no smile.")] = "keep",
     background: Annotated[str, typer.Option(help="keep it where the head turns little, or generated.")] = "keep",
     face: Annotated[int | None, typer.Option(help="0 is the largest; default: the photo must show one face.")] = None,
-    method: Annotated[str, typer.Option(help="search, or network: quicker, further from real photos.")] = "search",
-    steps: Annotated[int | None, typer.Option(help="Of the search; default 40.")] = None,
-    refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 20,
+    method: Annotated[
+        str, typer.Option(help="What the search for a likeness starts from: network, or search: a regression alone.")
+    ] = "network",
+    steps: Annotated[
+        int | None, typer.Option(help="Of that search; default 20, from a regression 40. 0: as the network predicts.")
+    ] = None,
+    refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 30,
     size: Annotated[int | None, typer.Option(help="Side of the results in pixels; default 1024.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: photo, result.")] = None,

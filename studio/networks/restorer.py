@@ -3,9 +3,9 @@
 Feature inversion as in BDInvert (arXiv 2107.03182) and GFP-GAN (2101.04061): instead of one latent for the whole
 face, predict the generator's own 32 px map, so that the place of every feature comes from the photograph; one latent
 for the layers above, which colour and texture it, and what each of those layers adds to it; and a scale and shift of
-the 64 and 128 px maps (the spatial feature transform of GFP-GAN, section 3.3), which carry finer detail over. Eyes,
-nose and mouth take detail from a dictionary (`studio.networks.dictionary`). Beside that *prior* the network predicts
-the *evidence*: the least-error estimate of the clean face, blurred wherever the photograph does not tell.
+the 64, 128 and 256 px maps (the spatial feature transform of GFP-GAN, section 3.3), which carry finer detail over.
+Eyes, nose and mouth take detail from a dictionary (`studio.networks.dictionary`). Beside that *prior* the network
+predicts the *evidence*: the least-error estimate of the clean face, blurred wherever the photograph does not tell.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from studio.networks.loading import StrictModel
 
 START_BLOCK = 3  # the generator takes over after this many blocks, at 32 px
 STYLE_RANK = 32  # of what the slots' own latents can be: a full one would be half as large as the rest of the network
+FINE_RANK = 16  # numbers per pixel that the scale and shift of the largest map are made of
 
 
 class ResidualBlock(nn.Module):
@@ -55,8 +56,9 @@ class Restored:
         features: (N,C,32,32) float32, the generator's map after block 3.
         latent: (N,D) float32, for the slots from 7 on.
         evidence: (N,3,S,S) float32 RGB, about [0,1], not clamped; S is the input size.
-        spatial: (scale, shift) of the generator's maps after the next blocks, each (N,C,S/4,S/4) float32: as large as
-            the first of those maps, and enlarged for the others; empty when the network has no spatial path.
+        spatial: (scale, shift) of the generator's maps after the next blocks, float32. The first two (N,C,S/4,S/4): as
+            large as the first of those maps, and enlarged for the second; the third (N,C,S,S). Empty when the network
+            has no spatial path, two when it has no fine one.
         styles: (N,K,D) float32, what the last K slots add to the latent; None when they all share it.
     """
 
@@ -75,7 +77,8 @@ class Restorer(StrictModel):
         widths: channels at 1/4, 1/8, 1/16, 1/32 and 1/64 of the size.
         feature_channels: channels of the generator's map.
         latent_dim: length of one latent.
-        spatial_channels: of the generator's maps that are scaled and shifted, at size/4, size/2, ...; none by default.
+        spatial_channels: of the generator's maps that are scaled and shifted, at size/4 and size/2; none by default.
+        fine_channels: of the map of the input's own size, which is scaled and shifted pixel by pixel; 0 leaves it.
         style_slots: how many of the last slots get a latent of their own; 0 gives all of them the same.
         atoms: faces in the component dictionary; 0 for none.
     """
@@ -88,6 +91,7 @@ class Restorer(StrictModel):
         feature_channels: int = 512,
         latent_dim: int = 512,
         spatial_channels: tuple[int, ...] = (),
+        fine_channels: int = 0,
         style_slots: int = 0,
         atoms: int = 0,
     ) -> None:
@@ -111,11 +115,20 @@ class Restorer(StrictModel):
         self.refine = nn.Sequential(ResidualBlock(c4), ResidualBlock(c4))
         self.to_residual = nn.Conv2d(c4, 48, 3, padding=1)
         self.to_spatial = nn.ModuleList(nn.Conv2d(c4, 2 * channels, 1) for channels in spatial_channels)
+        self.to_fine = None
+        if fine_channels:
+            self.to_fine = nn.Sequential(
+                nn.SiLU(),
+                nn.Conv2d(c4, 16 * FINE_RANK, 1),
+                nn.PixelShuffle(4),
+                nn.Conv2d(FINE_RANK, 2 * fine_channels, 1),
+            )
         self.to_styles = None
         if style_slots:
             self.to_styles = nn.Sequential(nn.Linear(384, STYLE_RANK), nn.Linear(STYLE_RANK, style_slots * latent_dim))
         self.dictionary = ComponentDictionary(atoms, (feature_channels,) * LEVELS, latent_dim) if atoms else None
-        for layer in [*self.to_spatial, *([self.to_styles[1]] if style_slots else [])]:
+        added = [self.to_styles] * bool(style_slots) + [self.to_fine] * bool(fine_channels)
+        for layer in [*self.to_spatial, *(part[-1] for part in added)]:
             nn.init.zeros_(layer.weight)  # at first the generator is left as it is
             nn.init.zeros_(layer.bias)
         # The targets' statistics, so that the heads predict numbers of size one. Filled in before training.
@@ -151,9 +164,11 @@ class Restorer(StrictModel):
         h8 = self.fuse(h8 + F.interpolate(context, scale_factor=2.0))
         h4 = self.refine(h4 + F.interpolate(self.context8(h8), scale_factor=2.0))
         change = F.pixel_shuffle(self.to_residual(h4), 4)
+        maps = [layer(F.silu(h4)) for layer in self.to_spatial]
+        if self.to_fine is not None:
+            maps.append(self.to_fine(h4))
         spatial = [
-            tuple(part.contiguous(memory_format=torch.channels_last) for part in layer(F.silu(h4)).chunk(2, dim=1))
-            for layer in self.to_spatial
+            tuple(part.contiguous(memory_format=torch.channels_last) for part in pair.chunk(2, dim=1)) for pair in maps
         ]
         return Restored(self.to_features(h8), latent, change, spatial, styles)
 

@@ -42,7 +42,7 @@ from studio.training.presets import Preset
 SAVE_SECONDS = 180
 LOG_STEPS = 50
 FIDELITY = 0.5  # of the joined picture that the losses look at, the pipeline's default
-SLOW_TO_LEARN = ("to_styles.", "dictionary.")  # parts of the restorer whose last layers begin at zero
+SLOW_TO_LEARN = ("to_styles.", "to_fine.", "dictionary.")  # parts of the restorer whose last layers begin at zero
 REAL_WARP = 0.5  # of real faces: there are few, and they should stay as they are more or less
 
 
@@ -124,6 +124,9 @@ class Trainer:
         """For the optimizer: the restorer's parameters, and those with `added_rate`."""
         added: dict[bool, list] = {False: [], True: []}
         for name, parameter in self.restorer.named_parameters():
+            if not name.startswith(self.preset.trained):
+                parameter.requires_grad_(False)
+                continue
             added[name.startswith(SLOW_TO_LEARN)].append(parameter)
         times = {False: 1.0, True: self.preset.added_rate}
         return [{"params": added[slow], "times": times[slow]} for slow in added if added[slow]]
@@ -211,10 +214,12 @@ class Trainer:
                     self.identity, parts.evidence[:new], clean[:new]
                 )
         if preset.prior_weight:
-            found |= self.prior_losses(parts, damaged, clean, new)
+            found |= self.prior_losses(parts, damaged, clean, new, batch.latents)
         return found
 
-    def prior_losses(self, parts: Restored, damaged: Tensor, clean: Tensor, new: int) -> dict[str, Tensor]:
+    def prior_losses(
+        self, parts: Restored, damaged: Tensor, clean: Tensor, new: int, latents: Tensor
+    ) -> dict[str, Tensor]:
         """Stage 2: losses of the drawn prior, and of prior and evidence joined as the pipeline joins them.
 
         Args:
@@ -222,11 +227,12 @@ class Trainer:
             damaged: (N,3,S,S) what it was given.
             clean: (N,3,S,S) what is wanted.
             new: the first so many faces are what is wanted in every pixel; the others are old photographs.
+            latents: (M,2,512) of the first M faces.
         """
         preset = self.preset
         rng = torch.Generator().manual_seed(self.step)
-        prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float() / 2 + 0.5
-        prior = torch.nn.functional.interpolate(prior, size=clean.shape[2:], mode="area")
+        drawn = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float() / 2 + 0.5
+        prior = torch.nn.functional.interpolate(drawn, size=clean.shape[2:], mode="area")
         # A monochrome photo takes the prior's luma alone, and leaves its colours free.
         grey = (damaged.amax(1) - damaged.amin(1)).amax((1, 2)) < 1e-6
         prior = torch.where(grey.view(-1, 1, 1, 1), luma(prior).expand_as(prior), prior)
@@ -249,6 +255,8 @@ class Trainer:
         if preset.grid_weight:
             eyes = [components(faces[:new])[:, :EYES] for faces in (prior, clean)]
             found["grid"] = preset.grid_weight * (grid_loss(prior[:new], clean[:new]) + grid_loss(*eyes, cells=(2,)))
+        if preset.fine_weight:
+            found["fine"] = preset.fine_weight * self.fine_loss(drawn[: len(latents)], latents)
         if new < len(clean):
             both = consistency_loss(prior[new:], clean[new:]) + consistency_loss(parts.evidence[new:], clean[new:])
             found["consistency"] = preset.consistency_weight * both
@@ -256,6 +264,16 @@ class Trainer:
             found[name] = getattr(preset, f"{name}_weight") * critic.loss(prior, found["prior"])
         self.drawn = prior.detach()
         return found
+
+    def fine_loss(self, drawn: Tensor, latents: Tensor) -> Tensor:
+        """How far the local contrast of the finest octave of faces (M,3,S,S) is from that of their own latents' faces.
+
+        The clean faces are half as large as those that the head draws, so that nothing else sees that octave.
+        """
+        with torch.no_grad():
+            w = expand_latents(latents).to(self.device, torch.bfloat16)
+            wanted = torch.cat([self.head.render(self.generator, one) for one in w.split(1)]).float() / 2 + 0.5
+        return energy_loss(luma(drawn), luma(wanted), bands=1)
 
     def departure(self, parts: Restored) -> Tensor:
         """How far the parts that were added leave the generator's own ways: mean squares, of size one at most."""

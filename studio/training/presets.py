@@ -19,9 +19,12 @@ class Preset:
         start: weights to start from, a name of the weight store; empty for new ones.
         head: image head that finishes the drawn prior, a name of the weight store.
         spatial: whether the network has a spatial path, see `Restorer`.
+        fine: whether it has one at the input's own size, which only the 512 px head shows.
         style_slots, atoms: see `Restorer`.
         recipe: degradation recipe, see `studio.degradations`.
-        added_rate: times the learning rate, of the dictionary's confidences and of the styles, which begin at zero.
+        added_rate: times the learning rate, of the dictionary's confidences, of the styles and of the fine path, which
+            begin at zero.
+        trained: beginning of the names of the parameters that are trained; empty for all.
         learning_rate: its peak, after `warmup` steps; cosine to 2 % of it.
         features_weight, latent_weight, evidence_weight, identity_weight: of the four losses, see `losses`.
         identity_from: faces seen before the identity loss joins in; it needs a face in the evidence first.
@@ -30,6 +33,8 @@ class Preset:
         spatial_weight: of the mean squares of the spatial path's scales and shifts and of the slots' own latents, which
             keeps the generator close to what it was trained to do.
         energy_weight: of the prior's local contrast.
+        fine_weight: of the local contrast of the drawn prior's finest octave, at its full size, against what the
+            generator draws of the same latents; needs the 512 px head.
         maps_weight: of the identity network's maps of the prior.
         person_weight: of the descriptors' distance, of the prior and (half) of the joined picture.
         landmarks_weight: of the mesh's points on both.
@@ -50,10 +55,12 @@ class Preset:
     start: str = ""
     head: str = "head_512"
     spatial: bool = False
+    fine: bool = False
     style_slots: int = 0
     atoms: int = 0
     recipe: str = "training"
     added_rate: float = 1.0
+    trained: str = ""
     learning_rate: float = 4e-4
     warmup: int = 200
     features_weight: float = 1.0
@@ -64,6 +71,7 @@ class Preset:
     prior_weight: float = 0.0
     spatial_weight: float = 0.1
     energy_weight: float = 4.0
+    fine_weight: float = 0.0
     maps_weight: float = 1.0
     person_weight: float = 1.0
     landmarks_weight: float = 3.0
@@ -189,6 +197,33 @@ PRESETS = {
             landmarks_weight=15.0,
             consistency_weight=4.0,
             seed=8,
+        ),
+        # The same again, from the mean of that and of what came before.
+        Preset(
+            "restore-older",
+            **{**WITH_THE_DICTIONARY, "person_weight": 6.0, "warped_share": 0.125},
+            images=4_400,
+            recipe="training_mild",
+            old_share=0.25,
+            added_rate=5.0,
+            landmarks_weight=15.0,
+            consistency_weight=4.0,
+            seed=9,
+        ),
+        # The scale and shift of the 256 px map alone, which the 512 px head draws on; everything else stays.
+        Preset(
+            "restore-fine",
+            **{**WITH_THE_DICTIONARY, "person_weight": 6.0, "warped_share": 0.125, "head": "head_512"},
+            images=4_000,
+            recipe="training_mild",
+            old_share=0.25,
+            fine=True,
+            trained="to_fine.",
+            added_rate=5.0,
+            fine_weight=4.0,
+            landmarks_weight=15.0,
+            consistency_weight=4.0,
+            seed=10,
         ),
         # From the weights of stage 1, to be told apart: each part left out in turn, see docs/training.md.
         Preset("restore-whole", **ABLATION),

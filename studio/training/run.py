@@ -36,7 +36,7 @@ from studio.training.presets import PRESETS, Preset
 from studio.training.reader import train_reader
 from studio.training.turned import load_turned
 
-ADDED = ("to_spatial.", "to_styles.", "dictionary.")  # parts of the restorer that earlier weights may lack
+ADDED = ("to_spatial.", "to_fine.", "to_styles.", "dictionary.")  # parts of the restorer that earlier weights may lack
 SMALLEST_OLD = 128  # px, of old faces
 CANDIDATES = 1024  # generated faces that atoms are chosen from
 
@@ -119,8 +119,13 @@ def make_restorer(
     Raises:
         WeightsError: the weights to start from hold a tensor that does not fit.
     """
-    channels = tuple(generator.config.channels[START_BLOCK + 1 : START_BLOCK + 3]) if preset.spatial else ()
-    net = Restorer(spatial_channels=channels, style_slots=preset.style_slots, atoms=preset.atoms)
+    channels = generator.config.channels[START_BLOCK + 1 :]
+    net = Restorer(
+        spatial_channels=tuple(channels[:2]) if preset.spatial else (),
+        fine_channels=channels[2] if preset.fine else 0,
+        style_slots=preset.style_slots,
+        atoms=preset.atoms,
+    )
     missing = list(net.state_dict())
     if start or preset.start:
         known = Restorer.from_pretrained(start or weights.path(preset.start)).state_dict()

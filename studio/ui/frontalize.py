@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 TITLE = "Turn"
 WAITING = "Choose a photo of one face, then press Turn."
-SEARCH = 40
-REFINEMENT = 20
+SEARCH = 20
+REFINEMENT = 30
 
 
 def load() -> FrontalizePipeline:
@@ -54,7 +54,7 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
                     True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"
                 )
                 face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
-                steps = gr.Slider(0, 100, SEARCH, step=10, label="Steps", info="Of the search; 0: a network, quicker")
+                steps = gr.Slider(0, 100, SEARCH, step=10, label="Steps", info="Of the search; 0: as predicted")
         message, found, report = results(WAITING, "The face in the photo, and turned", columns=2)
     runner = Runner(pipeline)
     connect(
@@ -110,7 +110,7 @@ class Runner:
             neutral: close the mouth and take the smile away.
             background: keep the photo's own where the head turns little.
             face: 0 is the largest; -1 asks for a photo of one face.
-            steps: of a search for the likeness; 0 has a network predict the front.
+            steps: of the search for a likeness, which starts from the front that a network predicts; 0 takes that.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -127,8 +127,7 @@ class Runner:
                 "expression": "neutral" if neutral else "keep",
                 "background": "keep" if background else "generated",
                 "face": None if int(face) == -1 else int(face),
-                "method": "search" if int(steps) else "network",
-                "num_inference_steps": int(steps) or None,
+                "num_inference_steps": int(steps),
                 "refinement_steps": REFINEMENT,
             }
             total = int(steps) + REFINEMENT

@@ -63,7 +63,7 @@ def test_generated_people(monkeypatch, tmp_path):
     assert [row["angle"] for row in network] == [15, 30, 45, 60]
     for one, other in zip(network, searched, strict=True):  # the same sides, other results
         assert one["input_distance"] == other["input_distance"]
-        assert one["to_front"] != other["to_front"]
+        assert one["likeness_distance"] != other["likeness_distance"]
     for row in network:
         assert (row["sides"], row["refused"]) == (1, 0)
         assert row["residual_yaw"]["worst"] >= row["residual_yaw"]["mean"] >= 0

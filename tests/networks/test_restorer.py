@@ -90,6 +90,33 @@ def test_the_prior_is_the_generators_picture_scaled_and_shifted():
         torch.testing.assert_close(draw_prior(generator, head, parts), wanted, atol=1e-4, rtol=1e-4)
 
 
+def test_a_new_fine_path_changes_nothing():
+    x, generator, head = torch.rand(1, 3, 256, 256), tiny.generator(), tiny.image_head(start=6)
+    plain, fine = tiny.restorer(spatial_channels=(8, 8))(x), tiny.restorer(spatial_channels=(8, 8), fine_channels=8)(x)
+    assert [part.shape for part in fine.spatial[2]] == [(1, 8, 256, 256)] * 2
+    torch.testing.assert_close(draw_prior(generator, head, fine), draw_prior(generator, head, plain))
+
+
+def test_the_fine_path_scales_and_shifts_the_map_that_the_head_is_given():
+    generator, head = tiny.generator(), tiny.image_head(start=6)
+    net = moved(tiny.restorer(spatial_channels=(8, 8), fine_channels=8))
+    torch.nn.init.normal_(net.to_fine[-1].weight, std=0.3)
+    parts = net(torch.rand(2, 3, 256, 256))
+    w, x = generator.slots(parts.latent), parts.features
+    for block, pair in zip((3, 4, 5), parts.spatial, strict=True):
+        x = generator.run_blocks(x, w, block, block + 1)
+        scale, shift = (F.interpolate(part, size=x.shape[2], mode="bilinear", align_corners=False) for part in pair)
+        x = x * (1 + scale) + shift
+    torch.testing.assert_close(draw_prior(generator, head, parts), head(x, w), atol=1e-4, rtol=1e-4)
+
+
+def test_the_fine_path_tells_neighbouring_pixels_apart():
+    net = tiny.restorer(spatial_channels=(8, 8), fine_channels=8)
+    torch.nn.init.normal_(net.to_fine[-1].weight, std=0.3)
+    scale, _ = net(torch.rand(1, 3, 256, 256)).spatial[2]
+    assert (scale[..., 1:] - scale[..., :-1]).abs().amax((1, 2)).min() > 0  # no two columns are the same
+
+
 def test_new_styles_and_a_new_dictionary_change_nothing():
     x, generator, head = torch.rand(2, 3, 256, 256), tiny.generator(), tiny.image_head(start=5)
     plain, full = tiny.restorer()(x), tiny.restorer(style_slots=9, atoms=3)
@@ -145,6 +172,6 @@ def test_round_trip(net, tmp_path):
 
 def test_the_largest_fits_the_repository_and_the_prior():
     with torch.device("meta"):
-        net = Restorer(spatial_channels=(512, 256), style_slots=9, atoms=32)
+        net = Restorer(spatial_channels=(512, 256), fine_channels=128, style_slots=9, atoms=32)
     assert sum(parameter.numel() for parameter in net.parameters()) < 12_000_000
     assert (net.config.feature_channels, net.config.latent_dim, net.config.size // 8) == (512, 512, 32)

@@ -32,7 +32,7 @@ class FrontalizeConfig:
         return tiny.frontalize_pipeline()
 
     def inputs(self):
-        return {"image": photo(), "method": "network", "refinement_steps": 1, "output_type": "pt"}
+        return {"image": photo(), "num_inference_steps": 1, "refinement_steps": 1, "output_type": "pt"}
 
     def batch(self):
         return [photo(seed=1), photo(seed=2)]
@@ -46,7 +46,7 @@ class FrontalizeConfig:
             "background": With("generated"),
             "face": With(1, image=photo(160), face=0),
             "method": "search",
-            "num_inference_steps": With(4, method="search"),
+            "num_inference_steps": 4,
             "refinement_steps": 3,
             "size": 40,
             "callback_on_step_end": Recorder(),
@@ -72,8 +72,8 @@ class FrontalizeConfig:
             ({"expression": "happy"}, InputError, "expression.*'neutral'"),
             ({"background": "beach"}, InputError, "background.*'generated'"),
             ({"method": "luck"}, InputError, "method.*'search'"),
-            ({"method": "network", "num_inference_steps": 4}, InputError, "left out.*network"),
-            ({"method": "search", "num_inference_steps": 0}, InputError, "num_inference_steps"),
+            ({"method": "network", "num_inference_steps": -1}, InputError, "num_inference_steps.*0 or more"),
+            ({"method": "search", "num_inference_steps": 0}, InputError, "num_inference_steps.*1 or more"),
             ({"refinement_steps": -1}, InputError, "refinement_steps"),
             ({"size": 65}, InputError, "16 to 64 px"),
             ({"size": 32.0}, InputError, "size"),
@@ -91,7 +91,7 @@ class TestFrontalize(FrontalizeConfig, PipelineContract):
 
 
 def run(image, **arguments):
-    settings = {"output_type": "pt", "method": "network", "refinement_steps": 1}
+    settings = {"output_type": "pt", "num_inference_steps": 0, "refinement_steps": 1}
     return tiny.frontalize_pipeline()(image, **settings | arguments)
 
 
@@ -127,7 +127,7 @@ def test_the_background_is_the_photos_where_the_head_turns_little(monkeypatch):
 
 def test_the_report_measures_the_returned_latents():
     built = tiny.frontalize_pipeline()
-    output = built(photo(), output_type="pt", method="network", refinement_steps=1, background="generated")
+    output = built(photo(), output_type="pt", num_inference_steps=0, refinement_steps=1, background="generated")
     report = output.reports[0]
     with torch.no_grad():
         values, vector = built.look(built.exact(output.latents[0], None))
@@ -141,7 +141,7 @@ def test_the_report_measures_the_returned_latents():
     assert set(report.to_dict()) >= {"pose_before", "pose_after", "likeness_distance", "note"}
 
 
-def test_the_network_takes_no_steps_and_finds_the_front_of_the_photo():
+def test_without_steps_it_is_the_front_that_the_network_predicts():
     built, seen = tiny.frontalize_pipeline(), []
     subject = built.subject(images.load(photo()))
     with torch.no_grad():
@@ -150,10 +150,31 @@ def test_the_network_takes_no_steps_and_finds_the_front_of_the_photo():
     assert torch.equal(front[:, :7], front[:, :1].expand(-1, 7, -1))  # structure, and behind it the texture
     assert not torch.equal(front[:, 6], front[:, 7])
     output = built(
-        photo(), method="network", refinement_steps=0, callback_on_step_end=lambda *given: seen.append(given)
+        photo(), num_inference_steps=0, refinement_steps=0, callback_on_step_end=lambda *given: seen.append(given)
     )
     assert (seen, output.reports[0].method) == ([], "network")
     assert output.reports[0].expression_before == built.expression(subject.seen)
+
+
+@pytest.mark.parametrize("method", ["network", "search"])
+def test_the_search_starts_from_the_networks_front_or_from_a_regression(monkeypatch, method):
+    started, turned = [], []
+    monkeypatch.setattr(
+        frontalize, "move_to", lambda space, w, aims, measure, *given: (turned.append((w, aims)), (w, measure(w)))[1]
+    )
+    monkeypatch.setattr(
+        frontalize, "invert", lambda draw, crop, start, *given, **named: (started.append(start), start + 1)[1]
+    )
+    built = tiny.frontalize_pipeline()
+    subject = built.subject(images.load(photo()))
+    with torch.no_grad():
+        front = built.front(subject)
+    built(photo(), method=method, refinement_steps=0)
+    assert torch.equal(started[0], front) == (method == "network")
+    for name in ("yaw", "pitch", "smile", "mouth"):  # first to the pose that the photo has, then to the one asked for
+        assert turned[0][1][name] == pytest.approx(float(subject.seen[built.space.number(name)]))
+    assert torch.equal(turned[1][0], started[0] + 1)
+    assert turned[1][1]["yaw"] == 0
 
 
 def test_what_is_kept_is_the_photos_own(monkeypatch):
@@ -162,7 +183,7 @@ def test_what_is_kept_is_the_photos_own(monkeypatch):
         frontalize, "move_to", lambda space, w, aims, measure, *given: (asked.append(aims), (w, measure(w)))[1]
     )
     built = tiny.frontalize_pipeline()
-    built(photo(), yaw=10.0, method="network", refinement_steps=1)
+    built(photo(), yaw=10.0, num_inference_steps=0, refinement_steps=1)
     seen = built.subject(images.load(photo())).seen
     assert asked[0]["yaw"] == 10.0
     for name in ("pitch", "smile", "mouth"):
@@ -215,14 +236,17 @@ def test_runs_in_inference_mode():
     built = tiny.frontalize_pipeline()
     grey = luma(photo()[None])[0].expand(3, -1, -1).contiguous()
     with torch.inference_mode():
-        for settings in ({"method": "network"}, {"method": "search", "num_inference_steps": 1}):
+        for settings in ({"num_inference_steps": 0}, {"method": "search", "num_inference_steps": 1}):
             output = built([photo(), grey], refinement_steps=1, output_type="pt", **settings)
             assert output.images[0].shape == output.images[1].shape == (3, 64, 64)
 
 
 @pytest.mark.weights
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"method": "network"}, {"method": "search", "num_inference_steps": 15}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"num_inference_steps": 0}, {"num_inference_steps": 8}, {"method": "search", "num_inference_steps": 15}],
+)
 def test_a_generated_person_is_turned(repository, settings):
     built = FrontalizePipeline.from_pretrained("frontalize")
     built.set_progress_bar_config(disable=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -65,9 +66,9 @@ def generator():
     return tiny.generator(style_dim=512)
 
 
-def image_head():
-    """Fits `generator()` after the map at 128 px."""
-    return tiny.image_head(start=5, style_dim=512)
+def image_head(start=5):
+    """Fits `generator()` after the map at 128 px, or at 256."""
+    return tiny.image_head(start=start, style_dim=512)
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +88,14 @@ def make(cache, tmp_path):
         restorer = tiny.restorer(
             latent_dim=512,
             spatial_channels=(8, 8) if preset.spatial else (),
+            fine_channels=8 if preset.fine else 0,
             style_slots=preset.style_slots,
             atoms=preset.atoms,
         )
         if restorer.dictionary:
             restorer.dictionary.latents.copy_(SyntheticFaces(cache).latents[: preset.atoms, 0])
         parts = (restorer, generator(), identity, SyntheticFaces(cache), real)
-        judges = (image_head(), tiny.face_mesh())
+        judges = (image_head(6 if preset.fine else 5), tiny.face_mesh())
         return Trainer(preset, *parts, tmp_path / name, *judges, report=lambda _: None, old=old)
 
     return build
@@ -424,6 +426,32 @@ def test_stage_2_with_a_dictionary_resumes_to_the_bit(make):
     assert again.config.atoms == 3 and tmp.is_dir()
 
 
+FINE = {"fine": True, "fine_weight": 1.0, "trained": "to_fine.", "added_rate": 5.0}
+
+
+def test_the_fine_path_is_trained_alone_and_resumes_to_the_bit(make):
+    straight = make("straight", **FINE, **STAGE_2)
+    before = {name: value.clone() for name, value in straight.restorer.state_dict().items()}
+    losses = advance(straight, 3)
+    assert all(found["fine"] > 0 for found in losses)
+    wanted, got = state_of(straight), state_of(stopped_and_resumed(make, **FINE, **STAGE_2))
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+    moved = {name for name, value in before.items() if not torch.equal(value, wanted[name])}
+    assert moved == {f"to_fine.{layer}.{kind}" for layer in (1, 3) for kind in ("weight", "bias")}
+
+
+def test_the_finest_octave_is_that_of_the_faces_own_latents(make):
+    trainer = make(**FINE, **STAGE_2)
+    latents = trainer.synthetic.latents[:2]
+    w = data.expand_latents(latents).bfloat16()
+    own = torch.cat([trainer.head.render(trainer.generator, one) for one in w.split(1)]).float() / 2 + 0.5
+    blurred = F.interpolate(F.avg_pool2d(own, 2), scale_factor=2.0)
+    losses = [trainer.fine_loss(drawn, latents) for drawn in (own, own.flip(3), (own + blurred) / 2, blurred)]
+    assert losses[0] == 0
+    assert losses[0] < losses[2] < losses[3]
+    assert losses[0] < losses[1]  # of the very place
+
+
 OLD = {"batch": 4, "real_share": 0.25, "old_share": 0.5, "consistency_weight": 1.0, "warped_share": 0.0}
 
 
@@ -497,7 +525,7 @@ def test_a_monochrome_face_leaves_the_priors_colours_free(make):
     grey, colour = torch.rand(1, 1, 256, 256, generator=rng).expand(-1, 3, -1, -1), torch.rand(1, 3, 256, 256)
     parts = trainer.restorer(colour)
     parts.latent.retain_grad()
-    prior = [trainer.prior_losses(parts, x, x, 1)["prior"] for x in (grey, colour)]
+    prior = [trainer.prior_losses(parts, x, x, 1, torch.zeros(0, 2, 512))["prior"] for x in (grey, colour)]
     assert all(loss.isfinite() for loss in prior)
     assert not torch.equal(*prior)
 
