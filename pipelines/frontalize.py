@@ -45,6 +45,7 @@ CLOSE = 12.0  # degrees of change up to which the photo's own background still f
 RELAXED = {"smile": -1.0, "mouth": -1.0}  # spreads from the mean of generated faces, most of which smile
 KEPT = ("smile", "mouth")
 LAST_CORRECTIONS = 3
+SIDE = 50.0  # degrees of yaw beyond which the prior draws no likeness of a photo at its own angle
 STEPS = {"network": 20, "search": 40}  # of the search for a likeness, by where it starts
 METHODS = tuple(STEPS)
 NOTE = "synthetic: a likeness out of the prior, turned. The identity encoder took part, so its distances flatter"
@@ -62,6 +63,8 @@ class FrontalizeReport:
         pose_before: yaw, pitch, roll of the face in the photo, degrees.
         pose_after: yaw and pitch of the result, measured in the picture without its background.
         method: "network" or "search".
+        search_steps: steps of the search for a likeness that were taken; 0 where the network's front was turned as it
+            was predicted.
         expression_before, expression_after: width of the smile and opening of the mouth, in spreads from the average
             generated face, of the photo (network) or its likeness (search), and of the result.
         likeness_distance: identity distance (dlib) between the photo and what was found for it in the prior, before
@@ -78,6 +81,7 @@ class FrontalizeReport:
     pose_before: list[float]
     pose_after: list[float]
     method: str
+    search_steps: int
     expression_before: dict[str, float]
     expression_after: dict[str, float]
     likeness_distance: float
@@ -209,7 +213,9 @@ class FrontalizePipeline(StudioPipeline):
             method: what the search for a likeness starts from: "network" predicts the person's front, "search" has a
                 regression alone, takes longer and ends further from the person.
             num_inference_steps: of that search; None takes 20 and 40. The network's front can do with 0: it is then
-                turned and refined as it was predicted, which takes half the time and follows tone and hair less.
+                turned and refined as it was predicted, which takes half the time and follows tone and hair less. So is
+                that of a face turned by more than 50 degrees, whatever is given: the prior draws no likeness of such a
+                side.
             refinement_steps: towards the person after turning, 0 or more.
             size: side of the result in pixels; None gives the prior's 1024.
             callback_on_step_end: called with (pipeline, step, step, {"latents": (1,16,512)}) after each step of
@@ -229,12 +235,14 @@ class FrontalizePipeline(StudioPipeline):
         check_arguments(
             yaw, pitch, expression, background, face, method, num_inference_steps, refinement_steps, output_type
         )
-        steps = STEPS[method] if num_inference_steps is None else num_inference_steps
         check_size(size, self.generator.image_size)
         batch = list(image) if isinstance(image, list | tuple) else [image]
         subjects = [self.subject(images.load(item), face) for item in batch]  # 1. read, find, align
         pictures, reports, latents = [], [], []
         for subject in subjects:
+            steps = STEPS[method] if num_inference_steps is None else num_inference_steps
+            if method == "network" and abs(subject.pose[0]) > SIDE:
+                steps = 0
             with self.steps(steps + refinement_steps, callback_on_step_end) as on_step:
                 w = self.front(subject) if method == "network" else None  # 2. find in the prior
                 w = self.likeness(subject, steps, on_step, w) if steps else w
@@ -242,7 +250,7 @@ class FrontalizePipeline(StudioPipeline):
                 slots = None if steps else STRUCTURE_SLOTS  # the colours of a front as predicted are to stay
                 turned = self.refine(subject, turned, yaw, pitch, refinement_steps, on_step, slots)  # 4. to the person
             picture, kept = self.picture(subject, turned, size, background)  # 5. draw, background
-            reports.append(self.report(subject, method, w, turned, yaw, pitch, kept))  # 6. measure
+            reports.append(self.report(subject, method, steps, w, turned, yaw, pitch, kept))  # 6. measure
             pictures.append(images.as_type(picture, output_type))
             latents.append(turned.float().cpu())
         output = FrontalizeOutput(pictures, reports, [subject.crop for subject in subjects], latents)
@@ -400,6 +408,7 @@ class FrontalizePipeline(StudioPipeline):
         self,
         subject: Subject,
         method: str,
+        search_steps: int,
         found: Tensor,
         turned: Tensor,
         yaw: float,
@@ -416,6 +425,7 @@ class FrontalizePipeline(StudioPipeline):
             pose_before=[round(angle, 2) for angle in subject.pose],
             pose_after=[round(float(angle), 2) for angle in after[:2]],
             method=method,
+            search_steps=search_steps,
             expression_before=self.expression(subject.seen if method == "network" else before),
             expression_after=self.expression(after),
             likeness_distance=float((first - person).norm()),

@@ -222,7 +222,7 @@ def test_frontalize_checks_its_arguments_first(call, photos, tmp_path, options, 
 
 
 def test_somebody_else_is_said_loudly():
-    report = FrontalizeReport(0, None, [30, 0, 0], [1, -5], "network", {}, {}, 0.2, 0.71, False, "generated", 0, 1)
+    report = FrontalizeReport(0, None, [30, 0, 0], [1, -5], "network", 20, {}, {}, 0.2, 0.71, False, "generated", 0, 1)
     assert "NOT the person" in synthetic.turned(report)
     report.same_person = True
     assert "NOT" not in synthetic.turned(report)

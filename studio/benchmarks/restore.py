@@ -32,7 +32,7 @@ SHEET_ROWS = 8
 CLEAN_SHARPNESS = 0.022  # mean of the 72 portraits on 512 px
 OLD_PER_ROW = 2
 CELLS = 16
-PARTS = {"dictionary": "dictionary", "spatial": "to_spatial", "styles": "to_styles"}  # name -> attribute
+PARTS = {"dictionary": "dictionary", "spatial": "to_spatial", "fine": "to_fine", "styles": "to_styles"}  # attributes
 JUDGE_NOTE = "the identity encoder and the face mesh took part in training, so they flatter the restored side"
 
 
@@ -131,7 +131,8 @@ def leave_out(restorer: Restorer, part: str) -> None:
 
     Args:
         restorer: the network.
-        part: "dictionary", "spatial" (scales and shifts) or "styles" (the slots' own latents).
+        part: "dictionary", "spatial" (all scales and shifts), "fine" (those of the 256 px map alone) or "styles" (the
+            slots' own latents).
 
     Raises:
         InputError: another name, or a part that this restorer does not have.
@@ -141,6 +142,8 @@ def leave_out(restorer: Restorer, part: str) -> None:
     if not getattr(restorer, PARTS[part]):
         raise InputError(f"the restorer must have the part that is left out, this one has no {part}")
     setattr(restorer, PARTS[part], nn.ModuleList() if part == "spatial" else None)
+    if part == "spatial":
+        restorer.to_fine = None
 
 
 def portraits(pipeline: RestorePipeline, paths: Sequence[Path]) -> tuple[Tensor, Faces]:

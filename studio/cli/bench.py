@@ -26,7 +26,7 @@ def bench_restore(
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
     unseen: Annotated[bool, typer.Option(help="Of PHOTOS/aligned_clean, only faces that no training sees.")] = False,
     without: Annotated[
-        list[str] | None, typer.Option(help="Switch a part of the restorer off: dictionary, spatial or styles.")
+        list[str] | None, typer.Option(help="Switch a part of the restorer off: dictionary, spatial, fine or styles.")
     ] = None,
     restorer: Annotated[
         Path | None, typer.Option(help="Folder of a restorer to measure, such as RUN/restorer of a training.")

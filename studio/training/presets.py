@@ -214,7 +214,7 @@ PRESETS = {
         Preset(
             "restore-fine",
             **{**WITH_THE_DICTIONARY, "person_weight": 6.0, "warped_share": 0.125, "head": "head_512"},
-            images=4_000,
+            images=2_800,
             recipe="training_mild",
             old_share=0.25,
             fine=True,

@@ -143,8 +143,8 @@ def test_a_folder_without_faces(tmp_path):
 @pytest.mark.parametrize("part", bench.PARTS)
 def test_a_part_that_is_left_out_has_no_effect(part):
     """Whatever a part does, without it the faces are those of a restorer in which it does nothing."""
-    sizes = {"spatial_channels": (8, 8), "style_slots": 9, "atoms": 3}
-    x, generator, head = torch.rand(1, 3, 256, 256), tiny.generator(), tiny.image_head(start=5)
+    sizes = {"spatial_channels": (8, 8), "fine_channels": 8, "style_slots": 9, "atoms": 3}
+    x, generator, head = torch.rand(1, 3, 256, 256), tiny.generator(), tiny.image_head(start=6)
     idle, busy = tiny.restorer(**sizes), tiny.restorer(**sizes)
     for net in (idle, busy):
         net.features_std.fill_(20.0)  # a map that varies
@@ -154,6 +154,7 @@ def test_a_part_that_is_left_out_has_no_effect(part):
     layers = {
         "dictionary": busy.dictionary.confidence[0][-1],
         "spatial": busy.to_spatial[0],
+        "fine": busy.to_fine[-1],
         "styles": busy.to_styles[1],
     }
     torch.nn.init.constant_(layers[part].bias, 0.5)
@@ -173,7 +174,7 @@ def test_a_part_that_is_left_out_has_no_effect(part):
 
 
 def test_an_unknown_part_cannot_be_left_out():
-    with pytest.raises(InputError, match="without must be one of dictionary, spatial, styles"):
+    with pytest.raises(InputError, match="without must be one of dictionary, spatial, fine, styles"):
         bench.leave_out(tiny.restorer(), "generator")
 
 

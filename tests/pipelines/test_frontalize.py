@@ -152,7 +152,7 @@ def test_without_steps_it_is_the_front_that_the_network_predicts():
     output = built(
         photo(), num_inference_steps=0, refinement_steps=0, callback_on_step_end=lambda *given: seen.append(given)
     )
-    assert (seen, output.reports[0].method) == ([], "network")
+    assert (seen, output.reports[0].method, output.reports[0].search_steps) == ([], "network", 0)
     assert output.reports[0].expression_before == built.expression(subject.seen)
 
 
@@ -169,12 +169,22 @@ def test_the_search_starts_from_the_networks_front_or_from_a_regression(monkeypa
     subject = built.subject(images.load(photo()))
     with torch.no_grad():
         front = built.front(subject)
-    built(photo(), method=method, refinement_steps=0)
+    report = built(photo(), method=method, refinement_steps=0).reports[0]
+    assert report.search_steps == {"network": 20, "search": 40}[method]
     assert torch.equal(started[0], front) == (method == "network")
     for name in ("yaw", "pitch", "smile", "mouth"):  # first to the pose that the photo has, then to the one asked for
         assert turned[0][1][name] == pytest.approx(float(subject.seen[built.space.number(name)]))
     assert torch.equal(turned[1][0], started[0] + 1)
     assert turned[1][1]["yaw"] == 0
+
+
+def test_no_likeness_of_a_side_is_searched_for(monkeypatch):
+    monkeypatch.setattr(frontalize, "SIDE", 0.0)
+    monkeypatch.setattr(FrontalizePipeline, "likeness", lambda self, subject, steps, on_step, start: 1 / 0)
+    output = run(photo(), num_inference_steps=5)
+    assert output.reports[0].search_steps == 0
+    with pytest.raises(ZeroDivisionError):
+        run(photo(), num_inference_steps=5, method="search")
 
 
 def test_what_is_kept_is_the_photos_own(monkeypatch):
