@@ -78,7 +78,8 @@ class Restorer(StrictModel):
         feature_channels: channels of the generator's map.
         latent_dim: length of one latent.
         spatial_channels: of the generator's maps that are scaled and shifted, at size/4 and size/2; none by default.
-        fine_channels: of the map of the input's own size, which is scaled and shifted pixel by pixel; 0 leaves it.
+        fine_channels: of the map of the input's own size, which is scaled and shifted pixel by pixel; 0 leaves it. Needs
+            two spatial_channels.
         style_slots: how many of the last slots get a latent of their own; 0 gives all of them the same.
         atoms: faces in the component dictionary; 0 for none.
     """
@@ -116,6 +117,8 @@ class Restorer(StrictModel):
         self.to_residual = nn.Conv2d(c4, 48, 3, padding=1)
         self.to_spatial = nn.ModuleList(nn.Conv2d(c4, 2 * channels, 1) for channels in spatial_channels)
         self.to_fine = None
+        if fine_channels and len(spatial_channels) != 2:
+            raise InputError(f"fine_channels need two spatial_channels before them, got {spatial_channels}: give both")
         if fine_channels:
             self.to_fine = nn.Sequential(
                 nn.SiLU(),

@@ -56,14 +56,19 @@ def run(
 
 def test_generated_people(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "OFF", 1000.0)  # a toy head turns nowhere in particular
+    monkeypatch.setattr(frontalize, "SIDE", 1000.0)
+    started, likeness = [], FrontalizePipeline.likeness
+    monkeypatch.setattr(
+        FrontalizePipeline, "likeness", lambda *given: started.append(given[-1] is None) or likeness(*given)
+    )
     report = run(people=1, methods=("network", "search"), sheet=tmp_path / "new" / "sheet.png")
     assert report["pairs"] is report["half_profiles"] is None
     assert list(report["generated"]) == ["network", "search"]
     network, searched = report["generated"].values()
     assert [row["angle"] for row in network] == [15, 30, 45, 60]
-    for one, other in zip(network, searched, strict=True):  # the same sides, other results
+    assert started == 4 * [False, True]  # from the network's front, and from a regression
+    for one, other in zip(network, searched, strict=True):  # the same sides
         assert one["input_distance"] == other["input_distance"]
-        assert one["likeness_distance"] != other["likeness_distance"]
     for row in network:
         assert (row["sides"], row["refused"]) == (1, 0)
         assert row["residual_yaw"]["worst"] >= row["residual_yaw"]["mean"] >= 0

@@ -110,6 +110,11 @@ def test_the_fine_path_scales_and_shifts_the_map_that_the_head_is_given():
     torch.testing.assert_close(draw_prior(generator, head, parts), head(x, w), atol=1e-4, rtol=1e-4)
 
 
+def test_the_fine_path_is_the_third():
+    with pytest.raises(InputError, match=r"fine_channels need two spatial_channels.*got \(8,\)"):
+        tiny.restorer(spatial_channels=(8,), fine_channels=8)
+
+
 def test_the_fine_path_tells_neighbouring_pixels_apart():
     net = tiny.restorer(spatial_channels=(8, 8), fine_channels=8)
     torch.nn.init.normal_(net.to_fine[-1].weight, std=0.3)

@@ -179,7 +179,7 @@ def test_the_search_starts_from_the_networks_front_or_from_a_regression(monkeypa
 
 
 def test_no_likeness_of_a_side_is_searched_for(monkeypatch):
-    monkeypatch.setattr(frontalize, "SIDE", 0.0)
+    monkeypatch.setattr(frontalize, "SIDE", -1.0)  # a toy head looks straight
     monkeypatch.setattr(FrontalizePipeline, "likeness", lambda self, subject, steps, on_step, start: 1 / 0)
     output = run(photo(), num_inference_steps=5)
     assert output.reports[0].search_steps == 0
