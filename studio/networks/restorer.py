@@ -78,8 +78,8 @@ class Restorer(StrictModel):
         feature_channels: channels of the generator's map.
         latent_dim: length of one latent.
         spatial_channels: of the generator's maps that are scaled and shifted, at size/4 and size/2; none by default.
-        fine_channels: of the map of the input's own size, which is scaled and shifted pixel by pixel; 0 leaves it. Needs
-            two spatial_channels.
+        fine_channels: of the map of the input's own size, which is scaled and shifted pixel by pixel; 0 leaves it.
+            Needs two spatial_channels.
         style_slots: how many of the last slots get a latent of their own; 0 gives all of them the same.
         atoms: faces in the component dictionary; 0 for none.
     """
