@@ -121,7 +121,7 @@ class Trainer:
         self.drawn: Tensor | None = None  # the faces of this step, for the critics
 
     def parameter_groups(self) -> list[dict]:
-        """For the optimizer: the restorer's parameters, and those with `added_rate`."""
+        """For the optimizer: the restorer's parameters, and those with `added_rate`; freezes what is not trained."""
         added: dict[bool, list] = {False: [], True: []}
         for name, parameter in self.restorer.named_parameters():
             if not name.startswith(self.preset.trained):

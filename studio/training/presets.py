@@ -107,6 +107,17 @@ WITH_THE_DICTIONARY = {
     "components_weight": 1.5,
     "ema": 0.995,
 }
+# What those have in common that also see old photographs: the person counts twice as much.
+WITH_OLD_PHOTOGRAPHS = {
+    **WITH_THE_DICTIONARY,
+    "warped_share": 0.125,
+    "old_share": 0.25,
+    "recipe": "training_mild",
+    "added_rate": 5.0,
+    "person_weight": 6.0,
+    "landmarks_weight": 15.0,
+    "consistency_weight": 4.0,
+}
 # What the ablations share: short, and without a critic, whose pull differs from run to run.
 ABLATION = {
     **WITH_THE_DICTIONARY,
@@ -189,40 +200,25 @@ PRESETS = {
         # From there, with old photographs that have no clean version; the person counts twice as much, the shape half.
         Preset(
             "restore-old",
-            **{**WITH_THE_DICTIONARY, "person_weight": 6.0, "warped_share": 0.125},
+            **WITH_OLD_PHOTOGRAPHS,
             images=6_000,
-            recipe="training_mild",
-            old_share=0.25,
-            added_rate=5.0,
-            landmarks_weight=15.0,
-            consistency_weight=4.0,
             seed=8,
         ),
         # The same again, from the mean of that and of what came before.
         Preset(
             "restore-older",
-            **{**WITH_THE_DICTIONARY, "person_weight": 6.0, "warped_share": 0.125},
+            **WITH_OLD_PHOTOGRAPHS,
             images=4_400,
-            recipe="training_mild",
-            old_share=0.25,
-            added_rate=5.0,
-            landmarks_weight=15.0,
-            consistency_weight=4.0,
             seed=9,
         ),
         # The scale and shift of the 256 px map alone, which the 512 px head draws on; everything else stays.
         Preset(
             "restore-fine",
-            **{**WITH_THE_DICTIONARY, "person_weight": 6.0, "warped_share": 0.125, "head": "head_512"},
+            **{**WITH_OLD_PHOTOGRAPHS, "head": "head_512"},
             images=2_800,
-            recipe="training_mild",
-            old_share=0.25,
             fine=True,
             trained="to_fine.",
-            added_rate=5.0,
             fine_weight=4.0,
-            landmarks_weight=15.0,
-            consistency_weight=4.0,
             seed=10,
         ),
         # From the weights of stage 1, to be told apart: each part left out in turn, see docs/training.md.
