@@ -231,12 +231,17 @@ def lines(verdict: Verdict) -> list[str]:
 
 
 def save_synthetic(
-    pixels: Tensor, path: str | Path, operation: Operation, *, source: bytes | None = None, credentials: bool = True
+    pixels: Tensor | images.Photo,
+    path: str | Path,
+    operation: Operation,
+    *,
+    source: bytes | None = None,
+    credentials: bool = True,
 ) -> str:
     """Write a picture that a model made: with the invisible mark, and with credentials where they can be written.
 
     Args:
-        pixels: (3,H,W) float32 RGB in [0,1].
+        pixels: (3,H,W) float32 RGB in [0,1]; or a `Photo`, whose alpha, colour profile, EXIF and bit depth are kept.
         path: of the file; its suffix says the format.
         operation: what made it; its name is one of `watermark.KINDS`.
         source: the file that it was made from.
@@ -250,14 +255,15 @@ def save_synthetic(
         ImageError: the file cannot be written.
         CredentialsError: a certificate that cannot be used.
     """
-    if pixels.ndim != 3:
+    if isinstance(pixels, Tensor) and pixels.ndim != 3:
         raise InputError(f"one picture (3,H,W) is written at a time, got {tuple(pixels.shape)}: pass each by itself")
     path, reasons = Path(path), []
-    if min(pixels.shape[1:]) >= watermark.SMALLEST:
-        pixels = watermark.embed(pixels, operation.name)
+    photo = images.load(pixels)
+    if min(photo.height, photo.width) >= watermark.SMALLEST:
+        photo = photo.with_pixels(watermark.embed(photo.pixels, operation.name))
     else:
         reasons.append(f"too small for the invisible mark, which needs {watermark.SMALLEST} px")
-    data = images.encode(images.load(pixels), path.suffix)
+    data = images.encode(photo, path.suffix)
     if credentials and (reason := reason_not(path.suffix)):
         reasons.append(f"no Content Credentials: {reason}")
     elif credentials:

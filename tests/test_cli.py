@@ -16,7 +16,7 @@ from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
 from studio.benchmarks import album as album_bench
-from studio.benchmarks import frontalize, generate, identity, inversion, reference, speed, upsample
+from studio.benchmarks import edit, frontalize, generate, identity, inversion, reference, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -54,6 +54,7 @@ COMMANDS = {
         "generate",
         "frontalize",
         "inversion",
+        "edit",
         "app",
     ],
     "train": [
@@ -84,7 +85,8 @@ OPTIONS = {
     "model device",
     "frontalize": "output yaw pitch expression background face method steps refine size report sheet credentials "
     "overwrite model device",
-    "edit": "output seed yaw pitch smile mouth eyes brow light glasses age steps before credentials device",
+    "edit": "output seed face yaw pitch smile mouth eyes brow light glasses age likeness steps before credentials "
+    "overwrite device",
     "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
     "brow light glasses age seed report sheet credentials overwrite model device",
     "weights list": "",
@@ -97,6 +99,7 @@ OPTIONS = {
     "train reader": "folder cache steps",
     "train turned": "folder people faces",
     "train frontal": "folder cache steps drawn without minutes resume",
+    "bench edit": "photos limit compare threads sheet out",
     "bench reference": "photos recipe seed limit fidelity steps threads model sheet out",
     "bench old": "photos fidelity scale limit model sheet out",
     "bench speed": "threads repeats model out",
@@ -452,7 +455,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = (bench, reference, speed, identity, album_bench, upsample, frontalize, inversion, generate)
+    modules = (bench, reference, speed, identity, album_bench, upsample, frontalize, inversion, edit, generate)
     for module, name in [(bench, "run_old"), *((module, "run") for module in modules)]:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"

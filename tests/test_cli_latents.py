@@ -13,6 +13,7 @@ from studio import cli, images
 from studio.cli import synthetic
 from studio.latents import search
 from studio.latents.editor import Editor
+from studio.latents.photo_editor import PhotoEditor
 from tests import tiny
 
 
@@ -40,6 +41,8 @@ def _toys(monkeypatch):
     monkeypatch.setattr(FrontalizePipeline, "from_pretrained", classmethod(lambda cls, name, *, device=None: turning))
     editor = tiny.editor()
     monkeypatch.setattr(Editor, "from_pretrained", classmethod(lambda cls, device="cpu": editor))
+    inside = tiny.photo_editor()
+    monkeypatch.setattr(PhotoEditor, "from_pretrained", classmethod(lambda cls, device="cpu", editor=None: inside))
 
 
 @pytest.fixture
@@ -127,9 +130,18 @@ def test_edit_of_a_generated_person(call, tmp_path):
         (("photo.png", "--seed", "1"), "PHOTO or --seed"),
         (("--seed", "1", "--smile", "9"), "smile must be from -4 to 4"),
         (("--seed", "1", "--yaw", "80"), "yaw must be from -60 to 60"),
+        (("--seed", "1", "--smile", "1", "--in-photo"), "--in-photo needs a photo"),
+        (("--seed", "1", "--smile", "1", "--face", "0"), "--face needs a photo that is edited itself"),
+        (("PHOTO", "--smile", "1", "--before", "before.png"), "pass --likeness for before.png"),
+        (("PHOTO", "--smile", "9"), "smile must be from -4 to 4"),
+        (("PHOTO",), "a change is needed"),
+        (("PHOTO", "--yaw", "9", "--in-photo"), "yaw can't be changed in the photograph itself"),
+        (("PHOTO", "--smile", "1", "--face", "3"), "face must be from 0 to 0"),
     ],
 )
 def test_edit_refuses(call, tmp_path, arguments, message):
+    photo = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
+    arguments = [photo if argument == "PHOTO" else argument for argument in arguments]
     code, out, err = call("edit", *arguments, "-o", tmp_path / "out.png")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
@@ -138,7 +150,7 @@ def test_edit_refuses(call, tmp_path, arguments, message):
 
 def test_edit_of_a_photo_says_how_far_it_is_from_the_person(call, tmp_path):
     photo = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
-    code, out, err = call("edit", photo, "--smile", 1, "-o", tmp_path / "out.png", "--steps", 2)
+    code, out, err = call("edit", photo, "--smile", 1, "--likeness", "-o", tmp_path / "out.png", "--steps", 2)
     assert code == 0, err
     report = json.loads(out)
     assert 0 < report["inversion_distance"] < 0.6
@@ -149,17 +161,42 @@ def test_edit_of_a_photo_says_how_far_it_is_from_the_person(call, tmp_path):
 def test_edit_of_a_photo_without_a_likeness_is_refused(call, tmp_path, monkeypatch):
     monkeypatch.setattr("studio.latents.editor.SAME_PERSON", 1e-6)
     photo = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
-    code, _, err = call("edit", photo, "--smile", 1, "-o", tmp_path / "out.png", "--steps", 2)
+    code, _, err = call("edit", photo, "--smile", 1, "--likeness", "-o", tmp_path / "out.png", "--steps", 2)
     assert code == 2
-    assert "likeness" in err
+    assert "must hold a likeness" in err
     assert not (tmp_path / "out.png").exists()
 
 
+def test_edit_in_the_photo(call, tmp_path):
+    pixels = tiny.image(72, 160, seed=7)
+    photo, target = images.save(pixels, tmp_path / "photo.png"), tmp_path / "out.png"
+    arguments = ("edit", photo, "--smile", 4, "--face", 1, "-o", target, "--steps", 2)
+    code, out, err = call(*arguments)
+    assert code == 0, err
+    report = json.loads(out)
+    assert (report["asked"], report["face"], report["faces_found"]) == ({"smile": 4.0}, 1, 2)
+    assert report["identity_distance"] > 0
+    assert "step 2 of 2" in err
+    assert images.load(target).pixels.shape == pixels.shape, "the photo comes back, not its aligned face"
+    code, _, err = call(*arguments)
+    assert (code, err.count("\n")) == (2, 1) and "--overwrite" in err
+    assert call(*arguments, "--overwrite")[0] == 0
+
+
+def test_a_turned_head_is_a_likeness(call, tmp_path):
+    photo, before = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png"), tmp_path / "before.png"
+    code, out, err = call("edit", photo, "--yaw", 2, "-o", tmp_path / "out.png", "--before", before, "--steps", 2)
+    assert code == 0, err
+    assert json.loads(out)["inversion_distance"] > 0
+    assert before.is_file()
+
+
+@pytest.mark.parametrize("how", ["--likeness", "--in-photo"])
 @pytest.mark.parametrize(("width", "message"), [(160, "shows 2"), (None, "none was found")])
-def test_edit_needs_one_face(call, tmp_path, width, message):
+def test_edit_needs_one_face(call, tmp_path, width, message, how):
     pixels = tiny.image(72, width, seed=7) if width else tiny.image(72, 80) * 0
     photo = images.save(pixels, tmp_path / "photo.png")
-    code, _, err = call("edit", photo, "--smile", 1, "-o", tmp_path / "out.png")
+    code, _, err = call("edit", photo, "--smile", 1, how, "-o", tmp_path / "out.png")
     assert code == 2
     assert message in err
 

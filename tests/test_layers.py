@@ -30,7 +30,7 @@ ARROWS = {
     "weights": {"errors", "networks", "convert"},
     "find": {"errors", "images", "faces", "networks", "weights"},
     "identity": {"errors", "images", "faces", "networks", "weights", "find"},
-    "latents": {"errors", "device", "images", "faces", "networks", "weights", "find", "identity"},
+    "latents": {"errors", "device", "images", "faces", "tone", "networks", "weights", "find", "identity"},
     "tone": set(),
     "evidence": {"errors", "images", "faces", "tone"},
     "base": {"errors", "weights"},

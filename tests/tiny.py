@@ -32,6 +32,7 @@ from studio.faces.faces import Faces
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.editor import Editor
+from studio.latents.photo_editor import PhotoEditor
 from studio.networks.detector import FaceDetector
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
@@ -293,6 +294,16 @@ def finder() -> SureFinder:
 
 def editor() -> Editor:
     return Editor(varied_generator(), latent_space(), finder(), IdentityEncoder(identity_net().requires_grad_(False)))
+
+
+def photo_editor() -> PhotoEditor:
+    """The real classes: a prior of 256 px, of which a head draws 128, enlarged; a spatial path that does something."""
+    inner = Editor(
+        varied_generator(blocks=5), latent_space(), finder(), IdentityEncoder(identity_net().requires_grad_(False))
+    )
+    reading = restorer(spatial_channels=(8, 8), style_slots=2)
+    fill_randomly(reading.to_spatial, 0.05)
+    return PhotoEditor(inner, reading, head_parts(), image_head(), image_head(start=2))
 
 
 # --- pipelines --------------------------------------------------------------------------------------------------------

@@ -193,6 +193,21 @@ def bench_inversion(
     show(inversion.run(photos, steps, limit, threads, model, sheet, say), out)
 
 
+@app.command("edit")
+def bench_edit(
+    photos: PhotosOption,
+    limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
+    compare: Annotated[bool, typer.Option(help="Also edit a likeness of each; a minute a photo.")] = False,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of photos and edits here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Change smiles, eyes, light, glasses and age in photos: what came of it, identity distances, seconds."""
+    from studio.benchmarks import edit
+
+    show(edit.run(photos, limit, compare, threads, sheet, say), out)
+
+
 @app.command("app")
 def bench_visitors(
     visitors: Annotated[int, typer.Option(help="At the same time.", min=1)] = 20,

@@ -193,9 +193,10 @@ def turned(report: Any) -> str:
 
 @app.command()
 def edit(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The edited face, an image file of 1024 px.")],
-    photo: Annotated[Path | None, typer.Argument(help="A photo of one face; or give --seed.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The edited picture, an image file.")],
+    photo: Annotated[Path | None, typer.Argument(help="A photo; or give --seed.")] = None,
     seed: Annotated[int | None, typer.Option(help="A generated person instead of a photo.")] = None,
+    face: Annotated[int | None, typer.Option(help="Which face of several; 0 is the largest.")] = None,
     yaw: Annotated[float | None, typer.Option(help="Degrees; 0 looks into the camera, above 0 to the left.")] = None,
     pitch: Annotated[float | None, typer.Option(help="Degrees; above 0 looks up.")] = None,
     smile: Annotated[float | None, typer.Option(help="Change, in spreads of generated faces.")] = None,
@@ -205,17 +206,29 @@ def edit(
     light: Annotated[float | None, typer.Option(help="Likewise: above 0, more from the right of the picture.")] = None,
     glasses: Annotated[float | None, typer.Option(help="Likewise: below 0 without, above 0 with them.")] = None,
     age: Annotated[float | None, typer.Option(help="Years, 30 to 80, as they are read off the face; 6 off.")] = None,
-    steps: Annotated[int, typer.Option(help="Of the search for a photo's likeness.", min=1)] = 100,
+    likeness: Annotated[
+        bool | None,
+        typer.Option(
+            "--likeness/--in-photo",
+            help="Edit a likeness, aligned, 1024 px, or the photo itself; default: a likeness where the head is turned.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of the search for the likeness; default: 40 in a photo, 100 alone.", min=1)
+    ] = None,
     before: Annotated[Path | None, typer.Option(help="Also write the likeness before the edit here.")] = None,
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Turn a head or change an expression; prints a JSON report with identity before and after.
+    """Change a smile, glasses or an age in a photo, or turn a head; prints a JSON report with identity before and after.
 
-    A photo is first searched for in the prior; what is edited is that likeness, aligned, not the photo itself.
+    A turned head is a likeness out of the prior, aligned; all other changes are made in the photo itself.
     """
-    from studio import images, provenance
+    from studio import images
     from studio.device import pick_device
+    from studio.latents import editor as likenesses
+    from studio.latents import photo_editor
     from studio.latents.editor import Editor, check_changes
 
     changes = given(
@@ -225,27 +238,49 @@ def edit(
         raise InputError("either PHOTO or --seed must say whose face, got both or neither: give one of them")
     if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise InputError(f"--output must be a .png, .jpg or .webp file, got {output}: rename it")
+    if likeness is False and photo is None:
+        raise InputError("--in-photo needs a photo, got --seed: give a photo, or leave it out")
+    in_photo = photo is not None and not (likeness or (likeness is None and ("yaw" in changes or "pitch" in changes)))
+    if in_photo and before:
+        raise InputError(f"--before needs a likeness, got a photo that is edited itself: pass --likeness for {before}")
+    if not in_photo and face is not None:
+        raise InputError(f"--face needs a photo that is edited itself, got a likeness: cut face {face} out")
+    check_free([file for file in (output, before) if file], overwrite)
     loaded = None if photo is None else images.load(photo)
     editor = Editor.from_pretrained(pick_device(device))
+    if in_photo:
+        photo_editor.check_in_photo(editor.space, changes)
+        inside = photo_editor.PhotoEditor.from_pretrained(pick_device(device), editor)
+        total = steps or photo_editor.STEPS
+        sitter = inside.find(loaded, face, total, lambda step: say(f"step {step} of {total}"))
+        edited, _, report = inside.edit(sitter, changes)
+        keep_edit({output: edited}, "the face of a photo, changed by a prior of faces", changes, photo, credentials)
+        show(report.to_dict())
+        return
     check_changes(editor.space, changes)
-    person = None
+    person, total = None, steps or likenesses.STEPS
     if loaded is None:
         w = editor.sample(seed)
     else:
-        w, person, _ = editor.likeness(loaded, steps, lambda step, _, __: say(f"step {step + 1} of {steps}"))
+        w, person, _ = editor.likeness(loaded, total, lambda step, _, __: say(f"step {step + 1} of {total}"))
     moved, report = editor.edit(w, changes, person)
-    made = provenance.Operation(
-        "edit", "a likeness out of the prior, moved along its directions", {**changes, "seed": seed}
-    )
-    source = photo.read_bytes() if photo else None
-    for file, latents in ((output, moved), (before, w)):
-        if file and (
-            lacking := provenance.save_synthetic(
-                editor.draw(latents)[0], file, made, source=source, credentials=credentials
-            )
-        ):
-            say(f"{file.name}: {lacking}")
+    pictures = {output: editor.draw(moved)[0]} | ({before: editor.draw(w)[0]} if before else {})
+    stated = {**changes, "seed": seed}
+    keep_edit(pictures, "a likeness out of the prior, moved along its directions", stated, photo, credentials)
     show(report.to_dict())
+
+
+def keep_edit(
+    pictures: dict[Path, Any], what: str, settings: dict[str, Any], photo: Path | None, credentials: bool
+) -> None:
+    """Write what an edit made, and say of which files the mark or the credentials are missing."""
+    from studio import provenance
+
+    source = photo.read_bytes() if photo else None
+    for file, picture in pictures.items():
+        made = provenance.Operation("edit", what, settings)
+        if lacking := provenance.save_synthetic(picture, file, made, source=source, credentials=credentials):
+            say(f"{file.name}: {lacking}")
 
 
 @app.command()

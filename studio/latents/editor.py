@@ -29,6 +29,7 @@ MOST_SPREADS = 4.0  # further out than this, pictures stop being faces
 MOST_DEGREES = 60.0
 YEARS = (30.0, 80.0)  # that the reading was learned from, and the prior reaches
 SIZE = 256
+STEPS = 100  # of the search for a likeness
 COMPARED = 64  # px, at which a photo and its likeness are compared; finer detail is the identity's business
 INVERSION = search.Objective(pixels=60.0, cross=0.003, threshold=1e-4)
 IDENTITY_WEIGHT = 3.0
@@ -114,7 +115,7 @@ class Editor:
         self,
         crop: Tensor,
         person: Tensor,
-        steps: int = 100,
+        steps: int = STEPS,
         on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
     ) -> Tensor:
         """Search the prior for a face.
@@ -146,7 +147,7 @@ class Editor:
     def likeness(
         self,
         photo: Photo,
-        steps: int = 100,
+        steps: int = STEPS,
         on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Find the only face of a photo in the prior: `aligned`, then `invert`.
@@ -171,11 +172,20 @@ class Editor:
             StudioError: the mesh sees no face there.
         """
         picture = search.render(self.generator, w, SIZE).clamp(0, 1)
+        return *self.measured(picture), picture
+
+    @torch.no_grad()
+    def measured(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Attributes (A,) and identity vector (128,) of one aligned face (1,3,S,S) in [0,1], on the CPU.
+
+        Raises:
+            StudioError: the mesh sees no face there.
+        """
         found = place_aligned(self.finder, picture)
         if not found.seen[0]:
             raise StudioError("the edit must stay a face, and left what the prior can draw: ask for less")
         values, vectors = measure_all(self.space, self.encoder, picture, found.mesh)
-        return values[0], vectors[0], picture
+        return values[0], vectors[0]
 
     @torch.no_grad()
     def edit(self, w: Tensor, changes: Mapping[str, float], person: Tensor | None = None) -> tuple[Tensor, EditReport]:

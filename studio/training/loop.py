@@ -276,8 +276,12 @@ class Trainer:
         return energy_loss(luma(drawn), luma(wanted), bands=1)
 
     def departure(self, parts: Restored) -> Tensor:
-        """How far the parts that were added leave the generator's own ways: mean squares, of size one at most."""
-        total = sum(mean_square(part) for pair in parts.spatial for part in pair)
+        """How far the parts that were added leave the generator's own ways: mean squares, of size one at most.
+
+        Scales and shifts of maps that the head does not show are left alone: nothing would hold against this.
+        """
+        shown = parts.spatial[: self.head.config.start - START_BLOCK]
+        total = sum(mean_square(part) for pair in shown for part in pair)
         if parts.styles is not None:
             total = total + mean_square(parts.styles / self.restorer.latent_std)
         return total

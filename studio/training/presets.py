@@ -221,6 +221,14 @@ PRESETS = {
             fine_weight=4.0,
             seed=10,
         ),
+        # All but that map again, with one more real face in every batch.
+        Preset(
+            "restore-longer",
+            **{**WITH_OLD_PHOTOGRAPHS, "real_share": 0.5},
+            images=5_200,
+            fine=True,
+            seed=11,
+        ),
         # From the weights of stage 1, to be told apart: each part left out in turn, see docs/training.md.
         Preset("restore-whole", **ABLATION),
         Preset("restore-without-dictionary", **{**ABLATION, "atoms": 0}),

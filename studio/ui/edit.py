@@ -1,4 +1,4 @@
-"""The Edit tab: a face in, the same person older or younger, smiling, turned or with glasses out."""
+"""The Edit tab: a photo in, the same person older or younger, smiling, turned or with glasses out."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from studio.ui.common import HOUR, MAX_PIXELS, PROGRESS, Lane, connect, follow, 
 
 if TYPE_CHECKING:
     from studio.latents.editor import Editor, EditReport
+    from studio.latents.photo_editor import PhotoEditor, PhotoEditReport
 
 TITLE = "Edit"
 WAITING = "Choose a photo of one face, or none for a generated person; say what is to change, then press Edit."
-SEARCH = 100
+SEARCH = {True: 40, False: 100}  # steps, in the photo itself or for a likeness
 MOST_KEPT = 16  # likenesses
 UNITS = {"yaw": "°", "pitch": "°", "age": " years"}
 
@@ -35,7 +36,7 @@ class Likeness:
         key: of the photo and the search, or of the generated person.
         w: (1,16,512) its latents.
         person: (128,) identity vector of the photo; None for a generated person.
-        crop: (3,256,256) the photo's face, aligned; None likewise.
+        crop: (3,S,S) the photo's face, aligned; None likewise.
     """
 
     key: str
@@ -49,6 +50,13 @@ def load() -> Editor:
     from studio.latents.editor import Editor  # seconds of imports, which the page need not wait for
 
     return Editor.from_pretrained(pick_device("auto"))
+
+
+def load_inside(editor: Editor) -> PhotoEditor:
+    """What edits a photo itself, around an editor that is loaded."""
+    from studio.latents.photo_editor import PhotoEditor
+
+    return PhotoEditor.from_pretrained(pick_device("auto"), editor)
 
 
 # ---- widgets
@@ -80,24 +88,32 @@ def tab(editor: Callable[[], Editor]) -> None:
                     gr.Slider(-3, 3, 0, step=0.5, label=name)
                     for name in ("Mouth opening", "Eye opening", "Brow height", "Light from the right")
                 )
+                in_photo = gr.Checkbox(
+                    True, label="In the photo itself", info="Where the head is not turned; else a likeness, aligned"
+                )
+                face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
                 seed = gr.Number(12, label="Seed", info="Of the generated person, where there is no photo", precision=0)
-                steps = gr.Slider(20, 200, SEARCH, step=10, label="Steps", info="Of the search for a photo's likeness")
-        message, found, report = results(
-            WAITING, "The photo, its likeness in the prior, and that one edited", columns=3
-        )
+                steps = gr.Slider(
+                    0, 200, 0, step=10, label="Steps", info="Of the search for a photo's likeness; 0: 40, or 100 alone"
+                )
+        message, found, report = results(WAITING, "Before, and edited", columns=3)
     runner = Runner(editor)
     connect(
         start,
         stop,
         runner.lane,
         runner.edit,
-        [photo, age, smile, glasses, turn, yaw, keep_pitch, pitch, mouth, eyes, brow, light, seed, steps],
+        [
+            *(photo, age, smile, glasses, turn, yaw, keep_pitch, pitch),
+            *(mouth, eyes, brow, light, in_photo, face, seed, steps),
+        ],
         [found, report, message],
         message=message,
         shown=found,
         api_name="edit",
-        api_description="Make a face older or younger, smile, turn, or wear glasses. Returns the photo's face, its "
-        "synthetic likeness and that one edited as PNG, the JSON report and a message",
+        api_description="Make a face older or younger, smile, turn, or wear glasses. Returns the face before and after "
+        "and the edited photo as PNG (of a turned head: the photo's face, its synthetic likeness and that one edited), "
+        "the JSON report and a message",
     )
 
 
@@ -115,6 +131,7 @@ class Runner:
         self.editor = editor
         self.lane = Lane()
         self.kept: dict[str | None, Likeness] = {}  # by visitor
+        self.inside: PhotoEditor | None = None  # loaded when a photo is first edited itself
         self._call = on_gpu(self.call)
 
     def edit(
@@ -131,15 +148,17 @@ class Runner:
         eyes: float = 0.0,
         brow: float = 0.0,
         light: float = 0.0,
+        in_photo: bool = True,
+        face: int = -1,
         seed: int = 12,
-        steps: int = SEARCH,
+        steps: int = 0,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
-        """Edit the face of a photo, or a generated one. The result is a synthetic likeness, not a photograph.
+        """Edit the face of a photo, or a generated one. What is changed is synthetic, no photograph any more.
 
         Args:
-            photo: with one face; none edits a generated person.
+            photo: with one face, or with several and `face`; none edits a generated person.
             age: 30 to 80 years, as they are read off a face; 0 leaves it.
             smile: change, in spreads of generated faces.
             glasses: the same; below 0 takes them off.
@@ -151,8 +170,10 @@ class Runner:
             eyes: the same.
             brow: change of their height, in spreads.
             light: above 0, more from the right of the picture.
+            in_photo: change the photo itself, where the head is not turned; else a likeness of the only face, aligned.
+            face: 0 is the largest; -1 asks for a photo of one face.
             seed: of the generated person.
-            steps: of the search for the photo's likeness.
+            steps: of the search for the photo's likeness; 0 takes 40 in the photo itself, 100 for a likeness alone.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -167,12 +188,18 @@ class Runner:
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
             progress(0, desc="Loading the model")
-            self.editor()  # before a GPU is lent
-            on_step = follow(stop, progress, int(steps), lambda _: "Searching for the likeness")
+            editor = self.editor()  # before a GPU is lent
+            inside = in_photo and photo is not None and not {"yaw", "pitch"} & changes.keys()
+            if inside and self.inside is None:
+                self.inside = load_inside(editor)
+            total = int(steps) or SEARCH[inside]
+            on_step = follow(stop, progress, total, lambda _: "Searching for the likeness")
             kept = self.kept.get(visitor)
-            found, shown, report, lacking = self._call(photo, folder, changes, int(seed), int(steps), kept, on_step)
+            who = (None if int(face) == -1 else int(face)) if inside else int(seed)
+            found, shown, report, lacking = self._call(inside, photo, folder, changes, who, total, kept, on_step)
             self.keep(visitor, found)
-            return [shown, report.to_dict(), line(verdict(report))], lacking
+            said = verdict_in_photo(report) if inside else verdict(report)
+            return [shown, report.to_dict(), line(said)], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo], request)
 
@@ -187,9 +214,11 @@ class Runner:
         forget.start()
 
     def call(
-        self, photo: str | None, folder: Path, *settings: Any
+        self, inside: bool, photo: str | None, folder: Path, *settings: Any
     ) -> tuple[Likeness, list[tuple[Path, str]], Any, str]:
-        """`change` with this runner's editor."""
+        """`change_photo` or `change` with this runner's editors."""
+        if inside:
+            return change_photo(self.inside, photo, folder, *settings)
         return change(self.editor(), photo, folder, *settings)
 
 
@@ -239,6 +268,54 @@ def change(
     return likeness, shown, report, lacking
 
 
+def change_photo(
+    editor: PhotoEditor,
+    source: str | Path,
+    folder: Path,
+    changes: dict[str, float],
+    face: int | None,
+    steps: int,
+    kept: Likeness | None,
+    on_step: Callable[..., Any] | None,
+) -> tuple[Likeness, list[tuple[Path, str]], PhotoEditReport, str]:
+    """Edit one face of a photo in its place; like `change`.
+
+    Raises:
+        InputError: nothing to change, a change beyond what the prior can draw, or no one face.
+        ImageError: a file that is no usable photo.
+    """
+    from studio.latents.photo_editor import check_in_photo
+
+    check_in_photo(editor.editor.space, changes)
+    photo = images.load(source, max_pixels=MAX_PIXELS)
+    key = f"face {face} in the photo, {key_of(source, steps)}"
+
+    def each(step: int) -> None:
+        if on_step is not None:
+            on_step(editor, step - 1, None, {})
+
+    known = kept.w if kept is not None and kept.key == key else None
+    sitter = editor.find(photo, face, steps, each, known)
+    edited, after, report = editor.edit(sitter, changes)
+    data = Path(source).read_bytes()
+    made = provenance.Operation("edit", "the face of a photo, changed by a prior of faces", changes)
+    shown = [(images.save(sitter.crop[0], folder / "face.png"), "In the photo")]
+    lacking = ""
+    for name, picture, caption in (
+        ("edited-face", after, f"Edited: {report.identity_distance:.2f} from there"),
+        ("edited", edited, "The photo"),
+    ):
+        file = folder / f"{name}.png"
+        lacking = provenance.save_synthetic(picture, file, made, source=data) or lacking
+        shown.append((file, caption))
+    return Likeness(key, sitter.inside.w.cpu(), sitter.person.cpu(), sitter.crop[0].cpu()), shown, report, lacking
+
+
+def key_of(source: str | Path, steps: int) -> str:
+    """Of a photo and the search for its likeness."""
+    return f"{steps} steps, {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
+
+
 def find(
     editor: Editor,
     source: str | Path | None,
@@ -251,7 +328,7 @@ def find(
     if source is None:
         return Likeness(f"seed {seed}", editor.sample(seed), None, None)
     photo = images.load(source, max_pixels=MAX_PIXELS)
-    key = f"{steps} steps, {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
+    key = key_of(source, steps)
     if kept is not None and kept.key == key:
         return kept
 
@@ -263,14 +340,24 @@ def find(
     return Likeness(key, w.cpu(), person.cpu(), crop.cpu())
 
 
-def verdict(report: EditReport) -> str:
+def verdict_in_photo(report: PhotoEditReport) -> str:
     """The report in one line."""
-    moves = ", ".join(
-        f"{name} {report.before[name]:.1f} to {report.after[name]:.1f}{UNITS.get(name, '')}" for name in report.asked
-    )
+    whose = "below 0.6 counts as the same person" if report.same_person else "another person, to the encoder"
+    return f"The photo, changed: {moves(report)}. Identity distance {report.identity_distance:.2f}; {whose}."
+
+
+def verdict(report: EditReport) -> str:
+    """Likewise, of a likeness or a generated person."""
     if report.total_distance is None:
-        return f"Synthetic: {moves}. Identity distance of the edit {report.edit_distance:.2f}."
+        return f"Synthetic: {moves(report)}. Identity distance of the edit {report.edit_distance:.2f}."
     return (
-        f"A synthetic likeness: {moves}. Identity distance to the photo {report.total_distance:.2f}; below 0.6 counts "
+        f"A synthetic likeness: {moves(report)}. Identity distance to the photo {report.total_distance:.2f}; below 0.6 counts "
         "as the same person. The search followed the encoder that measures it, so that it flatters."
+    )
+
+
+def moves(report: EditReport | PhotoEditReport) -> str:
+    """What changed, from and to."""
+    return ", ".join(
+        f"{name} {report.before[name]:.1f} to {report.after[name]:.1f}{UNITS.get(name, '')}" for name in report.asked
     )

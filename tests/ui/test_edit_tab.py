@@ -12,7 +12,7 @@ from studio.latents import editor as editor_module
 from studio.latents.editor import Editor
 from studio.ui import edit as edit_module
 from studio.ui.common import STOPPED
-from studio.ui.edit import Runner, change, tab, verdict
+from studio.ui.edit import Runner, change, change_photo, tab, verdict, verdict_in_photo
 from tests import tiny
 from tests.ui.toy import closed_loops
 
@@ -38,6 +38,14 @@ def editor():
 @pytest.fixture
 def photo(tmp_path):
     return images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """The editor of photos, which the tab would load."""
+    built = tiny.photo_editor()
+    monkeypatch.setattr(edit_module, "load_inside", lambda editor: built)
+    return built
 
 
 def silent(*given, **named):
@@ -106,7 +114,8 @@ def test_bad_files_and_changes(editor, photo, tmp_path):
 
 def test_every_widget_reaches_the_editor_and_the_likeness_is_kept(editor, photo):
     runner = Runner(lambda: editor)
-    pages = runner.edit(str(photo), 50, 1, -1, True, 5, False, -5, 0.5, -0.5, 1.5, -1.5, 3, 2, progress=silent)
+    given = (50, 1, -1, True, 5, False, -5, 0.5, -0.5, 1.5, -1.5, True, -1, 3, 2)
+    pages = runner.edit(str(photo), *given, progress=silent)
     assert next(pages)[:2] == [[], None]
     shown, report, message = next(pages)
     assert len(shown) == 3 and all(path.is_file() for path, _ in shown)
@@ -118,10 +127,42 @@ def test_every_widget_reaches_the_editor_and_the_likeness_is_kept(editor, photo)
     assert list(pages) == []
     kept = runner.kept[None]
     assert kept.key.startswith("2 steps")
-    list(runner.edit(str(photo), smile=1, steps=2, progress=silent))
+    list(runner.edit(str(photo), smile=1, in_photo=False, steps=2, progress=silent))
     assert runner.kept[None] is kept
     *_, (_, report, _) = runner.edit(None, smile=2, yaw=9, pitch=9, seed=3, progress=silent)
     assert report["asked"] == {"smile": 2}  # what is not ticked is left as it is
+
+
+def test_in_the_photo(inside, tmp_path):
+    pixels = tiny.image(72, 160, seed=7)
+    photo = images.save(pixels, tmp_path / "photo.png")
+    kept, shown, report, _ = change_photo(inside, photo, tmp_path / "a", {"smile": 4.0}, 1, 2, None, None)
+    assert [path.name for path, _ in shown] == ["face.png", "edited-face.png", "edited.png"]
+    assert images.load(shown[2][0]).pixels.shape == pixels.shape
+    assert f"{report.identity_distance:.2f} from there" in shown[1][1]
+    said = verdict_in_photo(report)
+    assert f"smile {report.before['smile']:.1f} to {report.after['smile']:.1f}." in said and "same person" in said
+    report.same_person = False
+    assert "another person, to the encoder" in verdict_in_photo(report)
+    steps = []
+    again = change_photo(inside, photo, tmp_path / "b", {"eyes": 1.0}, 1, 2, kept, lambda *given: steps.append(given))[
+        0
+    ]
+    assert steps == [] and again.w.equal(kept.w), "searched for once"
+    other = change_photo(inside, photo, tmp_path / "c", {"eyes": 1.0}, 0, 2, kept, lambda *given: steps.append(given))
+    assert len(steps) == 2 and other[2].face == 0
+
+
+def test_the_tab_edits_in_the_photo_unless_the_head_is_turned(editor, inside, photo):
+    runner = Runner(lambda: editor)
+    *_, (shown, report, message) = runner.edit(str(photo), smile=2, steps=2, progress=silent)
+    assert [path.name for path, _ in shown] == ["face.png", "edited-face.png", "edited.png"]
+    assert report["face"] == 0 and "The photo, changed" in message
+    *_, (shown, report, _) = runner.edit(str(photo), turn=True, yaw=1, smile=2, steps=2, progress=silent)
+    assert "face" not in report and shown[1][0].name == "likeness.png"
+    pages = runner.edit(str(photo), smile=2, face=4, steps=2, progress=silent)
+    with pytest.raises(gr.Error, match="face must be from 0 to 0"):
+        list(pages)
 
 
 def test_only_the_last_visitors_likenesses_are_kept(editor, tmp_path, monkeypatch):
@@ -139,7 +180,7 @@ def test_only_the_last_visitors_likenesses_are_kept(editor, tmp_path, monkeypatc
     assert runner.kept == {}
 
 
-def test_an_error_empties_the_page_and_is_said(editor, photo):
+def test_an_error_empties_the_page_and_is_said(editor, inside, photo):
     pages = Runner(lambda: editor).edit(str(photo), progress=silent)
     next(pages)
     shown, report, message = next(pages)
@@ -149,7 +190,7 @@ def test_an_error_empties_the_page_and_is_said(editor, photo):
         next(pages)
 
 
-def test_cancel_ends_the_search(editor, photo):
+def test_cancel_ends_the_search(editor, inside, photo):
     runner = Runner(lambda: editor)
 
     def progress(*given, **named):
@@ -168,5 +209,5 @@ def test_every_widget_has_a_label(editor):
         tab(lambda: editor)
     kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Gallery, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
-    assert len(widgets) == 16
+    assert len(widgets) == 18
     assert all(widget.label for widget in widgets)

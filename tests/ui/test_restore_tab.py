@@ -357,7 +357,7 @@ def test_endpoints_and_their_arguments(client):
         "/frontalize": ["photo", "yaw", "keep_pitch", "pitch", "neutral", "background", "face", "steps"],
         "/edit": [
             *("photo", "age", "smile", "glasses", "turn", "yaw", "keep_pitch", "pitch"),
-            *("mouth", "eyes", "brow", "light", "seed", "steps"),
+            *("mouth", "eyes", "brow", "light", "in_photo", "face", "seed", "steps"),
         ],
         "/generate": [
             "photos",
