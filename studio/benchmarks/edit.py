@@ -53,11 +53,11 @@ def run(
         say: receives progress lines.
 
     Returns:
-        `reading`: identity distance to the photo and PSNR (at 256 px) of the face as the restorer reads it and the prior
-        draws it, without any search; `likeness`: identity distance of the latents whose change is carried over. Then of
-        `photo`, and with `compare` of `likeness`, for each of `CHANGES`: `moved`, the measured share of what was asked
-        for, and `identity_distance` to the photo; `failed`, results that were no face; `same`, the share of distances
-        below 0.6; median `seconds` to find a face and of one change. `skipped`: photographs without a face that is
+        `reading`: identity distance to the photo and PSNR (at 256 px) of the face as the restorer reads it and the
+        prior draws it, without any search; `likeness_distance`: of the latents whose change is carried over. Then
+        `in_photo`, and with `compare` `in_likeness`, with for each of `CHANGES` `moved`, the measured share of what was
+        asked for, and `identity_distance` to the photo; `failed`, results that were no face; `same`, the share of
+        distances below 0.6; medians `find_seconds` and `edit_seconds`. `skipped`: photographs without a face that is
         large enough. The identity encoder steered the searches and took part in training: distances flatter.
 
     Raises:

@@ -210,7 +210,7 @@ def edit(
         bool | None,
         typer.Option(
             "--likeness/--in-photo",
-            help="Edit a likeness, aligned, 1024 px, or the photo itself; default: a likeness where the head is turned.",
+            help="Edit a likeness, aligned, or the photo itself; default: a likeness where the head is turned.",
         ),
     ] = None,
     steps: Annotated[
@@ -221,7 +221,7 @@ def edit(
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Change a smile, glasses or an age in a photo, or turn a head; prints a JSON report with identity before and after.
+    """Change a smile, glasses or an age in a photo, or turn a head; prints a JSON report with identity distances.
 
     A turned head is a likeness out of the prior, aligned; all other changes are made in the photo itself.
     """

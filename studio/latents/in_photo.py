@@ -27,8 +27,8 @@ from studio.tone import luma, with_tone
 # the photograph's own map and detail count for 1/e.
 TOLERANCE = 0.4
 BLURRED = 32  # px of the drawn picture; the photograph's shades of this size are kept even where it changes
-# Rows of an FFHQ-aligned face that a change is let into, in shares of the side: between the first and the second it fades
-# in, between the third and the fourth out. What is not named may change all of the face.
+# Rows of an FFHQ-aligned face that a change is let into, in shares of the side: between the first and the second it
+# fades in, between the third and the fourth out. What is not named may change all of the face.
 LOWER, EYES = (0.5, 0.6, 1.0, 1.1), (0.3, 0.38, 0.58, 0.66)
 ROWS = {"smile": LOWER, "mouth": LOWER, "eyes": EYES, "brow": EYES, "glasses": EYES}
 

@@ -71,8 +71,8 @@ class PhotoEditReport:
     Attributes:
         asked: attribute to what was asked for: years (age), change in spreads of generated faces (the others).
         before, after: attribute to its measured value: degrees, years, or spreads from the average generated face.
-        likeness_distance: identity distance (dlib) between the face and its likeness in latents, whose change was carried
-            over. Its search followed the encoder that measures, so that it flatters.
+        likeness_distance: identity distance (dlib) between the face and its likeness in latents, whose change was
+            carried over. Its search followed the encoder that measures, so that it flatters.
         identity_distance: between the face before and after.
         same_person: that is below 0.6.
         face: index of the face, 0 is the largest; faces_found: how many there were.
@@ -219,7 +219,8 @@ class PhotoEditor:
 
         Args:
             sitter: the face.
-            changes: attribute to its change in spreads of generated faces; age to years, as read off the identity vector.
+            changes: attribute to its change in spreads of generated faces; age to years, as read off the identity
+                vector.
 
         Returns:
             The photograph with the changed face in it, the changed face (3,512,512) FFHQ-aligned, what was done.

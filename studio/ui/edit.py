@@ -351,8 +351,8 @@ def verdict(report: EditReport) -> str:
     if report.total_distance is None:
         return f"Synthetic: {moves(report)}. Identity distance of the edit {report.edit_distance:.2f}."
     return (
-        f"A synthetic likeness: {moves(report)}. Identity distance to the photo {report.total_distance:.2f}; below 0.6 counts "
-        "as the same person. The search followed the encoder that measures it, so that it flatters."
+        f"A synthetic likeness: {moves(report)}. Identity distance to the photo {report.total_distance:.2f}; below 0.6 "
+        "counts as the same person. The search followed the encoder that measures it, so that it flatters."
     )
 
 

@@ -134,7 +134,7 @@ def test_real_glasses_are_taken_off_a_generated_face(real):
     pixels = real.editor.draw(real.editor.sample(12))[0]
     photo = images.load(images.resize(pixels[None], CROP, CROP)[0])
     sitter = real.find(photo, steps=12)
-    edited, face, report = real.edit(sitter, {"glasses": -1.5})
+    edited, _, report = real.edit(sitter, {"glasses": -1.5})
     assert report.after["glasses"] < report.before["glasses"] - 0.7
     assert report.identity_distance < 0.6
     read = images.resize(sitter.crop - sitter.inside.lacking, SIZE, SIZE).clamp(0, 1)
