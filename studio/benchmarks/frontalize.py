@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.frontalize import METHODS, STEPS, FrontalizePipeline
+from pipelines.frontalize import METHODS, STEPS, FrontalizePipeline, check_arguments
 from studio import images, sheets
 from studio.benchmarks.identity import read_pairs, separation
 from studio.benchmarks.provenance import provenance
@@ -91,6 +91,8 @@ def run(
         raise InputError("there must be something to turn, got no photos and no people: pass --photos or --people")
     if unknown := [method for method in methods if method not in METHODS]:
         raise InputError(f"--method must be one of {', '.join(METHODS)}, got {unknown[0]!r}: choose one of them")
+    for method in methods:  # before minutes of work, each face of which would be counted as refused
+        check_arguments(0.0, None, "keep", "generated", None, method, steps, refine, "pt")
     if threads:
         torch.set_num_threads(threads)
     pipeline = FrontalizePipeline.from_pretrained(model)

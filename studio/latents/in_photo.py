@@ -2,10 +2,11 @@
 
 The restorer reads an aligned face as the generator's 32 px map, latents for the slots above it, and scales and shifts
 of its larger maps: a likeness that latents alone never reach (0.1 from the photograph in identity), in a space that
-has no directions. The latents of a plain likeness have directions, and show somebody a little different. As in BDInvert
-(arXiv 2107.03182, section 3.4), the second moves the first: where moving the latents changes the 32 px map, the face is
-drawn of the moved map, everywhere else of the photograph's. What the drawn face lacks of the photograph, grain, hair
-and background, is laid over it again where nothing changed.
+has no directions. The latents of a plain likeness have directions, and show somebody a little different. As in the
+Feature-Style encoder (arXiv 2202.02183), the second moves the first, by the difference of the maps of two latents; and
+where it moves it far, the face is drawn of the likeness's map instead, because the photograph's finer maps no longer
+fit. What the drawn face lacks of the photograph, grain, hair and background, is laid over it again where nothing
+changed.
 """
 
 from __future__ import annotations

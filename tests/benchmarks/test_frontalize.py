@@ -49,8 +49,9 @@ def run(
     sheet=None,
     say=lambda _: None,
     frontalizer=None,
+    steps=1,
 ):
-    about = (photos, people, pairs, limit, min_yaw, profiles, 0, list(methods), 1, 1, 0, "frontalize", sheet, sheet)
+    about = (photos, people, pairs, limit, min_yaw, profiles, 0, list(methods), steps, 1, 0, "frontalize", sheet, sheet)
     return bench.run(*about, say, frontalizer)
 
 
@@ -155,3 +156,5 @@ def test_nothing_to_measure():
         run()
     with pytest.raises(InputError, match=r"method must be one of.*luck"):
         run(people=1, methods=("luck",))
+    with pytest.raises(InputError, match="num_inference_steps must be a whole number of 1 or more, got 0"):
+        run(people=1, methods=("search",), steps=0)
