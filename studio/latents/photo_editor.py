@@ -31,7 +31,7 @@ SMALLEST_EYE_DISTANCE = 8.0  # photo pixels; below it there is nothing of a pers
 STEPS = 40  # of the search for the likeness whose change is carried over
 ALIKE = ("yaw", "pitch", "smile", "mouth")  # what the start of that search has of the photograph
 LOOKS = 3  # at the result, each with another share of the change
-SHARES = (0.4, 1.3)  # least and most of the plain change; further out faces fall apart
+SHARES = (0.4, 2.0)  # least and most of the plain change; further out faces fall apart
 NEAR = 0.1  # of what was asked for: near enough
 NOTE = "synthetic: the face of the photograph, changed by a prior of faces"
 
@@ -249,14 +249,14 @@ class PhotoEditor:
                 for name, step in steps.items()
             }
             miss = max(abs(share - 1) for share in got.values())
-            if best is None or miss < best[0]:
-                best = miss, face, kept, values, vector
+            distance = float((vector - sitter.person.cpu()).norm())
+            if best is None or miss + distance < best[0]:  # a change that hardly comes is not worth the person
+                best = miss + distance, face, kept, values, distance
             if miss < NEAR:
                 break
             least, most = SHARES
             shares = {name: min(max(shares[name] / max(got[name], 0.5), least), most) for name in steps}
-        _, face, kept, values, vector = best
-        distance = float((vector - sitter.person.cpu()).norm())
+        _, face, kept, values, distance = best
         likeness = float((editor.look(sitter.inside.w)[1] - sitter.person.cpu()).norm())
         report = PhotoEditReport(
             asked=dict(changes),
