@@ -221,7 +221,7 @@ PRESETS = {
             fine_weight=4.0,
             seed=10,
         ),
-        # All but that map again, with one more real face in every batch; its weights were not taken, see docs/training.md.
+        # All but that map again, with one more real face in every batch. Its weights were not taken (docs/training.md).
         Preset(
             "restore-longer",
             **{**WITH_OLD_PHOTOGRAPHS, "real_share": 0.5},
