@@ -130,9 +130,12 @@ def wide(browser: Browser, url: str, to: Any, folder: Path) -> None:
     shoot(page, to("turn"))
     page.get_by_role("tab", name="Edit").click()
     page.get_by_text("Choose a photo of one face, or none").wait_for()
+    panel = page.get_by_role("tabpanel").filter(has=page.get_by_role("button", name="Edit", exact=True)).last
+    panel.locator("input[type=file]").set_input_files(str(folder / "photo-5c.jpg"))
+    page.get_by_text("photo-5c").first.wait_for()
     page.get_by_label("Age in years").first.fill("70")
     page.get_by_role("button", name="Edit", exact=True).click()
-    page.get_by_text("Synthetic: age").first.wait_for(timeout=MINUTES)
+    page.get_by_text("The photo, changed").first.wait_for(timeout=MINUTES)
     shoot(page, to("edit"))
     page.get_by_role("tab", name="Generate").click()
     page.get_by_text("Press Generate").wait_for()
