@@ -22,7 +22,7 @@ from studio import images
 from studio.networks.generator import Generator
 from studio.networks.image_head import ImageHead
 from studio.networks.restorer import START_BLOCK, Restored, Restorer, draw_prior, enlarged
-from studio.tone import luma, with_tone
+from studio.tone import luma, with_tint, with_tone
 
 # Of the change of the map's 512 channels in one place, over their root mean square on the face: where it is this much,
 # the photograph's own map and detail count for 1/e.
@@ -104,8 +104,10 @@ class FaceInPhoto:
         face = self.drawn(replace(self.parts, features=features, spatial=spatial, styles=styles))
         kept = enlarged(own.cpu(), face.shape[2])
         shades = enlarged(F.avg_pool2d(self.lacking, BLURRED), face.shape[2])
-        face = face + shades + kept * (self.lacking - shades)
-        return with_tone(face.clamp(0, 1), self.tone).clamp(0, 1), kept
+        face = (face + shades + kept * (self.lacking - shades)).clamp(0, 1)
+        if self.tone is None:  # a sepia face on a coloured card keeps its tint
+            return (face + (1 - kept) * (with_tint(face, self.crop) - face)).clamp(0, 1), kept
+        return with_tone(face, self.tone).clamp(0, 1), kept
 
 
 def rows(changes: list[str], count: int) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 from studio import images
 from studio.errors import InputError, NoFaceError
 from studio.latents.editor import SIZE
-from studio.latents.in_photo import rows
+from studio.latents.in_photo import FaceInPhoto, rows
 from studio.latents.photo_editor import CROP, PhotoEditor
+from studio.tone import luma
 from tests import tiny
 
 CHANGED = {"smile": 4.0, "mouth": 4.0}
@@ -69,6 +70,17 @@ def test_a_grey_photograph_stays_grey(editor):
     assert (face - face[:1]).abs().max() < 1e-3
     assert (edited.pixels - edited.pixels[:1]).abs().max() < 1e-3
     assert (edited.pixels - grey.pixels).abs().max() > 0.001
+
+
+def test_a_sepia_face_on_a_coloured_card_stays_sepia(editor, sitter):
+    sepia = luma(sitter.crop) * torch.tensor([1.0, 0.85, 0.65]).view(3, 1, 1)
+    mask = torch.ones(1, 1, CROP, CROP)
+    parts = editor.editor.generator, editor.head, editor.restorer
+    face, kept = FaceInPhoto(*parts, sepia, mask, sitter.inside.w, None).moved(sitter.inside.w + 0.5)
+    assert kept.min() < 0.9 and (face - sepia).abs().max() > 0.02
+    wanted = luma(face) * sepia / luma(sepia)
+    changed, plain = (kept < 0.5).expand_as(face), (face - wanted).abs()
+    assert plain[changed].mean() < 0.02
 
 
 def test_a_likeness_that_is_known_is_not_searched_for(editor, photo, sitter):
