@@ -421,7 +421,7 @@ def test_what_has_no_credentials_is_said(call, album, tmp_path, monkeypatch):
 
 
 def test_faces_refuses(call, album, tmp_path):
-    assert "--draw must not be the input" in error_line(call("faces", album / "good.png", "--draw", album / "good.png"))
+    assert "must not be an input" in error_line(call("faces", album / "good.png", "--draw", album / "good.png"))
     assert "nothing.png" in error_line(call("faces", tmp_path / "nothing.png"))
 
 
@@ -497,3 +497,13 @@ def test_training(call, monkeypatch, tmp_path):
         (tmp_path, tmp_path / "out", None),
         (tmp_path, tmp_path / "out", tmp_path / "old"),
     ]
+
+
+def test_a_failed_file_says_why_even_where_faces_were_restored():
+    from studio.batch import FileReport
+    from studio.cli.photos import summary
+
+    face = {"restored": True, "identity_distance": 0.1}
+    failed = summary(FileReport("a.jpg", status="failed", reason="the disk is full", faces=[face]))
+    assert "the disk is full" in failed
+    assert "1/1 faces  identity 0.10" in summary(FileReport("a.jpg", status="restored", faces=[face]))

@@ -263,3 +263,31 @@ def test_somebody_else_is_said_loudly():
     assert "NOT the person" in synthetic.turned(report)
     report.same_person = True
     assert "NOT" not in synthetic.turned(report)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("faces", "A", "--draw", "A"), "a.png must not be an input"),
+        (("faces", "A", "--draw", "B"), "b.png must not exist yet"),
+        (("faces", "A", "--draw", "OUT.xyz"), "must be a .png, .jpg, .jpeg, .webp file"),
+        (("compare", "A", "B", "--sheet", "B"), "b.png must not be an input"),
+        (("compare", "A", "B", "--sheet", "A/sheet.png"), "can't be written"),
+        (("album", "A", "B", "--sheet", "A"), "a.png must not be an input"),
+        (("restore", "A", "-o", "OUT", "--report", "B"), "the report must be a JSON file"),
+        (("restore", "A", "-o", "OUT", "--report", "FOLDER"), "must be a file, and is a folder"),
+        (("upsample", "A", "-o", "OUT", "--sheet", "A", "--overwrite"), "a.png must not be an input"),
+        (("frontalize", "A", "-o", "OUT", "--report", "A"), "a.png must not be an input"),
+        (("generate", "-o", "OUT", "--sheet", "B"), "b.png must not exist yet"),
+        (("edit", "A", "--smile", "1", "-o", "A", "--overwrite"), "a.png must not be an input"),
+    ],
+)
+def test_no_photograph_is_written_over(call, tmp_path, arguments, message):
+    files = {name: images.save(tiny.image(72, 80), tmp_path / f"{name.lower()}.png") for name in "AB"}
+    before = [file.read_bytes() for file in files.values()]
+    places = {**files, "OUT": tmp_path / "out", "OUT.xyz": tmp_path / "out.xyz", "FOLDER": tmp_path}
+    places["A/sheet.png"] = files["A"] / "sheet.png"
+    code, out, err = call(*(places.get(argument, argument) for argument in arguments))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert [file.read_bytes() for file in files.values()] == before

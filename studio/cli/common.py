@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from studio.errors import InputError
 
 PathsArgument = Annotated[list[str], typer.Argument(help="Files, folders (searched through) and globs.")]
 PhotosOption = Annotated[Path, typer.Option(help="Folder of photographs to measure on.")]
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # that sheets and drawings are written as
 OutOption = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
 
 
@@ -55,6 +57,40 @@ def check_free(files: list[Path], overwrite: bool) -> None:
     """
     if not overwrite and (there := [file for file in files if file.exists()]):
         raise InputError(f"{there[0]} must not exist yet: pass --overwrite to replace it")
+
+
+def check_beside(
+    inputs: Iterable[Path], *, pictures: Iterable[Path | None] = (), report: Path | None = None, overwrite: bool = False
+) -> None:
+    """Refuse sheets, drawings and reports that would take a photograph's place or can't be written; make their folders.
+
+    Args:
+        inputs: what is read; never written over.
+        pictures: files to be written; what is there is replaced only with `overwrite`.
+        report: a JSON file, which may be there from an earlier run.
+        overwrite: see `pictures`.
+
+    Raises:
+        InputError: with the first one that must not be written.
+    """
+    from studio import images
+
+    drawn, taken = [path for path in pictures if path], {path.resolve() for path in inputs}
+    for path in [*drawn, *([report] if report else [])]:
+        if path.resolve() in taken:
+            raise InputError(f"{path} must not be an input: give another name")
+        if path.is_dir():
+            raise InputError(f"{path} must be a file, and is a folder: give another name")
+        if path in drawn and path.suffix.lower() not in PICTURES:
+            raise InputError(f"{path} must be a {', '.join(PICTURES)} file: rename it")
+        if path in drawn and path.exists() and not overwrite:
+            raise InputError(f"{path} must not exist yet: give another name")
+        if path == report and path.suffix.lower() in images.SUFFIXES:
+            raise InputError(f"the report must be a JSON file, got {path}: give another name")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path} can't be written, {error.strerror}: give another folder") from error
 
 
 def size_of_result(scale: str) -> int | str:

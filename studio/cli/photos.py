@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import PathsArgument, named, say, show, size_of_result
+from studio.cli.common import PathsArgument, check_beside, named, say, show, size_of_result
 from studio.errors import InputError
 
 app = typer.Typer()
@@ -77,6 +77,7 @@ def restore(
     # Refuse before the weights are loaded, and once instead of for every file.
     check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
     batch.plan_outputs(inputs, output, suffix)
+    check_beside(inputs, report=report)
     if credentials:
         own_certificate()
     earlier = batch.read_report(report) if report and resume else {}
@@ -126,7 +127,8 @@ def summary(found: Any) -> str:
     """One line of the table: name, status, seconds, faces, identity distances, enlargement."""
     restored = [face for face in found.faces if face["restored"]]
     distances = " ".join(f"{face['identity_distance']:.2f}" for face in restored)
-    faces = f"{len(restored)}/{len(found.faces)} faces  identity {distances}" if restored else found.reason
+    counted = f"{len(restored)}/{len(found.faces)} faces  identity {distances}"
+    faces = counted if restored and found.status != "failed" else found.reason
     enlarged = f"  {found.scale} times as large" if (found.scale or 1) > 1 else ""
     guided = [face for face in restored if face.get("guided")]
     person = "".join(f"  person {face['reference_before']:.2f} -> {face['reference_after']:.2f}" for face in guided)
@@ -144,12 +146,10 @@ def faces(
     from studio.faces.draw import draw as draw_faces
     from studio.find import FaceFinder
 
-    if draw and draw.resolve() == photo.resolve():
-        raise InputError(f"--draw must not be the input itself, got {draw}: give another name")
+    check_beside([photo], pictures=[draw])
     loaded = images.load(photo)
     found = FaceFinder.from_pretrained()(loaded.pixels)
     if draw:
-        draw.parent.mkdir(parents=True, exist_ok=True)
         draw_faces(loaded.pixels, found).save(draw)
     if as_json:
         show({"photo": str(photo), "faces": found.to_dicts()})
@@ -175,6 +175,7 @@ def compare(
     from studio import sheets
     from studio.identity.compare import Comparer
 
+    check_beside([first, second], pictures=[sheet])
     found = Comparer.from_pretrained()(first, second)
     if sheet:
         sheets.write(sheet, [list(found.crops)], [f"distance {found.distance:.2f}"])
@@ -207,6 +208,7 @@ def album(
     if as_json and as_csv:
         raise InputError("either --json or --csv must be asked for, got both: leave one out")
     inputs = named(paths)
+    check_beside(inputs, pictures=[sheet])
     threshold = THRESHOLD if threshold is None else threshold
     check_arguments(len(inputs), threshold)
     maker = AlbumMaker.from_pretrained()

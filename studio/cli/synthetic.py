@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import PathsArgument, check_free, named, say, show, write
+from studio.cli.common import PathsArgument, check_beside, check_free, named, say, show, write
 from studio.errors import InputError, StudioError
 
 app = typer.Typer()
@@ -50,6 +50,7 @@ def upsample(
     inputs = named(paths)
     check_arguments(scale, samples, steps, EPSILON, move_map, consistent, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
+    check_beside([*inputs, *([reference] if reference else [])], pictures=[sheet], report=report, overwrite=overwrite)
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     settings = {
@@ -142,6 +143,7 @@ def frontalize(
     inputs = named(paths)
     check_arguments(yaw, pitch, expression, background, face, method, steps, refine, "pt")
     targets = batch.plan_outputs(inputs, output, ".png")
+    check_beside(inputs, pictures=[sheet], report=report, overwrite=overwrite)
     pipeline = FrontalizePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
     settings = {
@@ -246,6 +248,7 @@ def edit(
     if not in_photo and face is not None:
         raise InputError(f"--face needs a photo that is edited itself, got a likeness: cut face {face} out")
     check_free([file for file in (output, before) if file], overwrite)
+    check_beside([photo] if photo else [], pictures=[output, before], overwrite=True)
     loaded = None if photo is None else images.load(photo)
     editor = Editor.from_pretrained(pick_device(device))
     if in_photo:
@@ -328,6 +331,7 @@ def generate(
         raise InputError(f"--solver must be one of {', '.join(SOLVERS)}, got {solver!r}: choose one of them")
     files = [output / f"generated-{k + 1}.png" for k in range(samples)]
     check_free(files, overwrite)
+    check_beside(photos or (), pictures=[sheet], report=report, overwrite=overwrite)
     loaded = [images.load(photo) for photo in photos or ()]
     pipeline = GeneratePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())

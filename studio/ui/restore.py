@@ -510,8 +510,10 @@ def verdict(report: FileReport, faces: Sequence[FaceReport]) -> str:
         return f"{found}, none restored: {reasons}."
     report.status = RESTORED
     skipped = f" Left as they were: {reasons}." if reasons else ""
-    held = sum(bool(face.reason) for face in restored)
+    held = sum("identity guard" in face.reason for face in restored)
     guarded = f" Blended back by the identity guard: {held}." if held else ""
+    careful = sum(bool(face.reason) and "identity guard" not in face.reason for face in restored)
+    guarded += f" Restored with care, as the report says: {careful}." if careful else ""
     distances = sorted(face.identity_distance for face in restored)
     span = " to ".join(dict.fromkeys(f"{value:.2f}" for value in (distances[0], distances[-1])))
     said = f"{found}, {len(restored)} restored.{skipped}{guarded} Identity distance {span} ({DISTANCE})."

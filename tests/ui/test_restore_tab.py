@@ -445,3 +445,17 @@ def test_a_generated_face(tmp_path, rng):
     doubled = images.resize(images.load(path).pixels, 960, 1280)
     assert (after - doubled)[:, 300:500, 500:700].abs().mean() > 0.005  # the face is another
     assert torch.allclose(after[:, :100], doubled[:, :100], atol=1 / 255)  # what is not a face is not
+
+
+def test_only_the_guard_is_called_the_guard():
+    from pipelines.restore import FaceReport
+    from studio.batch import FileReport
+    from studio.ui.restore import verdict
+
+    def face(reason):
+        return FaceReport(0, [0, 0, 9, 9], [0, 0, 0], 1.0, True, reason, 1.0, 0.5, 0.2, None, None, False, 90.0)
+
+    said = verdict(FileReport("a.jpg"), [face("tiny: fidelity 0.75"), face("identity guard: strength 0.50"), face("")])
+    assert "Blended back by the identity guard: 1." in said
+    assert "Restored with care, as the report says: 1." in said
+    assert "guard" not in verdict(FileReport("a.jpg"), [face("profile: fidelity 0.75")])
