@@ -82,7 +82,7 @@ def run(
         read = images.resize(sitter.crop - sitter.inside.lacking, SIZE, SIZE).clamp(0, 1)
         reading.append(float((editor.measured(read)[1] - sitter.person.cpu()).norm()))
         sharp.append(float(psnr(read, images.resize(sitter.crop, SIZE, SIZE))))
-        likeness.append(float((editor.look(sitter.inside.w)[1] - sitter.person.cpu()).norm()))
+        likeness.append(sitter.likeness_distance)
         shown = [sitter.crop[0]]
         for name, wanted in CHANGES.items():
             face = torch.zeros_like(sitter.crop[0])

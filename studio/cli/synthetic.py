@@ -238,8 +238,6 @@ def edit(
     )
     if (photo is None) == (seed is None):
         raise InputError("either PHOTO or --seed must say whose face, got both or neither: give one of them")
-    if output.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise InputError(f"--output must be a .png, .jpg or .webp file, got {output}: rename it")
     if likeness is False and photo is None:
         raise InputError("--in-photo needs a photo, got --seed: give a photo, or leave it out")
     in_photo = photo is not None and not (likeness or (likeness is None and ("yaw" in changes or "pitch" in changes)))

@@ -49,6 +49,7 @@ class Sitter:
         person: (128,) identity vector.
         seen: (A,) attributes of the crop.
         inside: the face as the prior reads it.
+        likeness_distance: identity distance between the face and its likeness in latents.
         index, found: which one of how many faces.
     """
 
@@ -60,6 +61,7 @@ class Sitter:
     person: Tensor
     seen: Tensor
     inside: FaceInPhoto
+    likeness_distance: float
     index: int
     found: int
 
@@ -149,6 +151,7 @@ class PhotoEditor:
         Raises:
             NoFaceError: the photo shows none.
             InputError: several and no choice, an index that there is not, too few pixels, or too few steps.
+            StudioError: its likeness is no face.
         """
         if not (type(steps) is int and steps >= 1):
             raise InputError(f"steps must be a whole number of 1 or more, got {steps!r}: pass one")
@@ -178,7 +181,8 @@ class PhotoEditor:
         inside = FaceInPhoto(editor.generator, self.head, self.restorer, crop, mask, w, tone)
         features = inside.parts.features.to(self.parts.device, self.parts.dtype)
         hair = self.parts(features)[:, [PARTS.index("hair")]].float().cpu()
-        return Sitter(photo, crop, to_photo, one.mesh, hair, person, seen, inside, index, count)
+        apart = float((editor.look(inside.w)[1] - person.cpu()).norm())
+        return Sitter(photo, crop, to_photo, one.mesh, hair, person, seen, inside, apart, index, count)
 
     def likeness(
         self,
@@ -257,12 +261,11 @@ class PhotoEditor:
             least, most = SHARES
             shares = {name: min(max(shares[name] / max(got[name], 0.5), least), most) for name in steps}
         _, face, kept, values, distance = best
-        likeness = float((editor.look(sitter.inside.w)[1] - sitter.person.cpu()).norm())
         report = PhotoEditReport(
             asked=dict(changes),
             before=as_reported(space, sitter.seen),
             after=as_reported(space, values),
-            likeness_distance=likeness,
+            likeness_distance=sitter.likeness_distance,
             identity_distance=distance,
             same_person=distance < SAME_PERSON,
             face=sitter.index,
