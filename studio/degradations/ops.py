@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Generator, Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights JPEG and old GFPGAN code use
@@ -90,15 +90,31 @@ def noise(image: Tensor, sigma: float, generator: Generator) -> Tensor:
     return (image + sigma * torch.randn(image.shape, generator=generator)).clamp(0, 1)
 
 
-def jpeg(image: Tensor, quality: int) -> Tensor:
-    """Round (C,H,W) to 8 bits, and encode and decode it at a Pillow quality of 1–100."""
+def to_pil(image: Tensor) -> Image.Image:
+    """(C,H,W) in [0,1], rounded to 8 bits."""
     pixels = image.mul(255).round_().clamp_(0, 255).byte()
     pixels = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous()
+    return Image.fromarray(pixels.numpy())
+
+
+def from_pil(picture: Image.Image) -> Tensor:
+    """A picture of 8 bits to (C,H,W) in [0,1]; C is 1 for grey, else 3."""
+    pixels = torch.from_numpy(np.array(picture))
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    return pixels.float().div_(255)
+
+
+def jpeg(image: Tensor, quality: int, subsampling: int = -1) -> Tensor:
+    """Round (C,H,W) to 8 bits, and encode and decode it at a Pillow quality of 1–100.
+
+    Args:
+        image: (C,H,W).
+        quality: 1–100.
+        subsampling: of the colours: 0 is 4:4:4, 1 4:2:2, 2 4:2:0, -1 Pillow's own choice.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, "JPEG", quality=quality)
-    decoded = torch.from_numpy(np.array(Image.open(buffer)))
-    decoded = decoded[None] if decoded.ndim == 2 else decoded.permute(2, 0, 1)
-    return decoded.float().div_(255)
+    to_pil(image).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return from_pil(Image.open(buffer))
 
 
 def colour_shift(image: Tensor, shift: tuple[float, float, float]) -> Tensor:
@@ -110,6 +126,61 @@ def luminance(image: Tensor, weights: tuple[float, float, float] = LUMA) -> Tens
     """(3,H,W) -> (1,H,W), by the weights of the three channels."""
     red, green, blue = weights
     return image[0:1] * red + image[1:2] * green + image[2:3] * blue
+
+
+# --- what websites, chat programs and viewers do --------------------------------------------------------------
+
+KERNELS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def resample(image: Tensor, side: int, kernel: str) -> Tensor:
+    """Scale (C,H,W) to (C,side,side) as programs do: 8 bits, antialiased when it shrinks ("nearest" apart).
+
+    Args:
+        image: (C,H,W).
+        side: new height and width, px.
+        kernel: a name of `KERNELS`.
+    """
+    return from_pil(to_pil(image).resize((side, side), KERNELS[kernel]))
+
+
+def webp(image: Tensor, quality: int) -> Tensor:
+    """Encode and decode (C,H,W) as lossy WebP of a quality of 1–100."""
+    buffer = io.BytesIO()
+    to_pil(image).convert("RGB").save(buffer, "WEBP", quality=quality, method=0)
+    return from_pil(Image.open(buffer).convert("RGB"))[: len(image)]
+
+
+def median(image: Tensor, size: int) -> Tensor:
+    """Median of size × size px (odd): noise goes, faces turn to plastic."""
+    return from_pil(to_pil(image).filter(ImageFilter.MedianFilter(size)))
+
+
+def smooth_skin(image: Tensor, radius: int, contrast: float) -> Tensor:
+    """A "beauty" filter: smooths what has less local contrast than `contrast`, and leaves edges.
+
+    The self-guided filter of He et al. (ECCV 2010, equations 5 and 6).
+
+    Args:
+        image: (C,H,W).
+        radius: px, of the square over which is averaged.
+        contrast: standard deviation in [0,1] of what is smoothed by half.
+    """
+    side, x = 2 * radius + 1, image[None]
+
+    def mean(t: Tensor) -> Tensor:
+        return F.avg_pool2d(t, side, 1, radius, count_include_pad=False)
+
+    average = mean(x)
+    share = (mean(x * x) - average**2).clamp_min(0)
+    share = share / (share + contrast**2)
+    return (mean(share) * x + mean((1 - share) * average))[0].clamp(0, 1)
 
 
 # --- what age, the press and the album do ---------------------------------------------------------------------
@@ -204,6 +275,55 @@ def scratches(size: int, count: int, length: float, generator: Generator) -> Ten
             points.append((x, y))
         draw.line(points, fill=int(90 + 165 * strength), width=max(1, round(size / 400 * (0.5 + 2 * strength))))
     return torch.from_numpy(np.array(mask))[None].float() / 255
+
+
+def creases(size: int, count: int, width: float, generator: Generator) -> Tensor:
+    """Mask (1,size,size) in [0,1] of `count` folds and tears from edge to edge, jagged, at most `width` px wide.
+
+    They cross the middle of the picture, where the face is.
+    """
+    mask = Image.new("L", (size, size))
+    draw = ImageDraw.Draw(mask)
+    for _ in range(count):
+        angle, x, y, wide, strength = torch.rand(5, generator=generator).tolist()
+        bends = torch.randn(33, generator=generator)
+        frays = (0.4 + torch.rand(32, generator=generator)).tolist()
+        drift = (bends.cumsum(0) - bends.sum() * torch.linspace(0, 1, 33)) * size * 0.008
+        angle, x, y = angle * math.pi, (0.25 + 0.5 * x) * size, (0.25 + 0.5 * y) * size
+        along = torch.linspace(-1, 1, 33) * size * 1.5
+        xs = (x + along * math.cos(angle) - drift * math.sin(angle)).tolist()
+        ys = (y + along * math.sin(angle) + drift * math.cos(angle)).tolist()
+        points, thick = list(zip(xs, ys, strict=True)), width * (0.25 + 0.75 * wide)
+        for start, end, fray in zip(points, points[1:], frays, strict=False):
+            draw.line((start, end), fill=int(140 + 115 * strength), width=max(1, round(thick * fray)))
+    return torch.from_numpy(np.array(mask))[None].float() / 255
+
+
+def writing(size: int, words: int, width: float, generator: Generator) -> Tensor:
+    """Mask (1,size,size) in [0,1] of `words` scribbled in ink, lines `width` px wide."""
+    mask = Image.new("L", (size, size))
+    draw = ImageDraw.Draw(mask)
+    for _ in range(words):
+        x, y, slope, tall, fast = torch.rand(5, generator=generator).tolist()
+        steps = torch.linspace(0, 1, 80)
+        waves = torch.rand(3, generator=generator) * 2 * math.pi
+        tall, long = (0.01 + 0.03 * tall) * size, (0.15 + 0.3 * fast) * size
+        xs = x * size + long * steps + 0.5 * tall * torch.cos(60 * steps + waves[0])
+        ys = y * size + (slope - 0.5) * long * steps + tall * torch.sin(60 * steps) * torch.sin(17 * steps + waves[1])
+        draw.line(list(zip(xs.tolist(), ys.tolist(), strict=True)), fill=255, width=max(1, round(width)))
+    return torch.from_numpy(np.array(mask))[None].float() / 255
+
+
+def blotches(size: int, count: int, generator: Generator) -> Tensor:
+    """Mask (1,size,size) in [0,1] of `count` stains with a rim, as water leaves them."""
+    y, x = torch.meshgrid(*(torch.linspace(0, 1, size),) * 2, indexing="ij")
+    mask = torch.zeros(size, size)
+    for cx, cy, radius, rim in torch.rand(count, 4, generator=generator).tolist():
+        edge = (0.05 + 0.2 * radius) * (0.75 + 0.5 * clouds(size, 5, generator)[0])
+        inside = ((edge - torch.hypot(x - cx, y - cy)) / 0.02).clamp(0, 1)
+        near_rim = 1 - ((edge - torch.hypot(x - cx, y - cy)).abs() / 0.02).clamp(0, 1)
+        mask = torch.maximum(mask, 0.5 * inside + 0.5 * rim * near_rim)
+    return mask[None]
 
 
 def dust(size: int, count: int, radius: float, generator: Generator) -> Tensor:

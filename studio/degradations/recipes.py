@@ -16,6 +16,8 @@ Range = tuple[float, float]
 
 DOWN = ("bilinear", "bicubic", "area")
 UP = ("bilinear", "bicubic")
+WEB_DOWN = ("nearest", "box", "bilinear", "bicubic", "lanczos")
+WEB_UP = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Ageing:
         dust_chance: of one to `specks` specks.
         specks: at most.
         sharpen_chance: of a scanner's unsharp mask.
+        crease_chance: of one to `creases` folds and tears from edge to edge.
+        creases: at most.
+        crease_width: px.
+        writing_chance: of one to three words in ink.
+        stain_chance: of one to four stains of water.
     """
 
     tones: tuple[tuple[str, float], ...] = (("grey", 0.55), ("sepia", 0.25), ("duotone", 0.12), ("colour", 0.08))
@@ -69,6 +76,50 @@ class Ageing:
     dust_chance: float = 0.35
     specks: int = 40
     sharpen_chance: float = 0.2
+    crease_chance: float = 0.0
+    creases: int = 3
+    crease_width: Range = (2.0, 9.0)
+    writing_chance: float = 0.0
+    stain_chance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Web:
+    """What websites, chat programs and viewers do to a picture, once or twice in a row (second-order damage).
+
+    The idea of damage that is repeated is Real-ESRGAN's (arXiv 2107.10833, section 3.2). Each pass shrinks with any
+    kernel, encodes, enlarges with any kernel to any side between, sharpens or smooths, and encodes again, so that
+    blocks and halos lie on grids of any pitch. Lengths are pixels of an image of `Recipe.reference_size`.
+
+    Attributes:
+        passes: at most.
+        side: that a pass shrinks to.
+        noise: standard deviation, of 255, of the small picture.
+        noise_chance: of any.
+        quality: of the first encoder.
+        again_chance: of a second encoder, after enlarging.
+        again_quality: of it.
+        webp_chance: that an encoder is WebP; else JPEG, its colours subsampled in two of three.
+        sharpen_chance: of an unsharp mask after enlarging.
+        sharpen_radius: px.
+        sharpen: its amount.
+        median_chance: of a median filter after enlarging.
+        beauty_chance: of a filter that smooths skin.
+    """
+
+    passes: int = 2
+    side: Range = (40.0, 320.0)
+    noise: Range = (0.0, 12.0)
+    noise_chance: float = 0.4
+    quality: tuple[int, int] = (22, 92)
+    again_chance: float = 0.6
+    again_quality: tuple[int, int] = (35, 95)
+    webp_chance: float = 0.15
+    sharpen_chance: float = 0.5
+    sharpen_radius: Range = (1.0, 8.0)
+    sharpen: Range = (0.5, 2.8)
+    median_chance: float = 0.2
+    beauty_chance: float = 0.12
 
 
 @dataclass(frozen=True)
@@ -89,6 +140,7 @@ class Recipe:
         colour_shift: of 255.
         grey_chance: of a grey result.
         ageing: of the print, after the blur (the lens) and before the rest (the scan).
+        web: what websites did to it afterwards.
         copies: how often, at most, the result is copied again with `COPY`.
         choices: (name, share) of other recipes; if there are any, one of them is drawn instead.
     """
@@ -104,6 +156,7 @@ class Recipe:
     colour_shift: float = 20.0
     grey_chance: float = 0.0
     ageing: Ageing | None = None
+    web: Web | None = None
     copies: int = 0
     choices: tuple[tuple[str, float], ...] = ()
     reference_size: int = 512
@@ -141,6 +194,23 @@ RECIPES = {
             ageing=Ageing(),
             copies=2,
         ),
+        Recipe("web", (0.1, 3), web=Web()),
+        Recipe(  # torn, creased and written on, not blurred much: what lies across a face has to be painted over
+            "scratched",
+            (0.1, 1.5),
+            factor=(0.8, 2),
+            noise=(0, 4),
+            quality=(75, 98),
+            ageing=Ageing(
+                halftone_chance=0.0,
+                scratch_chance=0.7,
+                scratches=8,
+                dust_chance=0.6,
+                crease_chance=0.8,
+                writing_chance=0.15,
+                stain_chance=0.25,
+            ),
+        ),
         Recipe(
             "training",
             choices=(("gfpgan", 0.35), ("codeformer_large", 0.3), ("old_photo", 0.25), ("none", 0.1)),
@@ -148,6 +218,18 @@ RECIPES = {
         Recipe(  # more of the faces of which much is left, so that those of which little is do not rule the losses
             "training_mild",
             choices=(("gfpgan", 0.5), ("codeformer_large", 0.2), ("old_photo", 0.25), ("none", 0.05)),
+        ),
+        Recipe(
+            "training_all",
+            choices=(
+                ("gfpgan", 0.2),
+                ("codeformer_large", 0.18),
+                ("web", 0.22),
+                ("old_photo", 0.17),
+                ("scratched", 0.07),
+                ("mild", 0.06),
+                ("none", 0.1),
+            ),
         ),
     )
 }
@@ -211,6 +293,8 @@ def _degrade_one(image: Tensor, recipe: Recipe, generator: Generator) -> tuple[T
     if recipe.ageing:
         image = _age(image, recipe, generator, drawn)
     image = _scan(image, recipe, generator, drawn)
+    if recipe.web:
+        image = _web(image, recipe, generator, drawn)
     image = _copy_again(image, recipe, generator, drawn)
     if recipe.colour_shift_chance and _chance(recipe.colour_shift_chance, generator):
         reach = (-recipe.colour_shift, recipe.colour_shift)
@@ -262,6 +346,7 @@ def _age(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, A
         image = ops.fade(image, drawn["black"], drawn["white"], cover)
     image = _marks(image, ageing, scale, generator, drawn)
     image = _print(image, generator, drawn)
+    image = _wounds(image, ageing, scale, generator, drawn)
     if _chance(ageing.sharpen_chance, generator):
         drawn["sharpen"] = _uniform((0.3, 1.5), generator)
         image = ops.unsharp(image, max(0.6, 3 * scale), drawn["sharpen"])
@@ -326,6 +411,24 @@ def _marks(image: Tensor, ageing: Ageing, scale: float, generator: Generator, dr
     return image
 
 
+def _wounds(image: Tensor, ageing: Ageing, scale: float, generator: Generator, drawn: dict[str, Any]) -> Tensor:
+    """What happened to the finished print: stains of water, folds that show its paper, ink."""
+    size = image.shape[-1]
+    if ageing.stain_chance and _chance(ageing.stain_chance, generator):
+        drawn["stains"] = int(torch.randint(1, 5, (), generator=generator))
+        mask = ops.blotches(size, drawn["stains"], generator)
+        image = ops.stain(image, mask * _uniform((0.2, 0.6), generator), _uniform((0.2, 0.9), generator))
+    if ageing.crease_chance and _chance(ageing.crease_chance, generator):
+        drawn["creases"] = int(torch.randint(1, ageing.creases + 1, (), generator=generator))
+        mask = ops.creases(size, drawn["creases"], _uniform(ageing.crease_width, generator) * scale, generator)
+        image = ops.stain(image, mask * _uniform((0.6, 1.0), generator), _uniform((0.8, 1.0), generator))
+    if ageing.writing_chance and _chance(ageing.writing_chance, generator):
+        drawn["words"] = int(torch.randint(1, 4, (), generator=generator))
+        mask = ops.writing(size, drawn["words"], _uniform((2.0, 5.0), generator) * scale, generator)
+        image = ops.stain(image, mask * _uniform((0.6, 1.0), generator), _uniform((0.0, 0.25), generator))
+    return image
+
+
 def _print(image: Tensor, generator: Generator, drawn: dict[str, Any]) -> Tensor:
     """A plane in its ink on its paper -> (3,S,S); colour has three already, grey stays one until the end."""
     if drawn["tone"] in ("colour", "grey"):
@@ -376,6 +479,52 @@ def _scan(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, 
         drawn["up"] = _choose(UP, generator)
         image = ops.resize(image, size, drawn["up"])
     return image
+
+
+def _web(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, Any]) -> Tensor:
+    """One or two passes through websites, see `Web`. Writes its draws into `drawn["web"]`."""
+    web, size = recipe.web, image.shape[-1]
+    scale = size / recipe.reference_size
+    drawn["web"] = []
+    for _ in range(int(torch.randint(1, web.passes + 1, (), generator=generator))):
+        low, high = (math.log(side) for side in web.side)
+        once: dict[str, Any] = {
+            "side": math.exp(_uniform((low, high), generator)),
+            "down": _choose(WEB_DOWN, generator),
+        }
+        small = min(size, max(1, round(once["side"] * scale)))
+        image = ops.resample(image, small, once["down"])
+        if _chance(web.noise_chance, generator):
+            once["noise"] = _uniform(web.noise, generator)
+            image = ops.noise(image, once["noise"] / 255, generator)
+        image = _encode(image, web, web.quality, generator, once)
+        once["up"] = _choose(WEB_UP, generator)
+        image = ops.resample(image, round(_uniform((small, size), generator)), once["up"])
+        if _chance(web.beauty_chance, generator):
+            once["beauty"] = _uniform((0.02, 0.1), generator)
+            image = ops.smooth_skin(image, max(1, round(6 * scale)), once["beauty"])
+        if _chance(web.median_chance, generator):
+            once["median"] = 3 if _chance(0.5, generator) else 5
+            image = ops.median(image, once["median"])
+        if _chance(web.sharpen_chance, generator):
+            once["sharpen"] = _uniform(web.sharpen, generator)
+            radius = _uniform(web.sharpen_radius, generator) * scale
+            image = ops.unsharp(image, max(0.5, radius), once["sharpen"])
+        if _chance(web.again_chance, generator):
+            image = _encode(image, web, web.again_quality, generator, once)
+        drawn["web"].append(once)
+    return ops.resample(image, size, _choose(WEB_UP, generator))
+
+
+def _encode(image: Tensor, web: Web, quality: tuple[int, int], generator: Generator, drawn: dict[str, Any]) -> Tensor:
+    """JPEG or WebP of a drawn quality."""
+    value = int(torch.randint(quality[0], quality[1] + 1, (), generator=generator))
+    if _chance(web.webp_chance, generator):
+        drawn.setdefault("encoders", []).append(f"webp {value}")
+        return ops.webp(image, value)
+    subsampling = int(torch.randint(0, 3, (), generator=generator))
+    drawn.setdefault("encoders", []).append(f"jpeg {value} {('4:4:4', '4:2:2', '4:2:0')[subsampling]}")
+    return ops.jpeg(image, value, subsampling)
 
 
 def _uniform(reach: Range, generator: Generator) -> float:

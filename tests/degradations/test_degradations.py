@@ -34,7 +34,7 @@ def test_published_ranges():
     assert (RECIPES["gfpgan"].kernel_size, RECIPES["gfpgan"].isotropic) == (41, 0.5)
     large = RECIPES["codeformer_large"]
     assert (large.sigma, large.factor, large.noise, large.quality) == ((1, 15), (4, 30), (0, 20), (30, 80))
-    for mixed in ("training", "training_mild"):
+    for mixed in ("training", "training_mild", "training_all"):
         assert sum(share for _, share in RECIPES[mixed].choices) == pytest.approx(1)
 
 
@@ -271,3 +271,73 @@ class TestOps:
         result = ops.vignette(image, 1.0, 0.6, (0.0, 0.0), 0.0)
         assert result[0, 20, 20] == 0.5
         assert result[0, 0, 0] == 0
+
+
+class TestWeb:
+    def test_what_was_drawn_is_said_and_lies_in_the_ranges(self):
+        web = RECIPES["web"].web
+        _, drawn = degrade(faces(12, 128), "web", rng(2))
+        passes = [once for parameters in drawn for once in parameters["web"]]
+        assert {len(parameters["web"]) for parameters in drawn} == set(range(1, web.passes + 1))
+        assert all(web.side[0] <= once["side"] <= web.side[1] for once in passes)
+        assert {once["down"] for once in passes} == set(ops.KERNELS)
+        assert len({once["up"] for once in passes}) == 4
+        assert any(encoder.startswith("webp") for once in passes for encoder in once["encoders"])
+        assert any("sharpen" in once for once in passes)
+        assert any("median" in once for once in passes)
+
+    def test_square_pixels_stay_square(self):
+        image = faces(1, 64)[0]
+        blocks = ops.resample(ops.resample(image, 8, "box"), 64, "nearest")
+        cells = blocks.unfold(1, 8, 8).unfold(2, 8, 8)
+        assert torch.equal(cells.amax((-1, -2)), cells.amin((-1, -2)))
+
+    @pytest.mark.parametrize("kernel", ops.KERNELS)
+    def test_kernels_shrink_and_enlarge(self, kernel):
+        image = faces(1, 64)[0]
+        assert ops.resample(image, 16, kernel).shape == (3, 16, 16)
+        assert (ops.resample(ops.resample(image, 96, kernel), 64, kernel) - image).abs().mean() < 0.05
+
+    def test_subsampled_colours_are_coarser(self):
+        stripes = torch.zeros(3, 32, 32)
+        stripes[0, :, ::2], stripes[2, :, 1::2] = 1.0, 1.0
+        fine, coarse = (ops.jpeg(stripes, 95, subsampling) for subsampling in (0, 2))
+        assert (fine - stripes).abs().mean() < 0.5 * (coarse - stripes).abs().mean()
+
+    def test_a_beauty_filter_smooths_skin_and_leaves_edges(self):
+        image = torch.full((3, 64, 64), 0.3)
+        image[:, :, 32:] = 0.8
+        noisy = image + 0.02 * torch.randn(image.shape, generator=rng(1))
+        smooth = ops.smooth_skin(noisy, 4, 0.06)
+        assert (smooth - image)[:, :, :24].std() < 0.5 * (noisy - image)[:, :, :24].std()
+        assert smooth[:, :, 33].mean() - smooth[:, :, 30].mean() > 0.4
+
+    def test_a_median_takes_specks(self):
+        image = torch.full((3, 32, 32), 0.5)
+        image[:, 10, 10] = 1.0
+        assert ops.median(image, 3)[:, 10, 10].max() < 0.51
+
+    def test_webp_of_grey_stays_a_plane(self):
+        plane = faces(1, 32)[0, :1]
+        assert ops.webp(plane, 80).shape == plane.shape
+
+
+class TestWounds:
+    def test_creases_cross_the_picture(self):
+        mask = ops.creases(128, 1, 4, rng(3))[0]
+        rows, columns = (mask > 0.5).any(1), (mask > 0.5).any(0)
+        assert max(rows.sum(), columns.sum()) > 90
+        assert 0.005 < (mask > 0.5).float().mean() < 0.15
+
+    def test_writing_and_stains_cover_a_part(self):
+        assert 0.002 < ops.writing(128, 3, 2, rng(1)).mean() < 0.3
+        stain = ops.blotches(128, 3, rng(1))
+        assert 0.01 < stain.mean() < 0.7
+        assert stain.min() >= 0
+        assert stain.max() <= 1
+
+    def test_the_recipe_scratches_most_faces(self):
+        _, drawn = degrade(faces(20, 64), "scratched", rng(4))
+        assert sum("creases" in parameters for parameters in drawn) >= 10
+        assert any("words" in parameters for parameters in drawn)
+        assert any("stains" in parameters for parameters in drawn)
