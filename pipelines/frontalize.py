@@ -35,7 +35,7 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
-from studio.tone import tone_curve, with_tone
+from studio.tone import Tone, tone_curve, with_tone
 
 SEARCHED = 256  # px, side of the pictures that are compared
 SMALLEST_EYE_DISTANCE = 8.0  # photo pixels; below it there is nothing of a person to keep
@@ -137,7 +137,7 @@ class Subject:
     face: int
     faces_found: int
     seen: Tensor
-    tone: Tensor | None
+    tone: Tone | None
 
 
 class FrontalizePipeline(StudioPipeline):
@@ -284,7 +284,7 @@ class FrontalizePipeline(StudioPipeline):
         crop = align.warp(photo.pixels, align.ffhq_transform(one.mesh, SEARCHED), SEARCHED)[0].clamp(0, 1)
         pixels = photo.pixels.to(self.device, self.identity.dtype)
         person, (seen, _) = self.encoder().embed(pixels, one.mesh)[0], self.look(crop[None])
-        tone = tone_curve(photo.pixels)
+        tone = tone_curve(photo.pixels, crop[None])
         return Subject(photo, crop, person, one.mesh, one.pose[0].tolist(), chosen, count, seen, tone)
 
     def front(self, subject: Subject) -> Tensor:
@@ -438,14 +438,14 @@ class FrontalizePipeline(StudioPipeline):
 
     # ---- what the steps use
 
-    def quick_draw(self, tone: Tensor | None) -> Callable[[Tensor], Tensor]:
+    def quick_draw(self, tone: Tone | None) -> Callable[[Tensor], Tensor]:
         """W+ latents to pictures (N,3,256,256) RGB, about [0,1], with gradients, through the quick head."""
         with torch.inference_mode(False):  # tensors made in the caller's inference mode cannot have gradients
             prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
-            tone = None if tone is None else tone.clone()
+            tone = None if tone is None else tone.copied()
         return lambda w: with_tone(search.render(prior, w, SEARCHED, head), tone)
 
-    def exact(self, w: Tensor, tone: Tensor | None) -> Tensor:
+    def exact(self, w: Tensor, tone: Tone | None) -> Tensor:
         """W+ latents to the generator's own pictures (N,3,256,256) RGB in [0,1]."""
         return with_tone(search.render(self.generator, w, SEARCHED), tone).clamp(0, 1)
 

@@ -34,7 +34,7 @@ from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restored, Restorer, draw_prior
-from studio.tone import apply_tone, luma, match_tone, tone_curve, with_tint
+from studio.tone import Tone, apply_tone, luma, match_tone, tone_curve, with_tint
 
 CROP = 512
 SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop, is a guess
@@ -222,7 +222,7 @@ class RestorePipeline(StudioPipeline):
             todo = [i for i in range(len(all_faces)) if i not in skipped]
             crops, to_photo = self.crop(photo, all_faces[todo])  # 4. align
             fidelities = [fidelity_for(all_faces, i, fidelity, caution) for i in range(len(all_faces))]
-            tone, before = tone_curve(photo.pixels), self.embed(crops, to_photo, all_faces[todo])
+            tone, before = tone_curve(photo.pixels, crops), self.embed(crops, to_photo, all_faces[todo])
             restored, hair = self.restore(crops, torch.tensor(fidelities)[todo], tone, colorize)  # 5. restore
             guided = np.zeros(len(todo), bool)
             if wanted is not None and reference_steps and todo:
@@ -270,7 +270,7 @@ class RestorePipeline(StudioPipeline):
         self,
         crops: Tensor,
         fidelity: float | Tensor = 0.5,
-        tone: Tensor | None = None,
+        tone: Tone | None = None,
         colorize: bool = False,
         change: Callable[[Restored], Restored] = lambda parts: parts,
     ) -> tuple[Tensor, Tensor]:
@@ -295,7 +295,7 @@ class RestorePipeline(StudioPipeline):
         return restored, hair
 
     def restore_crops(
-        self, crops: Tensor, fidelity: float | Tensor = 0.5, tone: Tensor | None = None, colorize: bool = False
+        self, crops: Tensor, fidelity: float | Tensor = 0.5, tone: Tone | None = None, colorize: bool = False
     ) -> Tensor:
         """`restore`, the crops alone."""
         return self.restore(crops, fidelity, tone, colorize)[0]
@@ -304,7 +304,7 @@ class RestorePipeline(StudioPipeline):
         self,
         crops: Tensor,
         fidelity: Tensor,
-        tone: Tensor | None,
+        tone: Tone | None,
         colorize: bool,
         change: Callable[[Restored], Restored],
     ) -> tuple[Tensor, Tensor]:
@@ -328,7 +328,7 @@ class RestorePipeline(StudioPipeline):
         if tone is not None and colorize:
             restored = (prior + luma(restored) - luma(prior)).clamp(0, 1)
         elif tone is not None:
-            restored = apply_tone(luma(restored), tone.to(restored)).clamp(0, 1)
+            restored = apply_tone(luma(restored), tone).clamp(0, 1)
         return restored, hair
 
     def guide(
@@ -338,7 +338,7 @@ class RestorePipeline(StudioPipeline):
         face: Faces,
         person: Tensor,
         fidelity: float,
-        tone: Tensor | None,
+        tone: Tone | None,
         colorize: bool,
         steps: int,
         on_step: Callable[[int, float], None] | None = None,

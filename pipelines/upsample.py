@@ -29,7 +29,7 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
-from studio.tone import apply_tone, luma, tone_curve, with_tone
+from studio.tone import Tone, apply_tone, luma, tone_curve, with_tone
 
 SMALLEST, LARGEST = 8, 128  # px, side of the small face
 SEARCHED = 256  # px, side of the pictures that are compared while searching
@@ -283,7 +283,7 @@ class UpsamplePipeline(StudioPipeline):
         num_images_per_prompt: int = 4,
         seed: int | None = None,
         wanted: Tensor | None = None,
-        tone: Tensor | None = None,
+        tone: Tone | None = None,
     ) -> Tensor:
         """Gaussian coordinates (K,16,512) of bank samples that look like the small face, and like the person wanted."""
         rng = None if seed is None else torch.Generator().manual_seed(seed)
@@ -294,7 +294,7 @@ class UpsamplePipeline(StudioPipeline):
         self,
         v: Tensor,
         small: Tensor,
-        tone: Tensor | None = None,
+        tone: Tone | None = None,
         wanted: Tensor | None = None,
         steps: int = 50,
         threshold: float = search.EPSILON,
@@ -315,7 +315,8 @@ class UpsamplePipeline(StudioPipeline):
         """
         # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
         with self.progress_bar(total=steps) as bar, torch.inference_mode(False), torch.enable_grad():
-            v, target, tone, wanted = (None if x is None else x.clone().to(v.device) for x in (v, small, tone, wanted))
+            v, target, wanted = (None if x is None else x.clone().to(v.device) for x in (v, small, wanted))
+            tone = None if tone is None else tone.copied()
             prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
 
             maps = None
@@ -349,9 +350,7 @@ class UpsamplePipeline(StudioPipeline):
                 draw, v, target, objective, steps=steps, rate=RATE, exact=exact, maps=maps, on_step=on_step
             )
 
-    def draw(
-        self, w: Tensor, size: int | None = None, tone: Tensor | None = None, maps: Tensor | None = None
-    ) -> Tensor:
+    def draw(self, w: Tensor, size: int | None = None, tone: Tone | None = None, maps: Tensor | None = None) -> Tensor:
         """Latents to pictures (K,3,size,size) float32 RGB in [0,1].
 
         Args:
@@ -369,12 +368,12 @@ class UpsamplePipeline(StudioPipeline):
         pictures = images.resize(pictures.clamp(0, 1), size, size)
         return with_tone(pictures, tone).clamp(0, 1).cpu()
 
-    def make_consistent(self, pictures: Tensor, small: Tensor, tone: Tensor | None = None) -> Tensor:
+    def make_consistent(self, pictures: Tensor, small: Tensor, tone: Tone | None = None) -> Tensor:
         """Pictures (K,3,S,S) that shrink to the small face (3,n,n), in its tone; see `search.back_project`."""
         if tone is None:
             return search.back_project(pictures, small)
         grey = search.back_project(luma(pictures), luma(small[None])[0])
-        return apply_tone(grey, tone.to(grey)).clamp(0, 1)
+        return apply_tone(grey, tone).clamp(0, 1)
 
     def report(
         self,

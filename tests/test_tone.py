@@ -19,9 +19,9 @@ def grey_photo():
 
 def test_grey_has_a_curve_of_zeros_and_stays_grey():
     grey = grey_photo().expand(3, -1, -1)
-    curve = tone_curve(grey)
-    assert torch.equal(curve, torch.zeros(3, 2))
-    assert torch.equal(apply_tone(grey[None, :1], curve)[0], grey)
+    tone = tone_curve(grey)
+    assert torch.equal(tone.curve, torch.zeros(3, 2))
+    assert torch.equal(apply_tone(grey[None, :1], tone)[0], grey)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,53 @@ def test_one_coloured_corner_is_colour():
     photo = (grey_photo() * SEPIA).clone()
     photo[:, :60, :60] = torch.tensor([0.2, 0.3, 0.8]).view(3, 1, 1)
     assert tone_curve(photo) is None
+
+
+def small_people(count=8, side=40):
+    """A studio card of one colour with small coloured portraits on it, (3,600,800), and the portraits (N,3,512,512)."""
+    photo = torch.tensor([0.62, 0.65, 0.71]).view(3, 1, 1).expand(3, 600, 800).clone()
+    skin = 0.4 + 0.6 * luma(tiny.texture(2, 0.2))[0] * torch.tensor([0.95, 0.66, 0.6]).view(3, 1, 1)
+    face = F.interpolate(skin[None] * torch.tensor([1.0, 0.7, 0.68]).view(3, 1, 1), (side, side), mode="area")[0]
+    for i in range(count):
+        photo[:, 200:240, 90 * i + 20 : 90 * i + 60] = face
+    return photo, F.interpolate(face[None], (512, 512), mode="bilinear").expand(count, -1, -1, -1)
+
+
+def test_small_people_before_a_large_sky_are_in_colour():
+    photo, faces = small_people()
+    assert tone_curve(photo) is not None  # by the ground alone: what went wrong
+    assert tone_curve(photo, faces) is None
+
+
+def test_a_print_with_faces_is_still_a_print():
+    faces = F.interpolate(luma(tiny.texture(4, 0.2)) * SEPIA, (512, 512), mode="bilinear")
+    assert tone_curve(grey_photo() * SEPIA, faces) is not None
+
+
+def test_a_dark_portrait_keeps_its_colour():
+    photo = F.interpolate(tiny.texture(4, 0.2)[:1], (512, 512), mode="bilinear")[0]
+    assert tone_curve(photo) is None
+    assert tone_curve(0.08 * photo) is None
+    assert tone_curve(0.08 * grey_photo() * SEPIA) is not None
+
+
+def test_a_tinted_print_is_in_colour():
+    faces = luma(F.interpolate(tiny.texture(4, 0.2)[:1], (512, 512), mode="bilinear")).expand(-1, 3, -1, -1).clone()
+    photo = F.interpolate(faces, (700, 700), mode="bilinear")[0]
+    assert tone_curve(photo, faces) is not None
+    cheeks = faces.clone()
+    for x in (150, 310):
+        cheeks[:, 0, 280:340, x : x + 60] += 0.12
+    assert tone_curve(F.interpolate(cheeks, (700, 700), mode="area")[0], cheeks) is None
+
+
+def test_a_tone_goes_no_further_than_what_it_was_fitted_to():
+    photo = 0.4 + 0.1 * grey_photo() * SEPIA
+    tone = tone_curve(photo)
+    ends = apply_tone(torch.tensor([0.0, tone.low, tone.high, 1.0]).view(1, 1, 1, 4), tone)
+    colour = ends - luma(ends)
+    torch.testing.assert_close(colour[..., 0], colour[..., 1])
+    torch.testing.assert_close(colour[..., 3], colour[..., 2])
 
 
 def test_toning_keeps_the_luma():

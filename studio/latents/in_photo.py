@@ -22,7 +22,7 @@ from studio import images
 from studio.networks.generator import Generator
 from studio.networks.image_head import ImageHead
 from studio.networks.restorer import START_BLOCK, Restored, Restorer, draw_prior, enlarged
-from studio.tone import luma, with_tint, with_tone
+from studio.tone import Tone, luma, with_tint, with_tone
 
 # Of the change of the map's 512 channels in one place, over their root mean square on the face: where it is this much,
 # the photograph's own map and detail count for 1/e.
@@ -55,7 +55,7 @@ class FaceInPhoto:
         crop: Tensor,
         mask: Tensor,
         w: Tensor,
-        tone: Tensor | None = None,
+        tone: Tone | None = None,
     ) -> None:
         self.generator, self.head, self.restorer, self.tone = generator, head, restorer, tone
         self.crop = crop if tone is None else luma(crop).expand_as(crop)

@@ -24,7 +24,7 @@ from studio.latents.inversion import invert
 from studio.networks.head_parts import PARTS, HeadParts
 from studio.networks.image_head import ImageHead
 from studio.networks.restorer import Restorer
-from studio.tone import tone_curve, with_tone
+from studio.tone import Tone, tone_curve, with_tone
 
 CROP = 512
 SMALLEST_EYE_DISTANCE = 8.0  # photo pixels; below it there is nothing of a person to keep
@@ -171,8 +171,9 @@ class PhotoEditor:
                 f"a face must have {SMALLEST_EYE_DISTANCE:.0f} px between its eyes to be edited, the one in "
                 f"{photo.name} has {float(one.eye_distances[0]):.1f}: upsample it first"
             )
-        to_photo, tone = align.ffhq_transform(one.mesh, CROP), tone_curve(photo.pixels)
+        to_photo = align.ffhq_transform(one.mesh, CROP)
         crop = align.warp(photo.pixels, to_photo, CROP).clamp(0, 1)
+        tone = tone_curve(photo.pixels, crop)
         person = editor.encoder.embed(photo.pixels, one.mesh)[0]
         seen, _ = editor.measured(images.resize(crop, SIZE, SIZE))
         if w is None:
@@ -189,7 +190,7 @@ class PhotoEditor:
         crop: Tensor,
         person: Tensor,
         seen: Tensor,
-        tone: Tensor | None,
+        tone: Tone | None,
         steps: int,
         on_step: Callable[[int], None] | None,
     ) -> Tensor:
@@ -197,7 +198,7 @@ class PhotoEditor:
         editor, space = self.editor, self.editor.space
         with torch.inference_mode(False):
             prior, head = search.quick_copy(editor.generator), search.quick_copy(self.quick)
-            tone = None if tone is None else tone.clone()
+            tone = None if tone is None else tone.copied()
 
         def draw(w: Tensor) -> Tensor:
             return with_tone(search.render(prior, w, SIZE, head), tone)
