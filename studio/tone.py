@@ -24,7 +24,7 @@ class Tone:
 
     Attributes:
         curve: (3,2) float32, coefficients of 1, y, y^2 for R-Y and B-Y; all zero for exact grey.
-        low, high: the luma in [0,1] that it was fitted to; outside of it the colour of the nearer end holds.
+        low, high: the luma in [0,1] that it was fitted to; beyond, hue and saturation are those of the nearer end.
     """
 
     curve: Tensor
@@ -90,7 +90,8 @@ def apply_tone(y: Tensor, tone: Tone) -> Tensor:
     """Luma (N,1,H,W) and a `Tone` -> RGB (N,3,H,W) of that luma."""
     known = y.clamp(tone.low, tone.high)
     basis = torch.cat([torch.ones_like(y), known, known * known], 1)  # (N, 3, H, W)
-    red, blue = (torch.einsum("nchw,c->nhw", basis, tone.curve.to(y)[:, i])[:, None] for i in range(2))
+    beyond = y / known.clamp_min(1e-6)
+    red, blue = (beyond * torch.einsum("nchw,c->nhw", basis, tone.curve.to(y)[:, i])[:, None] for i in range(2))
     green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]
     return y + torch.cat([red, green, blue], 1)
 
