@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from studio.imaging.pyramid import collapse, double, local_mean, pyramid
 from studio.tone import luma
 
-BANDS = 5
 SURE = 8  # power of the coherence; of 2, 4 and 8 the one with the best identity and landmarks on twelve portraits
 EXCESS = 3.0  # amplitude of a photo's octave over the prior's, above which it is no face
 REGIONS = 12  # across a face, in which it is looked at
@@ -24,49 +24,6 @@ KEPT = (0.6, 0.9)  # share of a band that cleaning must leave for it to be signa
 HANDED_ON = 0.5  # of an octave's uncertainty, to the next coarser one
 NOISY = (0.4, 0.8)  # the same over a region of luma: noisy below, clean above
 COLOUR_BANDS = 3  # finest octaves of a noisy photo whose colours are the prior's
-KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-
-
-def blur(x: Tensor) -> Tensor:
-    """Binomial 5-tap blur along both sides, (N,C,H,W), edges repeated."""
-    taps = x.new_tensor(KERNEL)
-    c = x.shape[1]
-    x = F.pad(x, (2, 2, 2, 2), mode="replicate")
-    x = F.conv2d(x, taps.view(1, 1, 1, 5).expand(c, -1, -1, -1), groups=c)
-    return F.conv2d(x, taps.view(1, 1, 5, 1).expand(c, -1, -1, -1), groups=c)
-
-
-def double(x: Tensor) -> Tensor:
-    """Twice the size, bilinear."""
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-def pyramid(x: Tensor, bands: int = BANDS) -> list[Tensor]:
-    """Laplacian pyramid: `bands` band-pass maps, finest first, then the low-pass rest.
-
-    Args:
-        x: (N,C,S,S), S divisible by 2^bands.
-        bands: how many octaves.
-    """
-    levels = []
-    for _ in range(bands):
-        small = F.avg_pool2d(x, 2)
-        levels.append(x - double(small))
-        x = small
-    return [*levels, x]
-
-
-def collapse(levels: list[Tensor]) -> Tensor:
-    """The image of a pyramid."""
-    x = levels[-1]
-    for level in reversed(levels[:-1]):
-        x = level + double(x)
-    return x
-
-
-def local_mean(x: Tensor) -> Tensor:
-    """Mean over a neighbourhood of about nine pixels, (N,C,H,W) -> (N,1,H,W)."""
-    return blur(blur(x.mean(1, keepdim=True)))
 
 
 def fill_gain(evidence: Tensor, prior: Tensor) -> Tensor:

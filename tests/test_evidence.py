@@ -8,18 +8,16 @@ import torch.nn.functional as F
 
 from studio.degradations.ops import screen
 from studio.evidence import (
-    blur,
-    collapse,
     fill_gain,
     fuse,
     keep_shading,
     kept_detail,
     plausible,
-    pyramid,
     with_native_detail,
     with_prior_colour,
     with_sure_detail,
 )
+from studio.imaging.pyramid import blur, collapse, pyramid
 from studio.tone import luma
 from tests import tiny
 

@@ -24,7 +24,8 @@ ARROWS = {
     "video": {"errors", "images"},
     # geometry: no networks, no files
     "faces": {"errors", "images"},
-    "networks": {"errors", "faces", "images"},
+    "imaging": set(),
+    "networks": {"errors", "faces", "images", "imaging"},
     # foreign formats: bytes in, tensors out
     "convert": {"errors", "networks"},
     "weights": {"errors", "networks", "convert"},
@@ -32,14 +33,14 @@ ARROWS = {
     "identity": {"errors", "images", "faces", "networks", "weights", "find"},
     "latents": {"errors", "device", "images", "faces", "tone", "networks", "weights", "find", "identity"},
     "tone": set(),
-    "evidence": {"errors", "images", "faces", "tone"},
+    "evidence": {"errors", "images", "imaging", "faces", "tone"},
     "base": {"errors", "weights"},
     "watermark": {"errors", "images"},
     "provenance": {"errors", "images", "watermark", "weights"},
     "sheets": {"errors", "images"},
     "photosets": {"errors"},
     "degradations": {"errors", "images"},
-    "metrics": {"errors", "images", "faces"},
+    "metrics": {"errors", "images", "faces", "weights"},
 }
 ENGINE = set(ARROWS)
 ARROWS["memory"] = set()  # what a program does with its process, and no library

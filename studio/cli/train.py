@@ -202,6 +202,17 @@ def train_frontal(
     train_frontal(folder, cache, steps, drawn, minutes, resume, say, without or ())
 
 
+@app.command("niqe")
+def train_niqe(
+    photos: Annotated[Path, typer.Option(help="Folder with aligned_clean, aligned_studio and portraits.")],
+    folder: Annotated[Path, typer.Option(help="Where the fit goes.")] = Path("weights/niqe"),
+) -> None:
+    """Fit the measure of naturalness on clean portraits."""
+    from studio.training.naturalness import fit_niqe
+
+    show(fit_niqe(photos, folder, say))
+
+
 @app.command("export")
 def train_export(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.")],

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from studio.evidence import pyramid
+from studio.imaging.pyramid import pyramid
 from studio.networks.identity import IdentityNet
 from studio.networks.mesh import SIZE as MESH_SIZE
 from studio.networks.mesh import FaceMesh

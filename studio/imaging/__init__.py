@@ -1,0 +1,1 @@
+"""Mathematics of pictures: octaves, joining, seams. Pure functions of tensors."""
