@@ -8,6 +8,7 @@ they can repeat the place and the names that were dropped elsewhere.
 
 from __future__ import annotations
 
+import math
 import struct
 import uuid
 from collections.abc import Sequence
@@ -260,7 +261,12 @@ def resize(pixels: Tensor, height: int, width: int, antialiased: bool = True) ->
     return resized.reshape(*pixels.shape[:-2], height, width)
 
 
-def enlarge(pixels: Tensor, scale: int) -> Tensor:
+def scaled_size(pixels: Tensor, scale: float) -> tuple[int, int]:
+    """Height and width of a picture (...,H,W) made `scale` times as large; half a pixel counts as a whole one."""
+    return math.floor(pixels.shape[-2] * scale + 0.5), math.floor(pixels.shape[-1] * scale + 0.5)
+
+
+def enlarge(pixels: Tensor, scale: float) -> Tensor:
     """Enlarge a picture by Lanczos interpolation (three lobes), cut to [0,1].
 
     Args:
@@ -268,11 +274,11 @@ def enlarge(pixels: Tensor, scale: int) -> Tensor:
         scale: how many times; 1 gives `pixels` itself.
 
     Returns:
-        (C,H·scale,W·scale), same type and device; without gradients.
+        (C,H·scale,W·scale), see `scaled_size`; same type and device; without gradients.
     """
     if scale == 1:
         return pixels
-    size = (pixels.shape[2] * scale, pixels.shape[1] * scale)
+    size = scaled_size(pixels, scale)[::-1]
     planes = [Image.fromarray(plane).resize(size, Image.Resampling.LANCZOS) for plane in pixels.float().cpu().numpy()]
     return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).clamp(0, 1).to(pixels)
 

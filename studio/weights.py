@@ -47,6 +47,7 @@ MANIFEST = COMMITTED / "manifest.toml"
 PASSPORT = "passport.json"
 CONFIG = "config.json"
 TENSORS = "diffusion_pytorch_model.safetensors"
+SMOOTH = 8  # px of a fingerprint's input for each number drawn, where it shall be smooth
 FINGERPRINT_TOLERANCE = 1e-3  # of the standard deviation; processors differ in the sixth digit, wrong weights do not
 
 Place = Literal["folder", "committed", "cache", "absent"]
@@ -103,7 +104,7 @@ class Entry:
     source: str
     input: str
     fingerprint_shape: tuple[int, ...]
-    fingerprint_input: Literal["uniform", "signed", "normal"]
+    fingerprint_input: Literal["uniform", "signed", "normal", "smooth"]
     fingerprint_latents: tuple[int, ...] = ()
     fingerprint_identities: tuple[int, ...] = ()
     fingerprint: Fingerprint | None = None
@@ -293,7 +294,8 @@ def download(archive: Archive, folder: Path) -> str:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
-    command += ["--no-deps", "--require-hashes", kind, ":all:", "-d", str(folder), "-r", str(requirements)]
+    command += ["--no-deps", "--require-hashes", kind, ":all:", *platform_of(archive.filename)]
+    command += ["-d", str(folder), "-r", str(requirements)]
     logger.info("fetching %s", archive.filename)
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -302,6 +304,19 @@ def download(archive: Archive, folder: Path) -> str:
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")]
     return (errors or lines or ["pip failed"])[-1] if result.returncode else ""
+
+
+def platform_of(filename: str) -> list[str]:
+    """What makes pip take exactly this wheel, whatever machine it runs on; nothing for other files.
+
+    Only numbers are read out of it, so that a wheel for another machine serves as well.
+    """
+    python, abi, platform = filename.removesuffix(".whl").split("-")[-3:] if filename.endswith(".whl") else ("",) * 3
+    if platform in ("any", ""):
+        return []
+    version = python.removeprefix("cp")
+    version = f"{version[0]}.{version[1:]}"
+    return ["--python-version", version, "--implementation", "cp", "--abi", abi, "--platform", platform]
 
 
 def read_members(file: Path, members: tuple[Member, ...]) -> list[bytes]:
@@ -508,7 +523,12 @@ def fingerprint_of(model: StrictModel, passport: Entry) -> Fingerprint:
 
     draw = torch.randn if passport.fingerprint_input == "normal" else torch.rand
     rng = torch.Generator().manual_seed(0)
-    x = draw(passport.fingerprint_shape, generator=rng)
+    shape = list(passport.fingerprint_shape)
+    if passport.fingerprint_input == "smooth":
+        small = draw([*shape[:2], *(side // SMOOTH for side in shape[2:])], generator=rng)
+        x = torch.nn.functional.interpolate(small, scale_factor=SMOOTH, mode="bilinear")
+    else:
+        x = draw(shape, generator=rng)
     if passport.fingerprint_input == "signed":
         x = 2 * x - 1
     inputs = [x]

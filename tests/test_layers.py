@@ -33,6 +33,7 @@ ARROWS = {
     "identity": {"errors", "images", "faces", "networks", "weights", "find"},
     "latents": {"errors", "device", "images", "faces", "tone", "networks", "weights", "find", "identity"},
     "tone": set(),
+    "background": {"errors", "device", "images", "networks", "tone", "weights"},
     "evidence": {"errors", "images", "imaging", "faces", "tone"},
     "base": {"errors", "weights"},
     "watermark": {"errors", "images"},

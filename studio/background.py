@@ -1,0 +1,182 @@
+"""Draws a photo larger, and the part around its faces cleaner, by a network that runs over it tile by tile.
+
+Real-ESRGAN and SPAN draw four times as large. A tile's picture is brought to the size that is wanted at once, and laid
+into the result with a ramp towards its neighbours: besides the result no more is held than one tile needs, and no
+border shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from studio import images, weights
+from studio.device import fast_bfloat16
+from studio.errors import InputError
+from studio.networks.rrdb import RRDBNet
+from studio.networks.span import SPAN
+from studio.tone import tone_curve, with_tone
+
+NAMES = ("span", "realesrgan")
+SCALES = (1, 1.5, 2, 3, 4)
+OVERLAP = 16  # px of the photo that neighbouring tiles share
+MARGIN = 4  # of these next to a tile's border, where the network sees zeros, count nothing
+AREA = 32  # px of the photo whose mean light is kept
+TILES = {"cpu": 128, "mps": 256, "cuda": 512}  # px; on a CPU the maps of a larger one leave its caches
+
+OnTile = Callable[[int, int], None]
+
+
+class Upsampler:
+    """Enlarges photos of any size with a network that draws four times as large.
+
+    Args:
+        network: (N,3,H,W) RGB in [0,1] to (N,3,4H,4W), on the device where it shall run.
+        tile: side of a tile in px of the photo; None chooses by the device.
+        on_tile: called with (tiles done, tiles in all) after each tile.
+    """
+
+    def __init__(self, network: RRDBNet | SPAN, tile: int | None = None, on_tile: OnTile | None = None) -> None:
+        if tile is not None and tile < 4 * OVERLAP:
+            raise InputError(f"tile must be at least {4 * OVERLAP} px, got {tile}: {TILES['cpu']} is usual on a CPU")
+        self.network = network.to(memory_format=torch.channels_last)
+        self.tile = tile or TILES.get(network.device.type, TILES["cpu"])
+        self.on_tile = on_tile
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Self:
+        """The upsampler of a known name, "span" or "realesrgan".
+
+        Args:
+            name: see above.
+            device: where it runs.
+            dtype: None is bfloat16 where that is quick, and float32 elsewhere.
+
+        Raises:
+            InputError: another name.
+            MissingWeightsError: the weights could not be fetched.
+        """
+        if name not in NAMES:
+            raise InputError(f"an upsampler must be one of {', '.join(NAMES)}, got {name!r}: choose one of them")
+        dtype = dtype or (torch.bfloat16 if fast_bfloat16(device) else torch.float32)
+        return cls(nn.Module.to(weights.load(name), device=device, dtype=dtype))
+
+    def __call__(self, pixels: Tensor, scale: float = 4) -> Tensor:
+        """(1,3,H,W) or (3,H,W) RGB in [0,1] -> the same `scale` times as large: 1, 1.5, 2, 3 or 4, see `enlarge`.
+
+        Raises:
+            InputError: another scale or shape.
+        """
+        if scale not in SCALES:
+            raise InputError(f"scale must be one of {', '.join(map(str, SCALES))}, got {scale}: choose one of them")
+        if pixels.shape[:-3] not in ((), (1,)) or pixels.shape[-3:-2] != (3,):
+            raise InputError(f"pixels must be (3,H,W) or (1,3,H,W), got {tuple(pixels.shape)}: pass one photo")
+        photo = pixels.reshape(pixels.shape[-3:])
+        made = self.enlarge(photo, *images.scaled_size(photo, scale))
+        return made if pixels.ndim == 3 else made[None]
+
+    @torch.inference_mode()
+    def enlarge(self, photo: Tensor, height: int, width: int) -> Tensor:
+        """A photo (3,H,W) RGB in [0,1] at any size up to four times its own: (3,height,width) float32 in [0,1].
+
+        Large areas keep their light and colour; what is grey or sepia stays in exactly that tone.
+        """
+        rows, columns = (spans(*sides, self.tile) for sides in zip(photo.shape[1:], (height, width), strict=True))
+        result = torch.zeros(3, height, width)
+        for done, (row, column) in enumerate(product(rows, columns), 1):
+            given = photo[None, :, row.start : row.stop, column.start : column.stop]
+            given = given.to(self.network.device, self.network.dtype).contiguous(memory_format=torch.channels_last)
+            drawn = self.network(given)[0].float().cpu().clamp(0, 1)
+            share = row.weight[:, None] * column.weight
+            result[:, row.first : row.last, column.first : column.last] += share * sample(drawn, row, column)
+            if self.on_tile:
+                self.on_tile(done, len(rows) * len(columns))
+        photo = photo.float().cpu()
+        return with_tone(keep_light(result, photo)[None], tone_curve(photo))[0].clamp_(0, 1)
+
+
+def keep_light(drawn: Tensor, photo: Tensor) -> Tensor:
+    """A drawn picture (3,h,w) with the light and colour that its photo (3,H,W) has in areas of `AREA` px.
+
+    Networks brighten and darken what they clean, by up to a twentieth: faces put back would stand out from it.
+    """
+    grid = [max(1, side // AREA) for side in photo.shape[1:]]
+    wanted, found = (F.interpolate(x[None], size=grid, mode="area") for x in (photo, drawn))
+    change = F.interpolate(wanted - found, size=drawn.shape[1:], mode="bilinear", align_corners=False)
+    return drawn + change[0]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a tile lies along one axis.
+
+    Attributes:
+        start, stop: in the photo.
+        first, last: in the result, whose pixels from `first` up to `last` lie wholly inside the tile.
+        box: their outer borders in px of the photo, from `start` on.
+        weight: (last - first,), the share of this tile in them; those of all tiles sum to 1.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    box: tuple[float, float]
+    weight: Tensor
+
+
+def spans(length: int, size: int, tile: int) -> list[Span]:
+    """Cut an axis into tiles of one length, `tile` at the most, that overlap by `OVERLAP` px.
+
+    Args:
+        length: of the photo.
+        size: of the result.
+        tile: see above.
+    """
+    count = max(1, math.ceil((length - OVERLAP) / (tile - OVERLAP)))
+    side = math.ceil((length + (count - 1) * OVERLAP) / count)
+    starts = [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
+    found = []
+    for i, start in enumerate(starts):
+        stop = start + side
+        first, last = -(-start * size // length), stop * size // length
+        centres = (torch.arange(first, last, dtype=torch.float64) + 0.5) * length / size
+        weight = torch.ones(last - first, dtype=torch.float64)
+        if i > 0:
+            weight *= ramp(centres, start, starts[i - 1] + side)
+        if i < count - 1:
+            weight *= 1 - ramp(centres, starts[i + 1], stop)
+        box = (first * length / size - start, last * length / size - start)
+        found.append(Span(start, stop, first, last, box, weight.float()))
+    return found
+
+
+def ramp(centres: Tensor, start: int, stop: int) -> Tensor:
+    """From 0 to 1 over the middle of an overlap, from `start` to `stop` in px of the photo."""
+    half = OVERLAP / 2 - MARGIN
+    return ((centres - (start + stop) / 2) / (2 * half) + 0.5).clamp(0, 1)
+
+
+def sample(drawn: Tensor, row: Span, column: Span) -> Tensor:
+    """The pixels of the result that a tile's picture (3,4h,4w) covers, by Lanczos interpolation."""
+    height, width = row.last - row.first, column.last - column.first
+    scale = drawn.shape[1] // (row.stop - row.start)
+    if (height, width) == tuple(drawn.shape[1:]):
+        return drawn
+    tall, wide = drawn.shape[1:]
+    left, right = (min(scale * x, wide) for x in column.box)
+    top, bottom = (min(scale * y, tall) for y in row.box)
+    planes = [
+        Image.fromarray(plane).resize((width, height), Image.Resampling.LANCZOS, (left, top, right, bottom))
+        for plane in drawn.numpy()
+    ]
+    return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).clamp(0, 1)
