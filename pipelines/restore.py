@@ -13,6 +13,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from studio import background as backgrounds
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError
@@ -42,13 +43,12 @@ CAUTIOUS_YAW, CAUTIOUS_EYE_DISTANCE = 50.0, 8.0  # degrees to a side and photo p
 CAUTIOUS_FIDELITY = 0.75
 GUARD_STEPS = (0.75, 0.5, 0.25)
 CHUNK = 2  # faces held at once: about 170 MB each, most of it the scales and shifts of the 256 px map
-SCALES = (1, 2, 4)
 AUTO = "auto"
+AUTO_SCALES = (1, 2, 4)
 AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
 PHOTO_SHARE = 0.5  # of the photo itself in the evidence, at fidelity 1; none up to fidelity 0.5
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
-Upsampler = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -109,7 +109,7 @@ class RestoreOutput(BaseOutput):
     faces: list[Faces]
     reports: list[list[FaceReport]]
     photos: list[Photo]
-    scales: list[int]
+    scales: list[float]
 
 
 class RestorePipeline(StudioPipeline):
@@ -148,6 +148,7 @@ class RestorePipeline(StudioPipeline):
         for network in (generator, head, restorer, identity):
             network.requires_grad_(False)  # where a reference guides, gradients go to latents, and pass through these
         restorer.prepare(generator)
+        self._upsamplers: dict[str, backgrounds.Upsampler] = {}  # by name; loaded when first asked for
         self._space: LatentSpace | None = None  # of the generator's latents; made when a reference first guides
 
     @classmethod
@@ -161,8 +162,8 @@ class RestorePipeline(StudioPipeline):
         faces: str | int | Sequence[int] = "all",
         fidelity: float = 0.5,
         strength: float | Sequence[float] = 1.0,
-        scale: int | Literal["auto"] = 1,
-        upsampler: Upsampler | None = None,
+        scale: float | Literal["auto"] = 1,
+        background: str | backgrounds.Drawer = "lanczos",
         identity_guard: float | None = 0.6,
         caution: bool = True,
         colorize: bool = False,
@@ -180,12 +181,14 @@ class RestorePipeline(StudioPipeline):
             fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says and fills in
                 what it does not, 1 fills in nothing and is half the photo itself, half its cleaned estimate.
             strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
-            scale: 1, 2 or 4: the output is exactly this many times the input's size. "auto" takes, for each photo, the
-                smallest of them that shows its largest restored face at the 512 px at which it was restored (of a
-                small face little is seen otherwise), and none that makes more than 16 million pixels.
-            upsampler: draws the photo around the faces, in place of Lanczos interpolation: a function that makes a
-                (1,3,H,W) float32 RGB in [0,1] any number of times as large. What it returns is brought to the exact
-                size; it is called at scale 1 too.
+            scale: 1, 1.5, 2, 3 or 4: the output is exactly this many times the input's size. "auto" takes, for each
+                photo, the smallest of 1, 2 and 4 that shows its largest restored face at the 512 px at which it was
+                restored (of a small face little is seen otherwise), and none that makes more than 16 million pixels.
+            background: the photo around the faces. "none": nothing is done to it, and its size is kept. "lanczos":
+                enlarged by interpolation. "realesrgan" or "span": drawn larger, and cleaned (at scale 1 too), by a
+                network that is fetched on first use; docs/background.md has what it costs, when it helps and when it
+                harms. Or a function that makes a (1,3,H,W) float32 RGB in [0,1] any number of times as large; what it
+                returns is brought to the exact size.
             identity_guard: largest dlib distance between a face before and after. A face above it is blended back
                 until it is below, and left alone if that does not help; the report says so. None switches it off.
             caution: faces turned by more than 50° or with less than 8 px between the eyes, of which the prior knows
@@ -208,10 +211,12 @@ class RestorePipeline(StudioPipeline):
             ImageError: an image that cannot be used.
         """
         check_arguments(fidelity, strength, scale, identity_guard, output_type, reference_steps)
+        backgrounds.check(background, scale)
         if not isinstance(caution, bool):
             raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
         batch = list(image) if isinstance(image, list | tuple) else [image]
         wanted = None if reference is None else self.embed_reference(reference)
+        drawer = self.upsampler(background) if background in backgrounds.NETWORKS else background
         found, reports, photos, scales = [], [], [], []
         for item in self.progress_bar(batch) if len(batch) > 1 else batch:
             photo = images.load(item)  # 1. read
@@ -238,9 +243,9 @@ class RestorePipeline(StudioPipeline):
                 crops, restored, to_photo, all_faces[todo], strengths[todo], identity_guard, guided
             )
             on = used > 0
-            size = fitting_scale(photo, to_photo[on]) if scale == AUTO else scale
+            size = fitting_scale(photo, to_photo[on], background) if scale == AUTO else scale
             result = self.paste(  # 7. put back
-                photo, restored[on], to_photo[on], all_faces[todo][on], size, crops[on], hair[on], upsampler
+                photo, restored[on], to_photo[on], all_faces[todo][on], size, crops[on], hair[on], drawer
             )
             after = self.embed(restored, to_photo, all_faces[todo])
             apart = measure(wanted, before), measure(wanted, after)
@@ -254,6 +259,27 @@ class RestorePipeline(StudioPipeline):
         return output if return_dict else output.to_tuple()
 
     # ---- the steps, each usable alone
+
+    def upsampler(self, name: str) -> backgrounds.Upsampler:
+        """The network of a `background` by its name, fetched and loaded when first asked for."""
+        found = self._upsamplers.get(name)
+        if found is None or found.network.device != self.device:
+            found = backgrounds.Upsampler.from_pretrained(name, device=self.device, on_tile=self.follow_tiles())
+            self._upsamplers[name] = found
+        return found
+
+    def follow_tiles(self) -> backgrounds.OnTile:
+        """What an upsampler calls after each tile: moves a progress bar, a new one for each photo."""
+        bars: list[Any] = []
+
+        def on_tile(done: int, total: int) -> None:
+            if done == 1:
+                bars[:] = [self.progress_bar(total=total)]
+            bars[0].update()
+            if done == total:
+                bars[0].close()
+
+        return on_tile
 
     def find(self, photo: Photo) -> Faces:
         """All faces of a photo, largest first, in its pixels."""
@@ -462,25 +488,27 @@ class RestorePipeline(StudioPipeline):
         crops: Tensor,
         to_photo: np.ndarray,
         faces: Faces,
-        scale: int = 1,
+        scale: float = 1,
         originals: Tensor | None = None,
         hair: Tensor | None = None,
-        upsampler: Upsampler | None = None,
+        background: str | backgrounds.Drawer = "lanczos",
     ) -> Photo:
-        """Put crops back into the photo, enlarged `scale` times (by `upsampler` or Lanczos outside the faces).
+        """Put crops back into the photo, enlarged `scale` times; outside the faces as `studio.background.draw` does it.
 
         With the `originals` (the crops as they were cut), faces of more than 512 px keep the photo's own finest detail
         wherever the restoration left the detail of the crop as it was. With `hair`, see `restore`, the crop also takes
         the place of hair that is far from the face.
         """
-        pixels = enlarge(photo.pixels, scale, upsampler)
+        pixels = backgrounds.draw(photo.pixels, scale, background)
         if len(crops):
             masks = paste.soft_mask(faces.mesh, to_photo, CROP, hair)
             kept = None
             if originals is not None:
                 large = torch.from_numpy(align.scale_of(to_photo) > 1).view(-1, 1, 1, 1)
                 kept = kept_detail(originals, crops) * large
-            pixels = paste.blend(pixels, crops, masks, to_photo * np.float32(scale), originals, kept)
+            height, width = pixels.shape[1:]
+            larger = np.array([[width / photo.width], [height / photo.height]], np.float32)
+            pixels = paste.blend(pixels, crops, masks, to_photo * larger, originals, kept)
         return photo.with_pixels(pixels.clamp(0, 1))
 
 
@@ -505,7 +533,7 @@ class Details:
 def check_arguments(
     fidelity: float,
     strength: float | Sequence[float],
-    scale: int | str,
+    scale: float | str,
     identity_guard: float | None,
     output_type: str,
     reference_steps: int = 0,
@@ -516,8 +544,8 @@ def check_arguments(
     values = [strength] if isinstance(strength, int | float) else list(strength)
     if not values or not all(0 <= value <= 1 for value in values):
         raise InputError(f"strength must be from 0 to 1, got {strength}: 1 is the usual choice")
-    if scale != AUTO and (isinstance(scale, str) or scale not in SCALES):
-        raise InputError(f"scale must be 1, 2 or 4, or 'auto', got {scale}: choose one of them")
+    if scale != AUTO and (isinstance(scale, str) or scale not in backgrounds.SCALES):
+        raise InputError(f"scale must be 1, 1.5, 2, 3 or 4, or 'auto', got {scale}: choose one of them")
     if identity_guard is not None and not identity_guard > 0:
         raise InputError(f"identity_guard must be a positive distance or None, got {identity_guard}: 0.6 is usual")
     if not isinstance(reference_steps, int) or reference_steps < 0:
@@ -526,28 +554,19 @@ def check_arguments(
         raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
 
 
-def fitting_scale(photo: Photo, to_photo: np.ndarray) -> int:
+def fitting_scale(photo: Photo, to_photo: np.ndarray, background: str | backgrounds.Drawer = "lanczos") -> int:
     """The scale that "auto" stands for, see `RestorePipeline.__call__`.
 
     Args:
         photo: as it came.
         to_photo: (N,2,3), crop-to-photo transforms of its restored faces; with none, the photo keeps its size.
+        background: likewise with "none".
     """
-    if not len(to_photo):
+    if not len(to_photo) or background == "none":
         return 1
     largest = float(align.scale_of(to_photo).max())  # pixels of the photo per pixel of the crop
-    fits = [scale for scale in SCALES if photo.width * photo.height * scale**2 <= AUTO_PIXELS] or [1]
+    fits = [scale for scale in AUTO_SCALES if photo.width * photo.height * scale**2 <= AUTO_PIXELS] or [1]
     return next((scale for scale in fits if largest * scale >= 1), fits[-1])
-
-
-def enlarge(pixels: Tensor, scale: int, upsampler: Upsampler | None) -> Tensor:
-    """A photo (3,H,W), exactly `scale` times as large: see `RestorePipeline.__call__`."""
-    if upsampler is None:
-        return images.enlarge(pixels, scale)
-    larger = upsampler(pixels[None])
-    if not isinstance(larger, Tensor) or larger.shape[:2] != (1, 3) or larger.ndim != 4 or not larger.isfinite().all():
-        raise InputError("upsampler must return a finite tensor (1,3,H,W): pass a function that does")
-    return images.resize(larger[0].to(pixels).clamp(0, 1), pixels.shape[1] * scale, pixels.shape[2] * scale)
 
 
 def spread(strength: float | Sequence[float], count: int, chosen: list[int]) -> np.ndarray:

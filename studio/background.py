@@ -1,4 +1,4 @@
-"""Draws a photo larger, and the part around its faces cleaner, by a network that runs over it tile by tile.
+"""What becomes of the photo around the faces: kept, enlarged by interpolation, or drawn anew by a network, in tiles.
 
 Real-ESRGAN and SPAN draw four times as large. A tile's picture is brought to the size that is wanted at once, and laid
 into the result with a ramp towards its neighbours: besides the result no more is held than one tile needs, and no
@@ -26,14 +26,58 @@ from studio.networks.rrdb import RRDBNet
 from studio.networks.span import SPAN
 from studio.tone import tone_curve, with_tone
 
-NAMES = ("span", "realesrgan")
+NETWORKS = ("span", "realesrgan")
+CHOICES = ("none", "lanczos", *NETWORKS)
 SCALES = (1, 1.5, 2, 3, 4)
 OVERLAP = 16  # px of the photo that neighbouring tiles share
 MARGIN = 4  # of these next to a tile's border, where the network sees zeros, count nothing
 AREA = 32  # px of the photo whose mean light is kept
 TILES = {"cpu": 128, "mps": 256, "cuda": 512}  # px; on a CPU the maps of a larger one leave its caches
 
+Drawer = Callable[[Tensor], Tensor]
 OnTile = Callable[[int, int], None]
+
+
+def check(background: str | Drawer, scale: float | str) -> None:
+    """Refuse what `draw` cannot do, before anything is computed; a `scale` may also be the word "auto".
+
+    Raises:
+        InputError: with one line.
+    """
+    if isinstance(background, str):
+        if background not in CHOICES:
+            raise InputError(
+                f"background must be one of {', '.join(CHOICES)}, or a function, got {background!r}: choose one of them"
+            )
+        if background == "none" and scale not in (1, "auto"):
+            raise InputError(f"background 'none' keeps the photo's size, got scale {scale}: take 'lanczos', or scale 1")
+    elif not callable(background):
+        raise InputError(
+            f"background must be one of {', '.join(CHOICES)}, or a function, got {type(background).__name__}: "
+            "choose one of them"
+        )
+
+
+def draw(photo: Tensor, scale: float, background: str | Drawer) -> Tensor:
+    """A photo (3,H,W) RGB in [0,1], exactly `scale` times as large, see `images.scaled_size`.
+
+    Args:
+        photo: see above.
+        scale: of `SCALES`.
+        background: "none" or "lanczos", an `Upsampler`, or another function that makes a (1,3,H,W) float32 RGB in [0,1]
+            any number of times as large; what it returns is brought to the exact size.
+
+    Raises:
+        InputError: the function returned no picture.
+    """
+    if isinstance(background, str):
+        return images.enlarge(photo, scale)
+    if isinstance(background, Upsampler):
+        return background(photo, scale)
+    larger = background(photo[None])
+    if not isinstance(larger, Tensor) or larger.shape[:2] != (1, 3) or larger.ndim != 4 or not larger.isfinite().all():
+        raise InputError("background must return a finite tensor (1,3,H,W): pass a function that does")
+    return images.resize(larger[0].to(photo).clamp(0, 1), *images.scaled_size(photo, scale))
 
 
 class Upsampler:
@@ -53,22 +97,30 @@ class Upsampler:
         self.on_tile = on_tile
 
     @classmethod
-    def from_pretrained(cls, name: str, *, device: str = "cpu", dtype: torch.dtype | None = None) -> Self:
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        on_tile: OnTile | None = None,
+    ) -> Self:
         """The upsampler of a known name, "span" or "realesrgan".
 
         Args:
             name: see above.
             device: where it runs.
             dtype: None is bfloat16 where that is quick, and float32 elsewhere.
+            on_tile: see the class.
 
         Raises:
             InputError: another name.
             MissingWeightsError: the weights could not be fetched.
         """
-        if name not in NAMES:
-            raise InputError(f"an upsampler must be one of {', '.join(NAMES)}, got {name!r}: choose one of them")
-        dtype = dtype or (torch.bfloat16 if fast_bfloat16(device) else torch.float32)
-        return cls(nn.Module.to(weights.load(name), device=device, dtype=dtype))
+        if name not in NETWORKS:
+            raise InputError(f"an upsampler must be one of {', '.join(NETWORKS)}, got {name!r}: choose one of them")
+        dtype = dtype or (torch.bfloat16 if fast_bfloat16(torch.device(device).type) else torch.float32)
+        return cls(nn.Module.to(weights.load(name), device=device, dtype=dtype), on_tile=on_tile)
 
     def __call__(self, pixels: Tensor, scale: float = 4) -> Tensor:
         """(1,3,H,W) or (3,H,W) RGB in [0,1] -> the same `scale` times as large: 1, 1.5, 2, 3 or 4, see `enlarge`.

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio import images, provenance
+from studio import background, images, provenance
 from studio.errors import InputError, StudioError
 from studio.sheets import sheet
 
@@ -26,7 +26,8 @@ class FileReport:
     """One line of the report: what came of one file.
 
     Attributes:
-        input, output: paths; the output is None when no file was written.
+        input, output: paths; the output is None when no file was written. One is written where a face was restored, or
+            where a network drew the photo around the faces.
         status: "restored", "no face", "unchanged" (faces, but none restored), "failed" or "already done".
         reason: why there is no output, one line.
         scale: how many times as large as the input the output is; None without an output.
@@ -39,7 +40,7 @@ class FileReport:
     output: str | None = None
     status: str = ""
     reason: str = ""
-    scale: int | None = None
+    scale: float | None = None
     seconds: float = 0.0
     credentials: str = ""
     faces: list[dict[str, Any]] = field(default_factory=list)
@@ -157,7 +158,7 @@ def restore_file(
     keep_gps: bool,
     credentials: bool,
 ) -> None:
-    """Restore one file and fill in its report; nothing is written when no face was restored."""
+    """Restore one file and fill in its report, see `FileReport` for when one is written."""
     output = pipeline(source, **settings)
     found.faces = [face.to_dict() for face in output.reports[0]]
     if not found.faces:
@@ -166,13 +167,15 @@ def restore_file(
         found.status = UNCHANGED
         found.reason = "; ".join(f"face {face['index']}: {face['reason']}" for face in found.faces)
     else:
+        found.status = RESTORED
+    if found.status == RESTORED or settings.get("background") in background.NETWORKS:
         data = images.encode(output.photos[0], target.suffix, quality=quality, keep_gps=keep_gps)
         if credentials:
             data, found.credentials = with_credentials(data, target.suffix, source.read_bytes(), settings, found.faces)
         else:
             found.credentials = "not wanted"
         images.write(data, target)
-        found.output, found.status, found.scale = str(target), RESTORED, output.scales[0]
+        found.output, found.scale = str(target), output.scales[0]
 
 
 def with_credentials(
@@ -195,6 +198,8 @@ def with_credentials(
     count, guided = (sum(face[what] for face in faces) for what in ("restored", "guided"))
     said = f"{count} of {len(faces)} faces restored with a generative model"
     said += f", {guided} of them after another photo of the person" if guided else ""
+    drawn = settings.get("background")
+    said += f", the rest of the photo drawn by the network {drawn}" if drawn in background.NETWORKS else ""
     # Whose face it was is nobody's business.
     told = {name: value is not None if name == "reference" else value for name, value in settings.items()}
     operation = provenance.Operation("restore", said, told)

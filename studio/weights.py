@@ -112,6 +112,7 @@ class Entry:
     members: tuple[Member, ...] = ()
     convert: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    optional: bool = False
     format: int = 1
     sha256: str = ""
     bytes: int = 0
@@ -222,7 +223,7 @@ def path(name: str) -> Path:
 
 
 def pull(names: Iterable[str] = (), progress: Progress | None = None) -> dict[str, Path]:
-    """Make several networks available; without names, all of them that are not committed.
+    """Make several networks available; without names, all that are not committed nor optional.
 
     Args:
         names: which ones.
@@ -234,7 +235,7 @@ def pull(names: Iterable[str] = (), progress: Progress | None = None) -> dict[st
     Raises:
         InputError, MissingWeightsError, WeightsError: as `path`.
     """
-    names = list(names) or [item.name for item in entries().values() if item.archive]
+    names = list(names) or [item.name for item in entries().values() if item.archive and not item.optional]
     make(names, progress)
     folders = {name: path(name) for name in names}
     for name in names:

@@ -126,6 +126,20 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(pipeline, album):
     assert all(report.seconds >= 0 for report in seen)
 
 
+def test_a_network_that_draws_the_background_leaves_no_photo_out(pipeline, album, monkeypatch):
+    class Drawn:
+        def __call__(self, source, **settings):
+            return pipeline(source, scale=2, identity_guard=None)
+
+    settings = {"background": "span"}
+    _, _, nobody = restore_files(Drawn(), images.find_images([album]), album.parent / "out", settings=settings)
+    assert (nobody.status, nobody.scale, nobody.reason) == (batch.NO_FACE, 2, "no face was found")
+    assert images.load(nobody.output).pixels.shape == (3, 96, 128)
+    if not provenance.reason_not(".jpg"):
+        told = provenance.verify(nobody.output)
+        assert "the rest of the photo drawn by the network span" in str(told)
+
+
 def test_faces_that_were_left_alone_write_nothing_and_say_why(pipeline, album):
     report = run(pipeline, album, settings={"strength": 0.0})[0]
     assert (report.status, report.output) == (batch.UNCHANGED, None)

@@ -16,6 +16,7 @@ from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import cli, images, weights
 from studio.benchmarks import album as album_bench
+from studio.benchmarks import background as drawn
 from studio.benchmarks import edit, frontalize, generate, identity, inversion, reference, speed, upsample
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
@@ -55,6 +56,7 @@ COMMANDS = {
         "frontalize",
         "inversion",
         "edit",
+        "background",
         "app",
     ],
     "train": [
@@ -75,8 +77,8 @@ COMMANDS = {
     ],
 }
 OPTIONS = {
-    "restore": "output faces fidelity strength scale guard caution colorize reference reference-steps format quality "
-    "report sheets resume overwrite keep-gps credentials model device",
+    "restore": "output faces fidelity strength scale background guard caution colorize reference reference-steps "
+    "format quality report sheets resume overwrite keep-gps credentials model device",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
@@ -109,6 +111,7 @@ OPTIONS = {
     "bench generate": "photos people portraits samples corrected ablations audited timed seed threads model out",
     "bench frontalize": "photos people pairs limit min-yaw profiles seed method steps refine threads model frontalizer "
     "sheet profile-sheet out",
+    "bench background": "photos limit scale seed threads sheet out",
     "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device",
@@ -307,7 +310,9 @@ def test_options_reach_the_pipeline(call, album, tmp_path):
         (("--faces", "first"), "faces must be"),
         (("--fidelity", "1.5"), "fidelity must be from 0 to 1"),
         (("--strength", "-1"), "strength must be from 0 to 1"),
-        (("--scale", "3"), "scale must be 1, 2 or 4, or 'auto', got 3"),
+        (("--scale", "5"), "scale must be 1, 1.5, 2, 3 or 4, or 'auto', got 5"),
+        (("--background", "esrgan"), "background must be one of none, lanczos, span, realesrgan, or a function"),
+        (("--background", "none", "--scale", "2"), "keeps the photo's size, got scale 2"),
         (("--scale", "big"), "got big"),
         (("--guard", "-0.5"), "identity_guard must be"),
         (("--format", "psd"), "format must be one of"),
@@ -455,7 +460,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = (bench, reference, speed, identity, album_bench, upsample, frontalize, inversion, edit, generate)
+    modules = (bench, reference, speed, identity, album_bench, upsample, frontalize, inversion, edit, generate, drawn)
     for module, name in [(bench, "run_old"), *((module, "run") for module in modules)]:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"

@@ -48,7 +48,7 @@ ARROWS["memory"] = set()  # what a program does with its process, and no library
 # Nobody below imports these back: batch runs a pipeline over many files, training and benchmarks hang off the side,
 # ui and cli are the outermost.
 ARROWS["pipelines"] = ENGINE - {"convert", "degradations", "metrics"}
-ARROWS["batch"] = {"errors", "images", "sheets", "provenance", "pipelines"}
+ARROWS["batch"] = {"errors", "images", "background", "sheets", "provenance", "pipelines"}
 ARROWS["training"] = ENGINE - {"base"}
 ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch"}
 ARROWS["ui"] = (ENGINE - {"convert"}) | {"memory", "pipelines", "batch"}

@@ -208,6 +208,22 @@ def bench_edit(
     show(edit.run(photos, limit, compare, threads, sheet, say), out)
 
 
+@app.command("background")
+def bench_background(
+    photos: PhotosOption,
+    limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 8,
+    scale: Annotated[int, typer.Option(help="How many times the photos are shrunk and enlarged.", min=2, max=4)] = 2,
+    seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the first photos here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """What `--background span` and `realesrgan` cost, and do to clean, compressed, noisy and printed photos."""
+    from studio.benchmarks import background
+
+    show(background.run(photos, limit, scale, seed, threads, sheet, say), out)
+
+
 @app.command("app")
 def bench_visitors(
     visitors: Annotated[int, typer.Option(help="At the same time.", min=1)] = 20,

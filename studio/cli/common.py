@@ -93,6 +93,9 @@ def check_beside(
             raise InputError(f"{path} can't be written, {error.strerror}: give another folder") from error
 
 
-def size_of_result(scale: str) -> int | str:
+def size_of_result(scale: str) -> float | str:
     """`--scale` as the pipeline takes it: a number, or the word; the pipeline refuses others."""
-    return int(scale) if scale.isdecimal() else scale
+    try:
+        return int(scale) if scale.isdecimal() else float(scale)
+    except ValueError:
+        return scale

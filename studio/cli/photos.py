@@ -23,8 +23,11 @@ def restore(
     fidelity: Annotated[float, typer.Option(help="0: the prior, 0.5: photo and prior, 1: nothing filled in.")] = 0.5,
     strength: Annotated[float, typer.Option(help="0 to 1: share of the restored face in the result.")] = 1.0,
     scale: Annotated[
-        str, typer.Option(help="1, 2 or 4: size of the result; auto: as large as the largest face needs it.")
+        str, typer.Option(help="1, 1.5, 2, 3 or 4: size of the result; auto: as large as the largest face needs it.")
     ] = "auto",
+    background: Annotated[
+        str, typer.Option(help="Around the faces: none, lanczos, span or realesrgan (networks, fetched on first use).")
+    ] = "lanczos",
     guard: Annotated[float, typer.Option(help="Largest identity distance to the input; 0 switches it off.")] = 0.6,
     caution: Annotated[
         bool, typer.Option("--caution/--no-caution", help="Profiles and tiny faces: fidelity 0.75 at least.")
@@ -57,6 +60,7 @@ def restore(
     from tqdm import tqdm
 
     from pipelines.restore import RestorePipeline, check_arguments
+    from studio import background as backgrounds
     from studio import batch
     from studio.benchmarks.provenance import provenance
     from studio.device import pick_device
@@ -70,12 +74,14 @@ def restore(
         "fidelity": fidelity,
         "strength": strength,
         "scale": size_of_result(scale),
+        "background": background,
         "identity_guard": guard or None,
         "caution": caution,
         "colorize": colorize,
     }
     # Refuse before the weights are loaded, and once instead of for every file.
     check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
+    backgrounds.check(background, settings["scale"])
     batch.plan_outputs(inputs, output, suffix)
     check_beside(inputs, report=report)
     if credentials:
@@ -129,7 +135,7 @@ def summary(found: Any) -> str:
     distances = " ".join(f"{face['identity_distance']:.2f}" for face in restored)
     counted = f"{len(restored)}/{len(found.faces)} faces  identity {distances}"
     faces = counted if restored and found.status != "failed" else found.reason
-    enlarged = f"  {found.scale} times as large" if (found.scale or 1) > 1 else ""
+    enlarged = f"  {found.scale:g} times as large" if (found.scale or 1) > 1 else ""
     guided = [face for face in restored if face.get("guided")]
     person = "".join(f"  person {face['reference_before']:.2f} -> {face['reference_after']:.2f}" for face in guided)
     return f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}{person}{enlarged}"

@@ -22,7 +22,9 @@ def weights_list() -> None:
 
 
 @app.command("pull")
-def weights_pull(names: Annotated[list[str] | None, typer.Argument(help="Default: all.")] = None) -> None:
+def weights_pull(
+    names: Annotated[list[str] | None, typer.Argument(help="Default: all but the optional ones.")] = None,
+) -> None:
     """Fetch and convert what is not here yet."""
     from studio import weights
 

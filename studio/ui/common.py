@@ -17,6 +17,7 @@ import gradio as gr
 import torch
 
 from studio import images
+from studio.background import NETWORKS
 from studio.errors import ImageError, InputError, StudioError
 from studio.images import Photo
 
@@ -26,7 +27,13 @@ MAX_PIXELS = 50_000_000  # of a result: several float32 copies of it must fit in
 SHOWN_SIDE = 1600  # px, longer side of what the page shows; the download has every pixel
 STOPPED = "Stopped. Nothing was kept."
 PROGRESS = gr.Progress()
-SIZES = [("Auto", "auto"), ("1×", 1), ("2×", 2), ("4×", 4)]  # of results of restoring
+SIZES = [("Auto", "auto"), ("1×", 1), ("1.5×", 1.5), ("2×", 2), ("3×", 3), ("4×", 4)]  # of results of restoring
+BACKGROUNDS = [
+    ("Keep", "none"),
+    ("Interpolate", "lanczos"),
+    ("Draw, quickly (SPAN)", "span"),
+    ("Draw (Real-ESRGAN)", "realesrgan"),
+]
 LANE = {"concurrency_limit": 1, "concurrency_id": "pipelines"}
 """For every event that runs a network for long: one at a time in the whole app, the others wait in the queue."""
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
@@ -130,15 +137,23 @@ def follow(
 
 
 @contextmanager
-def watched(pipeline: Any, stop: threading.Event, progress: Callable[..., Any]) -> Iterator[None]:
+def watched(
+    pipeline: Any, stop: threading.Event, progress: Callable[..., Any], background: str = "lanczos"
+) -> Iterator[None]:
     """Follow a pipeline call from its networks: say how far it is, and end it with `Stopped` when `stop` is set.
 
     Only the call of this thread: another visitor's photo may be looked through for faces at the same time.
+
+    Args:
+        pipeline: what is called.
+        stop: see above.
+        progress: gradio's.
+        background: of the call; its network is fetched and loaded here, if it has one.
     """
-    begun, thread = 0, threading.get_ident()
+    begun, drawn, thread = 0, 0, threading.get_ident()
 
     def before(name: str, inputs: tuple[Any, ...]) -> None:
-        nonlocal begun
+        nonlocal begun, drawn
         if threading.get_ident() != thread:
             return
         if stop.is_set():
@@ -146,9 +161,15 @@ def watched(pipeline: Any, stop: threading.Event, progress: Callable[..., Any]) 
         if name == "restorer":
             begun += len(inputs[0])
             progress((begun, None), desc="Restoring", unit="faces")
+        if name == "background":
+            drawn += 1
+            progress((drawn, None), desc="Drawing the photo around the faces", unit="tiles")
 
-    progress(0, desc="Looking for faces")
     networks = [(name, part) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)]
+    if background in NETWORKS:
+        progress(0, desc="Loading the network of the background")
+        networks.append(("background", pipeline.upsampler(background).network))
+    progress(0, desc="Looking for faces")
     hooks = [
         network.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs))
         for name, network in networks
@@ -293,7 +314,7 @@ def upload(label: str, *, many: bool = False, height: int = 150) -> gr.File:
     return file
 
 
-def read(source: str | Path | None, scale: int | str = 1) -> Photo:
+def read(source: str | Path | None, scale: float | str = 1) -> Photo:
     """A photo whose result, `scale` times as large, is not too large for the app.
 
     Raises:
@@ -302,7 +323,8 @@ def read(source: str | Path | None, scale: int | str = 1) -> Photo:
     """
     if source is None:
         raise InputError("a photo is needed, got none: choose a file first")
-    return images.load(source, max_pixels=MAX_PIXELS // (max(1, scale) if isinstance(scale, int) else 1) ** 2)
+    larger = 1 if isinstance(scale, str) else max(1, scale)
+    return images.load(source, max_pixels=int(MAX_PIXELS / larger**2))
 
 
 def forget_unreadable(path: str | None) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from studio import images
+from studio.background import NETWORKS
 from studio.batch import NO_FACE, RESTORED, UNCHANGED, FileReport, cut, with_credentials
 from studio.device import pick_device
 from studio.errors import ImageError, InputError, StudioError
@@ -24,6 +25,7 @@ from studio.faces.select import parse
 from studio.images import Photo
 from studio.ui import restore_many
 from studio.ui.common import (
+    BACKGROUNDS,
     DISTANCE,
     HOUR,
     PRIVATE,
@@ -148,7 +150,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
                 gr.Markdown(REFERENCE)
                 reference = upload("A sharper photo", height=120)
             with gr.Accordion("Options", open=False):  # closed: on a phone the result would be far below them
-                settings = options()
+                settings, background = options()
         with gr.Column(scale=3, min_width=320):
             shown = outputs()
     runner = Runner(pipeline)
@@ -163,7 +165,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
         stop,
         runner.lane,
         runner.restore,
-        [photo, faces, *settings, reference],
+        [photo, faces, *settings, reference, background],
         shown,
         message=message,
         shown=shown[3],
@@ -181,9 +183,12 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
     )
 
 
-def options() -> list[gr.components.Component]:
-    """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `restore`."""
-    return [
+def options() -> tuple[list[gr.components.Component], gr.Radio]:
+    """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `restore`.
+
+    The background is shown in the middle, but came later, so that it is its last argument.
+    """
+    settings = [
         gr.Slider(
             0, 1, 0.5, step=0.05, label="Fidelity", info="0: the model's idea of the face. 1: only what the photo shows"
         ),
@@ -194,6 +199,15 @@ def options() -> list[gr.components.Component]:
             label="Size of the result",
             info="Auto enlarges a photo whose faces are too small to show what was restored",
         ),
+    ]
+    background = gr.Radio(
+        BACKGROUNDS,
+        value="lanczos",
+        label="Around the faces",
+        info="Real-ESRGAN sharpens and cleans, but takes a minute or two for each million pixels, and paints grain and "
+        "printing screens over. Keep: the photo's own size and pixels",
+    )
+    settings += [
         gr.Slider(
             0,
             1,
@@ -216,6 +230,7 @@ def options() -> list[gr.components.Component]:
             "photo's",
         ),
     ]
+    return settings, background
 
 
 def outputs() -> list[gr.components.Component]:
@@ -288,12 +303,13 @@ class Runner:
         faces: str = "all",
         fidelity: float = 0.5,
         strength: float = 1.0,
-        scale: int | str = "auto",
+        scale: float | str = "auto",
         identity_guard: float = 0.6,
         colorize: bool = False,
         file_format: str = "png",
         credentials: bool = True,
         reference: str | None = None,
+        background: str = "lanczos",
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
@@ -304,12 +320,14 @@ class Runner:
             faces: "all", "largest", or numbers such as "0,2"; 0 is the largest face.
             fidelity: 0 to 1. 0 shows the model's idea of the face, 1 only what the photo shows.
             strength: 0 to 1, share of the restored face in the result.
-            scale: 1, 2 or 4 times the photo's size; "auto" makes it as large as its largest face needs it.
+            scale: 1, 1.5, 2, 3 or 4 times the photo's size; "auto" makes it as large as its largest face needs it.
             identity_guard: largest identity distance between a face before and after; 0 switches the guard off.
             colorize: give a black-and-white photo the model's colours in the faces.
             file_format: "png", "tiff" or "jpg".
             credentials: sign the file with Content Credentials.
             reference: another photo of the person, to draw what is lost like them.
+            background: around the faces: "none" keeps the photo's size and pixels, "lanczos" enlarges them by
+                interpolation, "span" and "realesrgan" draw them by a network.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -326,13 +344,14 @@ class Runner:
             "file_format": file_format,
             "credentials": credentials,
             "reference": reference,
+            "background": background,
         }
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
             progress(0, desc="Loading the model")
             pipeline = self.pipeline()
             on_step = follow(stop, progress, REFERENCE_STEPS, lambda _: "Drawing the person of the other photo")
-            with nullcontext() if zero_gpu() else watched(pipeline, stop, progress):
+            with nullcontext() if zero_gpu() else watched(pipeline, stop, progress, background):
                 result = self._call(photo, folder, settings | {"on_step": on_step})
             return values(result), "" if result.report.status == RESTORED else result.message
 
@@ -426,12 +445,13 @@ def restore_photo(
     faces: str = "all",
     fidelity: float = 0.5,
     strength: float = 1.0,
-    scale: int | str = "auto",
+    scale: float | str = "auto",
     identity_guard: float = 0.6,
     colorize: bool = False,
     file_format: str = "png",
     credentials: bool = True,
     reference: str | Path | None = None,
+    background: str = "lanczos",
     on_step: Callable[..., Any] | None = None,
 ) -> Result:
     """Restore one file and write what the page shows.
@@ -443,12 +463,13 @@ def restore_photo(
         faces: "all", "largest" or numbers such as "0,2".
         fidelity: as in the pipeline's call, like the next two.
         strength: one number for all faces.
-        scale: 1, 2 or 4, or "auto", see `RestorePipeline.__call__`.
+        scale: 1, 1.5, 2, 3, 4 or "auto", see `RestorePipeline.__call__`.
         identity_guard: as in the pipeline's call, but 0 switches it off.
         colorize: as in the pipeline's call.
         file_format: a key of `FORMATS`.
         credentials: sign the result, where that can be done; the report says where it was not.
         reference: another photo of the person, or None; as in the pipeline's call.
+        background: as in the pipeline's call.
         on_step: the pipeline's `callback_on_step_end`.
 
     Raises:
@@ -465,6 +486,7 @@ def restore_photo(
         "fidelity": fidelity,
         "strength": strength,
         "scale": scale,
+        "background": background,
         "identity_guard": identity_guard or None,
         "colorize": colorize,
     }
@@ -475,7 +497,7 @@ def restore_photo(
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
     result = Result(report, verdict(report, output.reports[0]))
     after = output.photos[0]
-    if report.status == RESTORED:
+    if report.status == RESTORED or background in NETWORKS:
         suffix = FORMATS[file_format]
         data = images.encode(after, suffix)
         report.credentials = "not wanted"
@@ -486,11 +508,13 @@ def restore_photo(
         result.file = images.write(data, folder / f"{Path(photo.name).stem}_restored{suffix}")
         report.output, report.scale = result.file.name, output.scales[0]
         if scale == "auto" and report.scale > 1:
-            result.message += f" The result is {report.scale} times as large as the photo, to show its faces."
+            result.message += f" The result is {report.scale:g} times as large as the photo, to show its faces."
         result.shown = (
             show(photo, *fit(after), folder / "before.png"),
             show(after, *fit(after), folder / "after.png"),
         )
+        if background in NETWORKS:
+            result.message += f" The photo around the faces was drawn by the network {background}."
         result.strip = [pair(photo, after, face, output.scales[0], folder) for face in output.reports[0][:STRIP]]
     report.seconds = round(time.perf_counter() - start, 3)
     return result

@@ -16,6 +16,7 @@ import gradio as gr
 from studio import batch
 from studio.errors import InputError
 from studio.ui.common import (
+    BACKGROUNDS,
     PRIVATE,
     PROGRESS,
     SIZES,
@@ -65,6 +66,7 @@ def section(pipeline: Callable[[], RestorePipeline]) -> None:
                     label="Files",
                 ),
                 gr.Checkbox(True, label="Content Credentials", info="Sign the files: what was restored, and by what"),
+                gr.Radio(BACKGROUNDS, value="lanczos", label="Around the faces"),
             ]
             with gr.Row():
                 start = gr.Button("Restore all", variant="primary", min_width=120)
@@ -114,9 +116,10 @@ class Runner:
         self,
         photos: list[str] | None,
         fidelity: float = 0.5,
-        scale: int | str = "auto",
+        scale: float | str = "auto",
         file_format: str = "same",
         credentials: bool = True,
+        background: str = "lanczos",
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
@@ -125,9 +128,10 @@ class Runner:
         Args:
             photos: up to 50 files.
             fidelity: 0 to 1. 0 shows the model's idea of the faces, 1 only what the photos show.
-            scale: 1, 2 or 4 times the photos' size; "auto" makes each as large as its largest face needs it.
+            scale: 1, 1.5, 2, 3 or 4 times the photos' size; "auto" makes each as large as its largest face needs it.
             file_format: "same", "png", "tiff" or "jpg".
             credentials: sign the files with Content Credentials.
+            background: around the faces: "none", "lanczos", or drawn by a network, "span" or "realesrgan".
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -138,8 +142,9 @@ class Runner:
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
             progress(0, desc="Loading the model")
             pipeline = self.pipeline()
-            with nullcontext() if zero_gpu() else watched(pipeline, stop, progress):
-                archive, reports = self._call(photos, folder, fidelity, scale, file_format, credentials)
+            with nullcontext() if zero_gpu() else watched(pipeline, stop, progress, background):
+                settings = fidelity, scale, file_format, credentials, background
+                archive, reports = self._call(photos, folder, *settings)
             for source, report in zip(photos or [], reports, strict=True):
                 if report.status == batch.FAILED:
                     forget_unreadable(source)
@@ -178,9 +183,10 @@ def restore_photos(
     sources: Sequence[str | Path],
     folder: Path,
     fidelity: float = 0.5,
-    scale: int | str = "auto",
+    scale: float | str = "auto",
     file_format: str = "same",
     credentials: bool = True,
+    background: str = "lanczos",
 ) -> tuple[Path | None, list[batch.FileReport]]:
     """Restore files and zip the results.
 
@@ -189,9 +195,10 @@ def restore_photos(
         sources: the photos; two may have the same name.
         folder: of everything written.
         fidelity: as in the pipeline's call.
-        scale: 1, 2 or 4, or "auto", see `RestorePipeline.__call__`.
+        scale: 1, 1.5, 2, 3, 4 or "auto", see `RestorePipeline.__call__`.
         file_format: a key of `FORMATS`; "same" keeps each photo's own, where that can be written.
         credentials: sign the results, where that can be done; the reports say where it was not.
+        background: as in the pipeline's call.
 
     Returns:
         The zip with the restored files and `report.json`, None where nothing was restored; and a report of each file,
@@ -206,7 +213,7 @@ def restore_photos(
         raise InputError(f"at most {MOST} photos can be restored at a time, got {len(sources)}: choose fewer")
     if file_format not in FORMATS:
         raise InputError(f"file_format must be one of {', '.join(FORMATS)}, got {file_format!r}: choose one of them")
-    settings = {"fidelity": fidelity, "scale": scale}
+    settings = {"fidelity": fidelity, "scale": scale, "background": background}
     inputs = gathered(sources, folder / "photos")
 
     def restore(path: Path, **settings: Any) -> Any:

@@ -8,6 +8,8 @@ import torch
 
 from pipelines import restore
 from pipelines.restore import RestorePipeline
+from studio import weights
+from studio.background import Upsampler
 from studio.errors import ImageError, InputError
 from studio.faces import paste
 from studio.faces.faces import Faces
@@ -19,6 +21,7 @@ from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
+from studio.networks.rrdb import RRDBNet
 from studio.tone import luma
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
@@ -92,8 +95,8 @@ class RestoreConfig:
             "faces": ["largest", 1, [0]],
             "fidelity": [0.0, 1.0],
             "strength": [0.5, [1.0, 0.2]],
-            "scale": [2, 3],
-            "upsampler": torch.zeros_like,
+            "scale": [2, 5],
+            "background": [torch.zeros_like, With("none", scale=2), "esrgan", 7],
             "identity_guard": [1e-6, -1.0],
             "caution": ["no"],  # its effect: test_caution_is_for_profiles_and_tiny_faces
             "colorize": With(True, image=grey),
@@ -113,7 +116,7 @@ class RestoreConfig:
             ({"fidelity": float("nan")}, InputError, "fidelity"),
             ({"strength": -0.1}, InputError, "strength"),
             ({"strength": [1.0]}, InputError, "strength"),
-            ({"scale": 3}, InputError, "scale"),
+            ({"scale": 5}, InputError, "scale"),
             ({"identity_guard": 0.0}, InputError, "identity_guard"),
             ({"caution": 1}, InputError, "caution"),
             ({"reference": torch.zeros(3, 64, 64)}, InputError, "reference"),
@@ -177,12 +180,34 @@ def test_outside_the_masks_every_pixel_stays():
     assert (output.images[0] != image).any()
 
 
-@pytest.mark.parametrize("scale", [1, 2, 4])
+@pytest.mark.parametrize("scale", [1, 1.5, 2, 3, 4])
 def test_scale_is_exact(scale):
-    assert run(photo(), scale=scale).images[0].shape == (3, 160 * scale, 300 * scale)
+    cropped = photo()[:, :159]
+    assert run(cropped, scale=scale).images[0].shape == (3, int(159 * scale + 0.5), 300 * scale)
 
 
-def test_an_upsampler_draws_all_but_the_faces():
+def test_without_a_background_the_photo_keeps_its_size():
+    output = run(photo(), scale="auto", background="none")
+    assert output.scales == [1]
+    assert torch.equal(output.images[0], run(photo(), scale=1).images[0])
+
+
+def test_a_network_draws_all_but_the_faces(monkeypatch):
+    """Loaded once for a pipeline, and followed tile by tile."""
+    loaded = []
+    with tiny.seeded():
+        net = RRDBNet(width=4, growth=2, blocks=0).eval()
+    tiny.fill_randomly(net)
+    monkeypatch.setattr(weights, "load", lambda name: loaded.append(name) or net)
+    pipe = pipeline()
+    outputs = [pipe(photo(), output_type="pt", scale=2, background="span") for _ in range(2)]
+    assert loaded == ["span"]
+    drawn, plain = outputs[1].images[0], run(photo(), scale=2).images[0]
+    torch.testing.assert_close(drawn[:, :, -40:], Upsampler(net)(photo(), 2)[:, :, -40:])
+    assert float((drawn - plain)[:, :, -40:].abs().mean()) > 0.01
+
+
+def test_a_function_draws_all_but_the_faces():
     """It may enlarge by what it likes: the result has the size that was asked for."""
     seen = []
 
@@ -190,7 +215,7 @@ def test_an_upsampler_draws_all_but_the_faces():
         seen.append(tuple(pixels.shape))
         return torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(1, 3, 480, 900)
 
-    output = run(photo(), scale=2, upsampler=red).images[0]
+    output = run(photo(), scale=2, background=red).images[0]
     assert seen == [(1, 3, 160, 300)]
     assert output.shape == (3, 320, 600)
     assert output[:, -1, -1].tolist() == pytest.approx([1, 0, 0])
@@ -198,9 +223,9 @@ def test_an_upsampler_draws_all_but_the_faces():
 
 
 @pytest.mark.parametrize("made", [None, torch.zeros(3, 320, 600), torch.full((1, 3, 320, 600), float("nan"))])
-def test_an_upsampler_that_returns_no_picture(made):
-    with pytest.raises(InputError, match="upsampler must return"):
-        run(photo(), scale=2, upsampler=lambda pixels: made)
+def test_a_function_that_returns_no_picture(made):
+    with pytest.raises(InputError, match="background must return"):
+        run(photo(), scale=2, background=lambda pixels: made)
 
 
 def test_the_size_that_shows_the_largest_face():

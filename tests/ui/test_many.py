@@ -35,7 +35,7 @@ def test_one_zip(album, tmp_path):
         assert (whole.width, whole.bits, whole.alpha is None) == (120, 16, False)
         document = json.loads(stream.read("report.json"))
         stream.extractall(tmp_path / "unpacked")
-    assert document["settings"] == {"fidelity": 0.5, "scale": 2}
+    assert document["settings"] == {"fidelity": 0.5, "scale": 2, "background": "lanczos"}
     assert str(tmp_path) not in json.dumps(document["files"])
     if not provenance.reason_not(".png"):
         assert provenance.verify(tmp_path / "unpacked" / "aunt.png").credentials == "intact"

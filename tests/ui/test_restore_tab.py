@@ -351,8 +351,9 @@ def test_endpoints_and_their_arguments(client):
             "file_format",
             "credentials",
             "reference",
+            "background",
         ],
-        "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials"],
+        "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials", "background"],
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
         "/frontalize": ["photo", "yaw", "keep_pitch", "pitch", "neutral", "background", "face", "steps"],
         "/edit": [
@@ -412,7 +413,7 @@ def test_endpoint_reads_only_uploads(url, repository):
 def test_endpoint_fetches_nothing(url):
     """An address in place of an upload would make the server ask another one."""
     photo = {"path": "http://example.com/aunt.jpg", "meta": {"_type": "gradio.FileData"}}
-    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None]
+    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None, "lanczos"]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}", timeout=60).text
     assert "event: error" in answer

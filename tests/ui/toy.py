@@ -66,7 +66,7 @@ class ToyRestore(StudioPipeline):
         fidelity=0.5,
         strength=1.0,
         scale=1,
-        upsampler=None,
+        background="lanczos",
         identity_guard=0.6,
         caution=True,
         colorize=False,
