@@ -337,7 +337,9 @@ class GeneratePipeline(StudioPipeline):
         """Identity vector (128,) of the face of a photo, and px between its eyes."""
         faces = self.finder()(photo.pixels)
         if not len(faces):
-            raise NoFaceError(f"the photo must show a face, none was found in {photo.name}: give another one")
+            raise NoFaceError(
+                f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
+            )
         if face is None and len(faces) > 1:
             raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out or pass face")
         if face is not None and face >= len(faces):

@@ -21,7 +21,7 @@ from studio.evidence import fuse, keep_shading, kept_detail, with_native_detail,
 from studio.faces import align, paste
 from studio.faces.faces import Faces
 from studio.faces.select import select
-from studio.find import FaceFinder
+from studio.find import MIN_PRESENCE, FaceFinder, with_given
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import average, find_outliers
 from studio.images import Photo
@@ -46,9 +46,11 @@ CHUNK = 2  # faces held at once: about 170 MB each, most of it the scales and sh
 AUTO = "auto"
 AUTO_SCALES = (1, 2, 4)
 AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
+CUT = 0.1  # share of a face's box outside the photo from which on the report says so
 PHOTO_SHARE = 0.5  # of the photo itself in the evidence, at fidelity 1; none up to fidelity 0.5
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
+Boxes = Sequence[Sequence[float]] | np.ndarray  # (N,4), x0, y0, x1, y1 in pixels of the photo
 
 
 @dataclass
@@ -71,6 +73,9 @@ class FaceReport:
         guided: whether the face was drawn nearer to that person. The encoder that measures also led, so that
             `reference_after` flatters.
         crop_pixels: side of the aligned crop in the input photo; below 512 the face was enlarged.
+        given: whether the caller pointed at it.
+        note: what is unusual about how it was found, or empty: cut by the photo's edge, or not seen by the mesh, so
+            that it is aligned by what else is known.
     """
 
     index: int
@@ -86,6 +91,8 @@ class FaceReport:
     reference_after: float | None
     guided: bool
     crop_pixels: float
+    given: bool = False
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -169,6 +176,8 @@ class RestorePipeline(StudioPipeline):
         colorize: bool = False,
         reference: ImageLike | Sequence[ImageLike] | None = None,
         reference_steps: int = 12,
+        boxes: Boxes | Sequence[Boxes] | None = None,
+        aligned: bool = False,
         output_type: str = "pil",
         callback_on_step_end: Callable[[RestorePipeline, int, int, dict[str, Any]], Any] | None = None,
         return_dict: bool = True,
@@ -177,7 +186,7 @@ class RestorePipeline(StudioPipeline):
 
         Args:
             image: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`; or a list of these.
-            faces: "all", "largest", an index or a list of indices (0 is the largest face).
+            faces: "all", "largest", "given" (those in `boxes`), an index or a list of indices (0 is the largest face).
             fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says and fills in
                 what it does not, 1 fills in nothing and is half the photo itself, half its cleaned estimate.
             strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
@@ -199,12 +208,17 @@ class RestorePipeline(StudioPipeline):
                 photo of somebody else it draws that somebody. The guard is not asked where the face came nearer. An
                 identity vector, as `embed_reference` gives it, will do.
             reference_steps: gradient steps towards that person, about half a second each; 0 only measures.
+            boxes: faces that need not be found, beside those that are: (x0, y0, x1, y1) of each, from forehead to chin,
+                in pixels of the photo. With a list of photos, a list with the boxes of each. What the networks see
+                there is used, and where they see nothing, the box.
+            aligned: the photo is one face, cut as FFHQ or published restorers (512 px) cut it; nothing is looked for.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             callback_on_step_end: called with (pipeline, step, step, {"identity_distance"}) after each of these steps.
             return_dict: False returns a tuple of the output's fields.
 
         Returns:
-            `RestoreOutput`. A photo without a face comes back as it was (scaled), with no reports.
+            `RestoreOutput`. A photo without a face comes back as it was (scaled), with no reports; `boxes` and
+            `aligned` are for those whose face is not found.
 
         Raises:
             InputError: an argument outside its range.
@@ -215,12 +229,13 @@ class RestorePipeline(StudioPipeline):
         if not isinstance(caution, bool):
             raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
         batch = list(image) if isinstance(image, list | tuple) else [image]
+        pointed = boxes_of_each(boxes, image, aligned)
         wanted = None if reference is None else self.embed_reference(reference)
         drawer = self.upsampler(background) if background in backgrounds.NETWORKS else background
         found, reports, photos, scales = [], [], [], []
-        for item in self.progress_bar(batch) if len(batch) > 1 else batch:
+        for item, own in zip(self.progress_bar(batch) if len(batch) > 1 else batch, pointed, strict=True):
             photo = images.load(item)  # 1. read
-            all_faces = self.find(photo)  # 2. find
+            all_faces = self.find(photo, own, aligned)  # 2. find
             chosen = select(all_faces, faces)  # 3. choose
             strengths = spread(strength, len(all_faces), chosen)
             skipped = {i: reason for i in range(len(all_faces)) if (reason := why_skip(all_faces, i, chosen))}
@@ -251,7 +266,7 @@ class RestorePipeline(StudioPipeline):
             apart = measure(wanted, before), measure(wanted, after)
             details = Details(todo, used, strengths, fidelities, fidelity, distances, *apart, guided)
             found.append(all_faces)
-            reports.append([report(all_faces, i, skipped, details) for i in range(len(all_faces))])
+            reports.append([report(photo, all_faces, i, skipped, details) for i in range(len(all_faces))])
             photos.append(result)
             scales.append(size)
         pictures = [images.as_type(photo.pixels, output_type) for photo in photos]
@@ -281,14 +296,20 @@ class RestorePipeline(StudioPipeline):
 
         return on_tile
 
-    def find(self, photo: Photo) -> Faces:
-        """All faces of a photo, largest first, in its pixels."""
-        finder = FaceFinder(self.full_range, self.back, self.mesh)
-        return finder(photo.pixels.to(self.device, self.mesh.dtype))
+    def find(self, photo: Photo, boxes: Boxes | None = None, aligned: bool = False) -> Faces:
+        """All faces of a photo, largest first, in its pixels; see `__call__` for `boxes` and `aligned`."""
+        finder, pixels = (
+            FaceFinder(self.full_range, self.back, self.mesh),
+            photo.pixels.to(self.device, self.mesh.dtype),
+        )
+        if aligned:
+            return finder.aligned(pixels)
+        found = finder(pixels)
+        return found if boxes is None else with_given(found, finder.given(pixels, boxes))
 
     def crop(self, photo: Photo, faces: Faces) -> tuple[Tensor, np.ndarray]:
         """FFHQ-aligned crops (N,3,512,512) in [0,1], and their crop-to-photo transforms (N,2,3)."""
-        to_photo = align.ffhq_transform(faces.mesh, CROP)
+        to_photo = faces.crops(CROP)
         return align.warp(photo.pixels, to_photo, CROP).clamp(0, 1), to_photo
 
     @torch.no_grad()
@@ -471,7 +492,7 @@ class RestorePipeline(StudioPipeline):
             photo = images.load(one)
             faces = self.find(photo)
             if not len(faces):
-                raise InputError(f"the reference photo must show a face, {photo.name} shows none: give another one")
+                raise InputError(f"the reference photo must show a face, {photo.name} shows none: cut it closer")
             crops, to_photo = self.crop(photo, faces[[0]])
             vectors.append(self.embed(crops, to_photo, faces[[0]])[0])
             names.append(photo.name)
@@ -614,8 +635,39 @@ def measure(wanted: Tensor | None, found: Tensor) -> list[float | None]:
     return (found - wanted).norm(dim=1).tolist()
 
 
-def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> FaceReport:
-    """The report of face i."""
+def boxes_of_each(
+    boxes: Boxes | Sequence[Boxes] | None, image: ImageLike | Sequence[ImageLike], aligned: bool
+) -> list[Boxes | None]:
+    """The boxes of every photo, see `RestorePipeline.__call__`."""
+    if not isinstance(aligned, bool):
+        raise InputError(f"aligned must be True or False, got {aligned!r}: pass one of them")
+    if aligned and boxes is not None:
+        raise InputError("aligned and boxes can't be had both: an aligned picture is one face, leave the boxes out")
+    if not isinstance(image, list | tuple):
+        return [boxes]
+    if boxes is None:
+        return [None] * len(image)
+    if len(boxes) != len(image):
+        raise InputError(
+            f"boxes must be one list for each of {len(image)} photos, got {len(boxes)}: give empty ones too"
+        )
+    return list(boxes)
+
+
+def why_noted(photo: Photo, faces: Faces, i: int) -> str:
+    """What is unusual about how face i was found, or an empty string."""
+    notes = []
+    x0, y0, x1, y1 = faces.boxes[i].tolist()
+    shown = max(min(x1, photo.width) - max(x0, 0), 0) * max(min(y1, photo.height) - max(y0, 0), 0)
+    if shown < (1 - CUT) * (x1 - x0) * (y1 - y0):
+        notes.append("cut by the edge of the photo")
+    if faces.mesh_scores[i] < MIN_PRESENCE and faces.given[i]:
+        notes.append("the mesh sees no face: aligned by " + ("its box" if faces.frames is None else "the picture"))
+    return ", ".join(notes)
+
+
+def report(photo: Photo, faces: Faces, i: int, skipped: dict[int, str], details: Details) -> FaceReport:
+    """The report of face i of a photo."""
     k = details.todo.index(i) if i in details.todo else None
     used = float(details.used[k]) if k is not None else 0.0
     asked = float(details.strengths[i])
@@ -626,7 +678,6 @@ def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> F
         reason = "strength 0"
     elif k is not None and details.fidelities[i] > details.fidelity:
         reason = f"{why_cautious(faces, i)}: fidelity {details.fidelities[i]:g}"
-    to_photo = align.ffhq_transform(faces[[i]].mesh, CROP)[0]
     return FaceReport(
         index=i,
         box=[round(float(v), 1) for v in faces.boxes[i]],
@@ -640,5 +691,7 @@ def report(faces: Faces, i: int, skipped: dict[int, str], details: Details) -> F
         reference_before=None if k is None else details.before[k],
         reference_after=None if k is None else details.after[k],
         guided=k is not None and used > 0 and bool(details.guided[k]),
-        crop_pixels=round(float(align.scale_of(to_photo[None])[0]) * CROP, 1),
+        crop_pixels=round(float(align.scale_of(faces[[i]].crops(1))[0]), 1),
+        given=bool(faces.given[i]),
+        note=why_noted(photo, faces, i),
     )

@@ -264,7 +264,8 @@ class UpsamplePipeline(StudioPipeline):
         faces = self.finder()(photo.pixels)
         if not len(faces):
             raise NoFaceError(
-                f"the photo must show a face, none was found in {photo.name}: cut it out and pass aligned=True"
+                f"the photo must show a face, none was found in {photo.name}: cut it out as a square, eyes a little "
+                "above the middle, and pass aligned=True"
             )
         if len(faces) > 1:
             raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out")
@@ -421,7 +422,7 @@ class UpsamplePipeline(StudioPipeline):
         photo = images.load(reference)
         faces = self.finder()(photo.pixels)
         if not len(faces):
-            raise NoFaceError(f"the reference must show a face, none was found in {photo.name}: give another photo")
+            raise NoFaceError(f"the reference must show a face, none was found in {photo.name}: cut it closer")
         if len(faces) > 1:
             raise InputError(f"the reference must show one face, {photo.name} shows {len(faces)}: cut one out")
         return self.encoder().embed(photo.pixels, faces.mesh)[0]

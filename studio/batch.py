@@ -17,6 +17,7 @@ from studio.sheets import sheet
 if TYPE_CHECKING:
     from pipelines.restore import RestorePipeline
 
+NONE_FOUND = "no face was found: give its box (--box x0,y0,x1,y1), or say --aligned if the photo is a cut-out face"
 RESTORED, NO_FACE, UNCHANGED, FAILED, DONE = "restored", "no face", "unchanged", "failed", "already done"
 PASSED_ON = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
 
@@ -162,7 +163,7 @@ def restore_file(
     output = pipeline(source, **settings)
     found.faces = [face.to_dict() for face in output.reports[0]]
     if not found.faces:
-        found.status, found.reason = NO_FACE, "no face was found"
+        found.status, found.reason = NO_FACE, NONE_FOUND
     elif not any(face["restored"] for face in found.faces):
         found.status = UNCHANGED
         found.reason = "; ".join(f"face {face['index']}: {face['reason']}" for face in found.faces)

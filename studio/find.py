@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,9 +23,12 @@ from torch import Tensor
 
 from studio import weights
 from studio.errors import InputError
-from studio.faces.align import warp
+from studio.faces.align import transform_points, warp
 from studio.faces.faces import Faces
+from studio.faces.given import aligned_frame, check_aligned, check_boxes, mean_mesh_in, mean_mesh_on
+from studio.faces.mean_mesh import MEAN_MESH
 from studio.faces.pose import pose_from_mesh
+from studio.faces.templates import five_points
 from studio.networks import detector as blaze
 from studio.networks.detector import FaceDetector
 from studio.networks.mesh import SIZE as MESH_SIZE
@@ -45,6 +49,12 @@ SMALLEST_FACE_SHARE = 1 / 80
 TILE_OVERLAP = 0.25
 # The second look: long sides in pixels, and the least presence, higher because blur invites false faces.
 DETAILS, AGAIN_PRESENCE = (400, 200, 100), 0.85
+# Where the caller points, a detector may doubt: what it sees there is more than nothing. Of what is found around such a
+# box, what shares this much with it (intersection over union) is meant.
+POINTED_SCORE, POINTED_OVERLAP = 0.2, 0.2
+POINTS_KNOWN = (0, 1, 2)  # of a detector's points, those that the mean face has too, in its order
+# The box of the mesh and the eyes in an FFHQ-aligned crop, shares of its side.
+ALIGNED_BOX, ALIGNED_EYES = (0.3, 0.3, 0.7, 0.82), ((0.39, 0.48), (0.61, 0.48))
 # Squares at once; with more, their features leave the processor's cache and it gets slower.
 BATCH = 2
 
@@ -102,15 +112,100 @@ class FaceFinder:
         Raises:
             InputError: the image or `min_score` is not as said.
         """
-        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-            raise InputError(f"the photo must be (3,H,W) float in [0,1], got {tuple(image.shape)} {image.dtype}")
         if not 0 <= min_score <= 1:
             raise InputError(f"min_score must be in [0,1], got {min_score}")
-        image = image.to(self.mesh.device, self.mesh.dtype)
+        image = self._taken(image)
         faces = self.look(image, min_score, MIN_PRESENCE)
         if not len(faces):
             faces = self.look_again(image, min_score)
         return faces
+
+    @torch.inference_mode()
+    def given(self, image: Tensor, boxes: Sequence[Sequence[float]] | np.ndarray) -> Faces:
+        """The faces that the caller points at, whatever the networks think of them.
+
+        In each box the mesh is placed on what the detectors see there, then on the box itself, upright and turned by
+        quarters. Where it sees no face, the mean face is laid on the detector's points, or upright into the box.
+
+        Args:
+            image: (3,H,W) float32 RGB in [0,1].
+            boxes: (N,4), (x0, y0, x1, y1) in pixels of the photo, about as the faces fill them (forehead to chin).
+
+        Returns:
+            Faces in pixels of the photo, in the order of the boxes; `scores` are 0 where no detector sees one, and
+            `mesh_scores` are as they are.
+
+        Raises:
+            InputError: the image or a box is not as said.
+        """
+        image = self._taken(image)
+        boxes = torch.from_numpy(check_boxes(boxes, *image.shape[-2:])).to(image)
+        return Faces.cat([self._point_out(image, box) for box in boxes])
+
+    @torch.inference_mode()
+    def aligned(self, image: Tensor) -> Faces:
+        """The face of an aligned picture, as FFHQ or published restorers cut it; see `aligned_frame`.
+
+        Args:
+            image: (3,S,S) float32 RGB in [0,1].
+
+        Returns:
+            One face, with `frames`; where the mesh sees none, it is the mean face.
+
+        Raises:
+            InputError: the image is not as said.
+        """
+        image = self._taken(image)
+        check_aligned(*image.shape[-2:])
+        side = image.new_tensor(image.shape[:0:-1])
+        box, eyes = side.repeat(2) * image.new_tensor(ALIGNED_BOX), side * image.new_tensor(ALIGNED_EYES)
+        mesh, presence = self.place(image, box[None], eyes[None])
+        seen = bool(presence >= MIN_PRESENCE)
+        placed = self.steady(image, mesh).float().cpu().numpy() if seen else None
+        frame = aligned_frame(placed[0] if seen else None, *image.shape[-2:])
+        if placed is None:
+            placed = mean_mesh_on(transform_points(five_points(MEAN_MESH[None]), frame[None]))
+        return self._faces(placed, torch.zeros(1), presence, given=np.ones(1, bool), frames=frame[None])
+
+    def _point_out(self, image: Tensor, box: Tensor) -> Faces:
+        """`given`, for one box (4,)."""
+        side, middle = (box[2:] - box[:2]).amax(), (box[:2] + box[2:]) / 2
+        low, high = ((middle + way * side).round().long().tolist() for way in (-1, 1))
+        x0, y0, x1, y1 = (max(n, 0) for n in (*low, *high))
+        boxes, scores, points = self.detect(image[:, y0:y1, x0:x1], POINTED_SCORE)
+        corner = box.new_tensor([x0, y0])
+        boxes, points = boxes + corner.repeat(2), points + corner
+        near = torch.nonzero(blaze.overlap(boxes, box[None])[:, 0] > POINTED_OVERLAP).squeeze(1)
+        across = side * box.new_tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # eye lines of four turns
+        starts, eyes = box.expand(4, 4), torch.stack([middle - across / 4, middle + across / 4], 1)
+        score, known = scores.new_zeros(1), None
+        if len(near):
+            best = near[scores[near].argmax()][None]
+            score, known = scores[best], points[best][:, POINTS_KNOWN]
+            starts, eyes = torch.cat([boxes[best], starts]), torch.cat([points[best][:, :2], eyes])
+        meshes, presences = self.place(image, starts, eyes)
+        presence, chosen = presences.max(0, keepdim=True)
+        if presence >= MIN_PRESENCE:
+            mesh = self.steady(image, meshes[chosen])
+        elif known is not None:
+            mesh = mean_mesh_on(known.float().cpu().numpy(), POINTS_KNOWN)
+        else:
+            mesh = mean_mesh_in(box[None].float().cpu().numpy())
+        return self._faces(mesh, score, presence, given=np.ones(1, bool))
+
+    def _taken(self, image: Tensor) -> Tensor:
+        """The photo, checked, where and as the networks take it."""
+        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+            raise InputError(f"the photo must be (3,H,W) float in [0,1], got {tuple(image.shape)} {image.dtype}")
+        return image.to(self.mesh.device, self.mesh.dtype)
+
+    def _faces(self, mesh: Tensor | np.ndarray, scores: Tensor, presence: Tensor, **more: np.ndarray) -> Faces:
+        """`Faces` of meshes (N,468,3), whose boxes they span."""
+        if isinstance(mesh, Tensor):
+            mesh = mesh.detach().float().cpu().numpy()
+        boxes = np.concatenate([mesh[..., :2].min(1), mesh[..., :2].max(1)], 1)
+        scores, presence = (x.detach().float().cpu().numpy() for x in (scores, presence))
+        return Faces(boxes, scores, mesh, presence, pose_from_mesh(mesh), **more)
 
     def look(self, image: Tensor, min_score: float, min_presence: float) -> Faces:
         """Detects, places the mesh and drops what the mesh does not confirm.
@@ -132,13 +227,8 @@ class FaceFinder:
         confirmed = (presence >= min_presence) | ((scores >= SURE_SCORE) & (presence >= SURE_PRESENCE))
         sure = torch.nonzero(confirmed).squeeze(1)
         kept = sure[blaze.nms(boxes[sure], scores[sure])]
-        mesh = self.steady(image, mesh[kept])
-        boxes = torch.cat([mesh[..., :2].amin(1), mesh[..., :2].amax(1)], 1)
-        order = (boxes[:, 2:] - boxes[:, :2]).prod(1).argsort(descending=True, stable=True)
-        boxes, scores, mesh, presence = (
-            t[order].detach().float().cpu().numpy() for t in (boxes, scores[kept], mesh, presence[kept])
-        )
-        return Faces(boxes=boxes, scores=scores, mesh=mesh, mesh_scores=presence, pose=pose_from_mesh(mesh))
+        faces = self._faces(self.steady(image, mesh[kept]), scores[kept], presence[kept])
+        return faces[by_size(faces)]
 
     def look_again(self, image: Tensor, min_score: float) -> Faces:
         """Looks at the photo with its halftone dots, tint and tight framing taken away.
@@ -249,6 +339,21 @@ class FaceFinder:
         xy = mesh[..., :2] @ crop_to_image[..., :2].mT + crop_to_image[:, None, :, 2]
         z = mesh[..., 2:] * crop_to_image[:, None, :, 0].norm(dim=-1, keepdim=True)
         return torch.cat([xy, z], -1), torch.cat(logits).sigmoid()
+
+
+def by_size(faces: Faces) -> np.ndarray:
+    """Order of faces (N,), largest box first."""
+    return np.argsort(-(faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(1), kind="stable")
+
+
+def with_given(found: Faces, given: Faces) -> Faces:
+    """The faces found and those that the caller pointed at, each once, largest first."""
+    if not len(given):
+        return found
+    same = blaze.same_face(torch.from_numpy(found.boxes), torch.from_numpy(given.boxes)).numpy()  # (F, G)
+    found = replace(found, given=found.given | same.any(1))
+    together = Faces.cat([found, given[~same.any(0)]])
+    return together[by_size(together)]
 
 
 def views(height: int, width: int) -> list[tuple[float, Tensor]]:

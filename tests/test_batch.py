@@ -121,7 +121,7 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(pipeline, album):
     assert images.load(good.output).pixels.shape == tiny.photo().shape
     assert (text.status, text.output) == (batch.FAILED, None)
     assert "2 text.jpg" in text.reason and "\n" not in text.reason
-    assert (nobody.status, nobody.output, nobody.reason) == (batch.NO_FACE, None, "no face was found")
+    assert (nobody.status, nobody.output, nobody.reason) == (batch.NO_FACE, None, batch.NONE_FOUND)
     assert [path.name for path in (album.parent / "out").iterdir()] == ["1 good.png"]
     assert all(report.seconds >= 0 for report in seen)
 

@@ -77,8 +77,8 @@ COMMANDS = {
     ],
 }
 OPTIONS = {
-    "restore": "output faces fidelity strength scale background guard caution colorize reference reference-steps "
-    "format quality report sheets resume overwrite keep-gps credentials model device",
+    "restore": "output faces box aligned fidelity strength scale background guard caution colorize reference "
+    "reference-steps format quality report sheets resume overwrite keep-gps credentials model device",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
@@ -246,7 +246,7 @@ def test_restores_an_album(call, album, tmp_path):
     lines = err.splitlines()
     assert lines[0].startswith("good.png") and "2/2 faces  identity 0." in lines[0]
     assert lines[0].endswith("  2 times as large")
-    assert lines[1].startswith("nobody.png") and lines[1].endswith("no face was found")
+    assert lines[1].startswith("nobody.png") and lines[1].endswith("or say --aligned if the photo is a cut-out face")
     assert lines[2] == f"1 restored, 1 no face; results in {tmp_path / 'out'}"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
     document = json.loads(report.read_text())
@@ -271,6 +271,24 @@ def test_a_reference_is_embedded_once_and_named_in_the_report_alone(call, album,
     assert code == 2
     assert "the reference photo must show a face" in err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_box_and_a_cut_out_face(call, album, tmp_path):
+    nobody = album / "nobody.png"
+    code, _, err = call("restore", nobody, "-o", tmp_path / "a", "--box", "5,8,40,44", "--guard", 0)
+    assert code == 0 and "1 restored" in err
+    report = tmp_path / "r.json"
+    code, _, err = call("restore", album / "good.png", "-o", tmp_path / "b", "--box", "5,8,40,44", "--report", report)
+    assert code == 0 and json.loads(report.read_text())["settings"]["boxes"] == [[5, 8, 40, 44]]
+    code, _, err = call("restore", nobody, "-o", tmp_path / "c", "--aligned", "--guard", 0)
+    assert code == 1 and "must be square, the photo is 64x48" in err
+    for wrong, said in (
+        ((album, "--box", "1,2,3,4"), "a box lies in one photo, and PATHS name 2"),
+        ((nobody, "--box", "1,2,3"), "a box must be x0,y0,x1,y1"),
+        ((nobody, "--box", "1,2,9,9", "--aligned"), "can't be had both"),
+    ):
+        code, _, err = call("restore", *wrong, "-o", tmp_path / "d")
+        assert code == 2 and said in err
 
 
 def test_a_bad_file_is_exit_code_1(call, album, tmp_path):

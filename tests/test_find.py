@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from studio import find
 from studio.errors import InputError
+from studio.faces import align
+from studio.faces.faces import Faces
 from studio.find import FaceFinder
 from studio.images import load
 from studio.networks.detector import FaceDetector
 from studio.networks.mesh import FaceMesh
+from tests.faces.synthetic import faces_of, head
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +180,75 @@ def test_the_mean_over_eight_crops_hangs_less_on_where_it_was_started(finder, po
         apart["steady"].append(float((first - second).norm(dim=2).mean() / eye_distance))
     assert sum(apart["steady"]) < 0.6 * sum(apart["place"])
     assert max(apart["steady"]) < 0.01
+
+
+# ---- given faces
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+def test_a_given_box_leads_to_the_face_that_is_found_there(finder, portraits):
+    image = portraits[1]
+    found = finder(image)
+    width = found.widths[0]
+    box = found.boxes[0] + 0.15 * width * np.array([-1, 1, 0.5, 1])
+    given = finder.given(image, [box])
+    apart = np.linalg.norm(given.mesh - found.mesh, axis=2).mean() / found.eye_distances[0]
+    assert apart < 0.02
+    assert given.given.tolist() == [True] and given.mesh_scores[0] > 0.9
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+@pytest.mark.parametrize("quarter", [1, 2, 3])
+def test_a_given_face_may_lie_on_its_side_or_stand_on_its_head(finder, portraits, quarter):
+    image = portraits[1]
+    height, width = image.shape[1:]
+    upright = finder(image)
+    turned = torch.rot90(image, -quarter, (1, 2))  # clockwise
+    x0, y0, x1, y1 = upright.boxes[0]
+    boxes = {
+        1: (height - y1, x0, height - y0, x1),
+        2: (width - x1, height - y1, width - x0, height - y0),
+        3: (y0, width - x1, y1, width - x0),
+    }
+    given = finder.given(turned, [boxes[quarter]])
+    assert given.mesh_scores[0] > 0.9
+    roll = (given.pose[0, 2] - upright.pose[0, 2] - 90 * quarter + 180) % 360 - 180
+    assert abs(roll) < 3
+
+
+@pytest.mark.weights
+def test_a_given_box_without_a_face_gets_the_mean_face(finder):
+    given = finder.given(torch.full((3, 200, 300), 0.4), [(100, 50, 180, 150), (-30, 10, 50, 110)])
+    assert len(given) == 2 and (given.mesh_scores < find.MIN_PRESENCE).all() and (given.scores == 0).all()
+    np.testing.assert_allclose((given.boxes[:, :2] + given.boxes[:, 2:]) / 2, [[140, 100], [10, 60]], atol=1e-3)
+    assert abs(given.pose[:, [0, 2]]).max() < 1
+
+
+@pytest.mark.weights
+@pytest.mark.photos
+def test_an_aligned_face_needs_no_detector(finder, photos):
+    """However bad: the mesh sees nothing, and the crop is the picture all the same."""
+    image = load(sorted((photos / "aligned_clean").iterdir())[0]).pixels
+    face = finder.aligned(image)
+    assert face.mesh_scores[0] > 0.9 and face.given[0]
+    assert abs(align.scale_of(face.crops(256))[0] - 1) < 0.1
+    mosaic = F.interpolate(F.interpolate(image[None], (5, 5), mode="area"), (256, 256))[0]
+    blind = finder.aligned(mosaic)
+    assert blind.mesh_scores[0] < find.MIN_PRESENCE
+    np.testing.assert_array_equal(blind.crops(256)[0], [[1, 0, 0], [0, 1, 0]])
+    apart = np.linalg.norm(blind.mesh[0, :, :2] - face.mesh[0, :, :2], axis=1).mean()
+    assert apart < 0.3 * face.eye_distances[0]
+    with pytest.raises(InputError, match="must be square"):
+        finder.aligned(image[:, :200])
+
+
+def test_given_faces_are_told_once():
+    found = faces_of(head((50, 60), 80), head((200, 60), 40))
+    given = replace(faces_of(head((52, 60), 80), head((300, 60), 60)), given=np.ones(2, bool))
+    together = find.with_given(found, given)
+    assert together.given.tolist() == [True, True, False]
+    np.testing.assert_array_equal(together.mesh[0], found.mesh[0])
+    assert find.with_given(found, Faces.empty()) is found
+    assert find.with_given(Faces.empty(), given).given.tolist() == [True, True]

@@ -10,11 +10,12 @@ Add yours at the end, under the heading of its package. What only one test needs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -29,6 +30,7 @@ from pipelines.upsample import UpsamplePipeline
 from studio.base import StudioPipeline
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.faces.given import check_aligned
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.editor import Editor
@@ -263,6 +265,15 @@ class TwoFaces:
 
     def __call__(self, image: Tensor) -> Faces:
         return faces_of(*self.meshes) if image.max() > image.min() else Faces.empty()
+
+    def given(self, image: Tensor, boxes: Sequence[Sequence[float]]) -> Faces:
+        """A head as high as each box."""
+        heads = [head(((x0 + x1) / 2, (y0 + y1) / 2), y1 - y0) for x0, y0, x1, y1 in boxes]
+        return replace(faces_of(*heads), given=np.ones(len(heads), bool))
+
+    def aligned(self, image: Tensor) -> Faces:
+        check_aligned(*image.shape[1:])
+        return self.given(image, [(0, 0, *image.shape[1:])])
 
 
 class TinyFace(TwoFaces):

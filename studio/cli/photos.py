@@ -19,7 +19,16 @@ app = typer.Typer()
 def restore(
     paths: PathsArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
-    faces: Annotated[str, typer.Option(help='"all", "largest", or indices like 0,2 (0 is the largest).')] = "all",
+    faces: Annotated[
+        str, typer.Option(help='"all", "largest", "given" (see --box), or indices like 0,2 (0 is the largest).')
+    ] = "all",
+    box: Annotated[
+        list[str] | None,
+        typer.Option(help="A face that is not found: x0,y0,x1,y1 in pixels, forehead to chin; repeat it. One photo."),
+    ] = None,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="The photos are faces, cut as FFHQ or published restorers cut them.")
+    ] = False,
     fidelity: Annotated[float, typer.Option(help="0: the prior, 0.5: photo and prior, 1: nothing filled in.")] = 0.5,
     strength: Annotated[float, typer.Option(help="0 to 1: share of the restored face in the result.")] = 1.0,
     scale: Annotated[
@@ -64,7 +73,7 @@ def restore(
     from studio import batch
     from studio.benchmarks.provenance import provenance
     from studio.device import pick_device
-    from studio.faces.select import parse
+    from studio.faces.select import parse, parse_box
     from studio.provenance import own_certificate
 
     inputs = named(paths)
@@ -82,6 +91,12 @@ def restore(
     # Refuse before the weights are loaded, and once instead of for every file.
     check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
     backgrounds.check(background, settings["scale"])
+    if box and len(inputs) > 1:
+        raise InputError(f"a box lies in one photo, and PATHS name {len(inputs)}: give that one alone")
+    if box and aligned:
+        raise InputError("--box and --aligned can't be had both: an aligned picture is one face")
+    if box or aligned:
+        settings |= {"boxes": [parse_box(text) for text in box]} if box else {"aligned": True}
     batch.plan_outputs(inputs, output, suffix)
     check_beside(inputs, report=report)
     if credentials:
@@ -161,6 +176,8 @@ def faces(
         show({"photo": str(photo), "faces": found.to_dicts()})
         return
     typer.echo(f"{len(found)} faces in {photo}")
+    if not len(found):
+        typer.echo("if there is one, cut the photo closer to it, or give its box: studio restore --box x0,y0,x1,y1")
     for i, face in enumerate(found):
         yaw, pitch, roll = face.pose[0]
         x0, y0, x1, y1 = face.boxes[0]

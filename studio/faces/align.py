@@ -74,13 +74,31 @@ def dlib_transform(mesh: np.ndarray, size: int = 150) -> np.ndarray:
         InputError: the mesh has another shape.
     """
     points = _xy(mesh)[:, list(DLIB_POINTS)]
-    # As complex numbers, a similarity is p = turn * t + shift, and the best one is a quotient (Umeyama 1991 in 2-D).
-    p = points[..., 0] + 1j * points[..., 1]  # (N, 5)
-    t = (DLIB_TEMPLATE + DLIB_PADDING) / (1 + 2 * DLIB_PADDING) * size
-    t = t[:, 0] + 1j * t[:, 1]
-    centred = t - t.mean()
-    turn = p @ centred.conj() / (np.abs(centred) ** 2).sum()
-    shift = p.mean(1) - turn * t.mean()
+    template = (DLIB_TEMPLATE + DLIB_PADDING) / (1 + 2 * DLIB_PADDING) * size
+    return similarity(np.broadcast_to(template, points.shape), points)
+
+
+def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The turn, scale and shift that bring points nearest to others (least squares; Umeyama 1991, in the plane).
+
+    Args:
+        points: (N,K,2), K at least 2.
+        others: (N,K,2), the place of each in the other frame.
+
+    Returns:
+        (N,2,3) float32, the frame of `points` to that of `others`.
+
+    Raises:
+        InputError: the points of a face coincide.
+    """
+    # As complex numbers, a similarity is q = turn * p + shift, and the best one is a quotient.
+    p, q = (np.asarray(x, np.float64)[..., 0] + 1j * np.asarray(x, np.float64)[..., 1] for x in (points, others))
+    centred = p - p.mean(1, keepdims=True)
+    spread = (np.abs(centred) ** 2).sum(1)
+    if (spread < 1e-12).any():
+        raise InputError("the points of a face must lie apart, got some that coincide: drop that face")
+    turn = (q * centred.conj()).sum(1) / spread
+    shift = q.mean(1) - turn * p.mean(1)
     rows = [turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag]
     return np.stack(rows, -1).reshape(-1, 2, 3).astype(np.float32)
 

@@ -69,3 +69,12 @@ def draw_choice(pixels: Tensor, boxes: np.ndarray, chosen: Sequence[int]) -> Ima
         place = (max(frame[0], 0) + stroke + 1, max(frame[1], 0) + stroke)
         canvas.text(place, label, font=font, fill=BOX if i in chosen else LINE, stroke_width=2, stroke_fill=SHADOW)
     return picture
+
+
+def draw_cross(picture: Image.Image, place: tuple[int, int], reach: int) -> None:
+    """Mark a place (x, y) of a picture, in the picture: lines of `reach` pixels to four sides."""
+    canvas = ImageDraw.Draw(picture)
+    x, y = place
+    for width, colour in ((5, SHADOW), (3, BOX)):
+        canvas.line((x - reach, y, x + reach, y), fill=colour, width=width)
+        canvas.line((x, y - reach, x, y + reach), fill=colour, width=width)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from studio.errors import InputError
+from studio.faces.align import ffhq_transform
 from studio.faces.templates import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
 
 # What follows the first axis, which is the face.
 _SHAPES = {"boxes": (4,), "scores": (), "mesh": (POINTS, 3), "mesh_scores": (), "pose": (3,)}
+_MORE = {"given": (), "frames": (2, 3)}  # fields that need not be told
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,9 @@ class Faces:
         mesh: (N,468,3) float32, (x, y, z) in pixels of the photo; a smaller z is nearer to the camera.
         mesh_scores: (N,) float32 in [0,1], how sure the mesh is that it lies on a face.
         pose: (N,3) float32, yaw, pitch and roll in degrees, as `pose_from_mesh` defines them.
+        given: (N,) bool, faces that the caller pointed at; none of them by default.
+        frames: (N,2,3) float32, unit square to pixels of the photo: the FFHQ-aligned crop of each face where that is
+            known better than from its mesh; None where the mesh tells.
 
     Raises:
         InputError: the fields differ in length, or one has another shape or holds nan or infinity.
@@ -34,11 +39,17 @@ class Faces:
     mesh: np.ndarray
     mesh_scores: np.ndarray
     pose: np.ndarray
+    given: np.ndarray | None = None
+    frames: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
-        for name, shape in _SHAPES.items():
-            array = np.asarray(getattr(self, name), dtype=np.float32)
+        if self.given is None:
+            object.__setattr__(self, "given", np.zeros(count, bool))
+        for name, shape in (_SHAPES | _MORE).items():
+            if getattr(self, name) is None:
+                continue
+            array = np.asarray(getattr(self, name), dtype=bool if name == "given" else np.float32)
             if array.shape != (count, *shape):
                 raise InputError(f"{name} must be {(count, *shape)}, as there are {count} boxes, got {array.shape}")
             if not np.isfinite(array).all():
@@ -55,7 +66,10 @@ class Faces:
         """The faces of all parts, in order; none for no parts."""
         if not parts:
             return cls.empty()
-        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _SHAPES})
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*_SHAPES, "given")}
+        if any(part.frames is not None for part in parts):
+            joined["frames"] = np.concatenate([part.crops(1) for part in parts])
+        return cls(**joined)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -74,7 +88,14 @@ class Faces:
         if not isinstance(key, slice):
             key = np.asarray(key)
             key = key if len(key) else key.astype(int)  # numpy makes an empty list float, which cannot index
-        return Faces(**{field.name: getattr(self, field.name)[key] for field in fields(self)})
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Faces(**{name: None if array is None else array[key] for name, array in known.items()})
+
+    def crops(self, size: int) -> np.ndarray:
+        """(N,2,3) float32 crop_to_image of the FFHQ-aligned crops of `size` pixels: `frames`, or as the mesh lies."""
+        if self.frames is None:
+            return ffhq_transform(self.mesh, size)
+        return self.frames * np.array([1 / size, 1 / size, 1], np.float32)
 
     @property
     def widths(self) -> np.ndarray:

@@ -16,11 +16,12 @@ def select(faces: Faces, choice: str | int | Sequence[int] | np.ndarray) -> list
 
     Args:
         faces: the faces of one photo.
-        choice: "all", "largest" (by box area), an index, or several; indices count from 0.
+        choice: "all", "largest" (by box area), "given" (those that the caller pointed at), an index, or several;
+            indices count from 0.
 
     Returns:
-        Indices into `faces`: in ascending order for "all", as given for a list. "all" and "largest" of no faces are
-        none.
+        Indices into `faces`: in ascending order for "all" and "given", as given for a list. "all" and "largest" of no
+        faces are none.
 
     Raises:
         InputError: an unknown word, something that is not an index, an index out of range or given twice.
@@ -31,7 +32,11 @@ def select(faces: Faces, choice: str | int | Sequence[int] | np.ndarray) -> list
         if choice == "largest":
             sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
             return [int(sides.prod(1).argmax())] if len(faces) else []
-        raise InputError(f'faces must be "all", "largest", an index or a list of indices, got {choice!r}')
+        if choice == "given":
+            if not faces.given.any():
+                raise InputError('faces "given" must be pointed at, no box is given: pass boxes, or "all"')
+            return np.flatnonzero(faces.given).tolist()
+        raise InputError(f'faces must be "all", "largest", "given", an index or a list of indices, got {choice!r}')
     many = isinstance(choice, Sequence | np.ndarray) and np.ndim(choice) > 0
     indices = [_index(one, len(faces)) for one in (choice if many else [choice])]
     for i in indices:
@@ -41,18 +46,38 @@ def select(faces: Faces, choice: str | int | Sequence[int] | np.ndarray) -> list
 
 
 def parse(text: str) -> str | list[int]:
-    """Turn what people write, "all", "largest" or "0,2", into what `select` takes.
+    """Turn what people write, "all", "largest", "given" or "0,2", into what `select` takes.
 
     Raises:
         InputError: something else.
     """
     text = str(text).strip().lower()
-    if text in ("all", "largest"):
+    if text in ("all", "largest", "given"):
         return text
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"faces must be all, largest or numbers such as 0,2, got {text[:50]!r}: use one") from None
+        raise InputError(
+            f"faces must be all, largest, given or numbers such as 0,2, got {text[:50]!r}: use one"
+        ) from None
+
+
+def parse_box(text: str) -> tuple[float, ...]:
+    """Turn what people write, "10,20,110,140", into a box (x0, y0, x1, y1).
+
+    Raises:
+        InputError: something else.
+    """
+    try:
+        x0, y0, x1, y1 = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"a box must be x0,y0,x1,y1 in pixels, such as 10,20,110,140, got {text[:50]!r}") from None
+    return x0, y0, x1, y1
+
+
+def parse_boxes(text: str | None) -> list[tuple[float, ...]]:
+    """Several of `parse_box`, parted by semicolons; none of an empty text."""
+    return [parse_box(part) for part in (text or "").split(";") if part.strip()]
 
 
 def _index(value: object, count: int) -> int:
@@ -63,6 +88,6 @@ def _index(value: object, count: int) -> int:
     except TypeError:
         raise InputError(f"a face must be named by its index, an integer, got {value!r}") from None
     if not 0 <= index < count:
-        known = f"the photo has {count} faces, 0 to {count - 1}" if count else "no face was found in the photo"
+        known = f"the photo has {count} faces, 0 to {count - 1}" if count else "no face was found, give its box"
         raise InputError(f"a face index must be in range, got {index}: {known}")
     return index

@@ -14,7 +14,7 @@ POINTS = 468
 RIGHT_EYE_CORNERS = (33, 133)
 LEFT_EYE_CORNERS = (263, 362)
 MOUTH_CORNERS = (61, 291)
-FOREHEAD, CHIN, NOSE_BASE = 10, 152, 2
+FOREHEAD, CHIN, NOSE_BASE, NOSE_TIP = 10, 152, 2, 1
 
 # Closed outlines, in order; the oval starts at the forehead.
 FACE_OVAL = (
@@ -37,3 +37,24 @@ DLIB_TEMPLATE = np.array(
     ]
 )
 DLIB_PADDING = 0.25
+
+# Five points, the right eye's centre first, in crops that published restorers take and give (facexlib, 512 px), as
+# shares of the side. They are the mean of such points on FFHQ, so that both alignments put a mean face alike.
+FACEXLIB_TEMPLATE = (
+    np.array(
+        [
+            (192.98138, 239.94708),
+            (318.90277, 240.1936),
+            (256.63416, 314.01935),
+            (201.26117, 371.41043),
+            (313.08905, 371.15118),
+        ]
+    )
+    / 512
+)
+
+
+def five_points(mesh: np.ndarray) -> np.ndarray:
+    """Right and left eye's centre, tip of the nose, right and left corner of the mouth: (N,468,3) -> (N,5,2)."""
+    eyes = [mesh[:, list(corners), :2].mean(1) for corners in (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS)]
+    return np.stack([*eyes, *(mesh[:, i, :2] for i in (NOSE_TIP, *MOUTH_CORNERS))], 1)

@@ -104,7 +104,7 @@ class Comparer:
             photo = images.load(source)
             faces = self.finder(photo.pixels)
             if not len(faces):
-                raise NoFaceError(f"both photos must show a face, {photo.name} shows none that is found: give another")
+                raise NoFaceError(f"both photos must show a face, {photo.name} shows none: cut it closer")
             largest = faces[[0]]
             vectors.append(self.encoder.embed(photo.pixels, largest.mesh))
             crops.append(align.warp(photo.pixels, align.ffhq_transform(largest.mesh, CROP), CROP).clamp(0, 1))

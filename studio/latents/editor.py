@@ -105,7 +105,9 @@ class Editor:
         """
         faces = self.finder(photo.pixels)
         if not len(faces):
-            raise NoFaceError(f"the photo must show a face, none was found in {photo.name}: give another one")
+            raise NoFaceError(
+                f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
+            )
         if len(faces) > 1:
             raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out")
         crop = warp(photo.pixels, ffhq_transform(faces.mesh, SIZE), SIZE)[0].clamp(0, 1)

@@ -159,7 +159,9 @@ class PhotoEditor:
         faces = editor.finder(photo.pixels)
         count = len(faces)
         if not count:
-            raise NoFaceError(f"the photo must show a face, none was found in {photo.name}: give another one")
+            raise NoFaceError(
+                f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
+            )
         if face is None and count > 1:
             raise InputError(f"one face must be chosen, {photo.name} shows {count}: pass face 0 for the largest")
         index = face or 0

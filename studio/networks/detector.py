@@ -178,12 +178,32 @@ def nms(boxes: Tensor, scores: Tensor, max_overlap: float = 0.3, max_inside: flo
     Returns:
         Indices of the boxes kept, best score first.
     """
-    size = (torch.minimum(boxes[:, None, 2:], boxes[:, 2:]) - torch.maximum(boxes[:, None, :2], boxes[:, :2])).clamp(0)
-    shared, area = size.prod(-1), (boxes[:, 2:] - boxes[:, :2]).prod(-1)  # (N, N), (N,)
-    union, smaller = area[:, None] + area - shared, torch.minimum(area[:, None], area)
-    same = (shared > max_overlap * union) | (shared > max_inside * smaller)
+    same = same_face(boxes, boxes, max_overlap, max_inside)
     kept: list[int] = []
     for i in scores.argsort(descending=True, stable=True).tolist():
         if not same[i, kept].any():
             kept.append(i)
     return kept
+
+
+def overlap(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of boxes (N,4) and others (M,4), xyxy: (N,M)."""
+    shared, area, other_area = _shared(boxes, others)
+    return shared / (area[:, None] + other_area - shared).clamp(min=1e-9)
+
+
+def same_face(boxes: Tensor, others: Tensor, max_overlap: float = 0.3, max_inside: float = 0.65) -> Tensor:
+    """Which of boxes (N,4) and others (M,4) are drawn around one face, see `nms`: (N,M) bool."""
+    shared, area, other_area = _shared(boxes, others)
+    union, smaller = area[:, None] + other_area - shared, torch.minimum(area[:, None], other_area)
+    return (shared > max_overlap * union) | (shared > max_inside * smaller)
+
+
+def _shared(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Intersections (N,M), and the areas (N,) and (M,)."""
+    low, high = torch.maximum(boxes[:, None, :2], others[:, :2]), torch.minimum(boxes[:, None, 2:], others[:, 2:])
+    return (
+        (high - low).clamp(0).prod(-1),
+        (boxes[:, 2:] - boxes[:, :2]).prod(-1),
+        (others[:, 2:] - others[:, :2]).prod(-1),
+    )

@@ -189,7 +189,7 @@ def page(album: Album) -> str:
         parts.append(f"<p>{counted(-left, 'more face')}: in the zip.</p>")
     if aside := album.set_aside[:SHOWN]:
         parts.append(gallery("Set aside", [(album.faces[i], caption(album, i)) for i in aside]))
-    unused = [(album.names[i], "–", "no face was found") for i in album.without_face]
+    unused = [(album.names[i], "–", "no face was found: cut the photo closer to it") for i in album.without_face]
     unused += [(album.names[i], "–", reason) for i, reason in album.failed.items()]
     return "".join(parts) + rows("Not in the album", COLUMNS, unused)
 

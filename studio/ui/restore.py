@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ import torch
 
 from studio import images
 from studio.background import NETWORKS
-from studio.batch import NO_FACE, RESTORED, UNCHANGED, FileReport, cut, with_credentials
+from studio.batch import NO_FACE, NONE_FOUND, RESTORED, UNCHANGED, FileReport, cut, with_credentials
 from studio.device import pick_device
 from studio.errors import ImageError, InputError, StudioError
-from studio.faces.draw import draw_choice
-from studio.faces.select import parse
+from studio.faces.draw import draw_choice, draw_cross
+from studio.faces.select import parse, parse_boxes
 from studio.images import Photo
 from studio.ui import restore_many
 from studio.ui.common import (
@@ -63,6 +63,15 @@ REFERENCE = (
     "nearest to them. With a photo of somebody else it draws somebody else. Takes a few seconds more."
 )
 REFERENCE_STEPS = 12
+MISSING = (
+    "Tick the box, then click two opposite corners of the face in the photo above, from forehead to chin. It gets a "
+    "frame and a number as the others have."
+)
+NOBODY = (
+    "No face was found in this photo, so nothing was restored. If there is one, mark it under “A face is missing?”, or "
+    "say there that the photo is nothing but a face."
+)
+CORNER = 6  # px, of the cross at the first corner
 
 
 @dataclass
@@ -91,10 +100,14 @@ class Found:
     Attributes:
         pixels: the photo as shown, (3,H,W) uint8 RGB: it is kept for every visitor, so it is small.
         boxes: (N,4), x0, y0, x1, y1 in those pixels.
+        scale: pixels of the photo for one of those.
+        corner: (x, y) where a face that was not found begins, once the first corner is clicked; else None.
     """
 
     pixels: torch.Tensor
     boxes: np.ndarray
+    scale: float = 1.0
+    corner: tuple[int, int] | None = None
 
 
 def load() -> RestorePipeline:
@@ -146,6 +159,17 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
             with gr.Row():
                 start = gr.Button("Restore", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
+            with gr.Accordion("A face is missing?", open=False):
+                gr.Markdown(MISSING)
+                marking = gr.Checkbox(False, label="Mark a face in the photo above")
+                boxes = gr.Textbox(
+                    "",
+                    label="Faces marked by hand",
+                    info="x0,y0,x1,y1 in pixels of the photo, parted by semicolons; empty: none",
+                )
+                aligned = gr.Checkbox(
+                    False, label="The photo is nothing but a face", info="cut as FFHQ or published restorers cut it"
+                )
             with gr.Accordion("Another photo of the person (optional)", open=False):
                 gr.Markdown(REFERENCE)
                 reference = upload("A sharper photo", height=120)
@@ -154,10 +178,12 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
         with gr.Column(scale=3, min_width=320):
             shown = outputs()
     runner = Runner(pipeline)
-    photo.change(preview, photo, [photo, chosen, faces, found], concurrency_limit=2, **PRIVATE).then(
+    photo.change(preview, photo, [photo, chosen, faces, found, boxes, aligned], concurrency_limit=2, **PRIVATE).then(
         runner.look, [photo, found], [chosen, faces, found], concurrency_limit=1, **PRIVATE
     )
-    chosen.select(toggle, [faces, found], faces, queue=False, **PRIVATE)
+    chosen.select(click, [faces, found, marking, boxes], [faces, chosen, found, marking, boxes], queue=False, **PRIVATE)
+    boxes.change(runner.look, [photo, found, boxes, aligned], [chosen, faces, found], concurrency_limit=1, **PRIVATE)
+    aligned.input(runner.look, [photo, found, boxes, aligned], [chosen, faces, found], concurrency_limit=1, **PRIVATE)
     faces.change(mark, [faces, found], chosen, concurrency_limit=2, **PRIVATE)
     file, report, message, *_ = shown
     connect(
@@ -165,7 +191,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
         stop,
         runner.lane,
         runner.restore,
-        [photo, faces, *settings, reference, background],
+        [photo, faces, *settings, reference, background, boxes, aligned],
         shown,
         message=message,
         shown=shown[3],
@@ -278,7 +304,7 @@ def row(face: dict[str, Any]) -> list[Any]:
         f"{face['identity_distance']:.2f}" if face["restored"] else "–",
         round(face["pose"][0]),
         round(face["crop_pixels"]),
-        face["reason"],
+        ", ".join(text for text in (face["reason"], face["note"]) if text),
     ]
 
 
@@ -310,6 +336,8 @@ class Runner:
         credentials: bool = True,
         reference: str | None = None,
         background: str = "lanczos",
+        boxes: str = "",
+        aligned: bool = False,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
@@ -328,6 +356,8 @@ class Runner:
             reference: another photo of the person, to draw what is lost like them.
             background: around the faces: "none" keeps the photo's size and pixels, "lanczos" enlarges them by
                 interpolation, "span" and "realesrgan" draw them by a network.
+            boxes: faces that are not found, "x0,y0,x1,y1" in pixels, parted by semicolons.
+            aligned: the photo is nothing but a face, cut as FFHQ or published restorers cut it.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -345,6 +375,8 @@ class Runner:
             "credentials": credentials,
             "reference": reference,
             "background": background,
+            "boxes": boxes,
+            "aligned": aligned,
         }
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
@@ -361,23 +393,23 @@ class Runner:
         """`restore_photo` with this runner's pipeline."""
         return restore_photo(self.pipeline(), photo, folder, **settings)
 
-    def find(self, path: str) -> np.ndarray:
-        """The boxes of the faces in a file, (N,4), in widths of the photo."""
+    def find(self, path: str, boxes: str = "", aligned: bool = False) -> np.ndarray:
+        """The boxes of the faces in a file, (N,4), in widths of the photo; see `restore` for the arguments."""
         photo = read(path)
-        return self.pipeline().find(photo).boxes / photo.width
+        return self.pipeline().find(photo, parse_boxes(boxes) or None, aligned).boxes / photo.width
 
-    def look(self, path: str | None, found: Found | None) -> list[Any]:
+    def look(self, path: str | None, found: Found | None, boxes: str = "", aligned: bool = False) -> list[Any]:
         """Find the faces of the uploaded photo, so that they can be chosen by a click or from the list."""
         if path is None or found is None:
             return [gr.skip(), gr.skip(), None]
         try:
             self.pipeline()  # before a GPU is lent
-            boxes = self._find(path) * found.pixels.shape[2]
+            places = self._find(path, boxes, aligned) * found.pixels.shape[2]
         except StudioError as error:
             warn(error)
             return [gr.skip(), gr.skip(), found]
-        found = Found(found.pixels, boxes)
-        choices = ["all", "largest", *(str(i) for i in range(len(boxes)))]
+        found = replace(found, boxes=places)
+        choices = ["all", "largest", *(str(i) for i in range(len(places)))]
         return [mark("all", found), gr.Dropdown(choices=choices, value="all"), found]
 
 
@@ -385,16 +417,16 @@ def preview(path: str | None) -> list[Any]:
     """The uploaded photo, as our loader reads it; an upload that is no usable photo is taken off and deleted."""
     plain = gr.Dropdown(choices=["all", "largest"], value="all")
     if path is None:
-        return [gr.skip(), gr.Image(value=None, visible=False), plain, None]
+        return [gr.skip(), gr.Image(value=None, visible=False), plain, None, "", False]
     try:
         photo = read(path)
     except ImageError as error:
         warn(error)
         forget_unreadable(path)
-        return [None, gr.Image(value=None, visible=False), plain, None]
+        return [None, gr.Image(value=None, visible=False), plain, None, "", False]
     small = images.resize(photo.pixels, *fit(photo, CHOICE_SIDE)).mul(255).round().to(torch.uint8)
-    found = Found(small, np.zeros((0, 4)))
-    return [gr.skip(), mark("all", found), plain, found]
+    found = Found(small, np.zeros((0, 4)), photo.width / small.shape[2])
+    return [gr.skip(), mark("all", found), plain, found, "", False]
 
 
 def mark(faces: str | None, found: Found | None) -> Any:
@@ -402,7 +434,30 @@ def mark(faces: str | None, found: Found | None) -> Any:
     if found is None:
         return gr.skip()
     picture = draw_choice(found.pixels / 255, found.boxes, indices(faces, len(found.boxes)))
+    if found.corner is not None:
+        draw_cross(picture, found.corner, CORNER)
     return gr.Image(value=picture, visible=True)
+
+
+def click(faces: str | None, found: Found | None, marking: bool, boxes: str | None, event: gr.SelectData) -> list[Any]:
+    """A click into the photo: chooses a face, or is a corner of one that was not found.
+
+    Returns:
+        For the choice of faces, the photo, `Found`, the tick box of marking, and the boxes as text.
+    """
+    if found is None or not marking:
+        return [toggle(faces, found, event), gr.skip(), gr.skip(), gr.skip(), gr.skip()]
+    x, y = event.index
+    if found.corner is None:
+        found = replace(found, corner=(x, y))
+        return [gr.skip(), mark(faces, found), found, gr.skip(), gr.skip()]
+    corners = np.array([found.corner, (x, y)])
+    found = replace(found, corner=None)
+    low, high = corners.min(0) * found.scale, corners.max(0) * found.scale
+    if (high - low).min() < 1:  # a double click, say
+        return [gr.skip(), mark(faces, found), found, gr.skip(), gr.skip()]
+    box = ",".join(f"{value:.0f}" for value in (*low, *high))
+    return [gr.skip(), gr.skip(), found, False, "; ".join(part for part in (boxes, box) if part)]
 
 
 def toggle(faces: str | None, found: Found | None, event: gr.SelectData) -> Any:
@@ -452,6 +507,8 @@ def restore_photo(
     credentials: bool = True,
     reference: str | Path | None = None,
     background: str = "lanczos",
+    boxes: str = "",
+    aligned: bool = False,
     on_step: Callable[..., Any] | None = None,
 ) -> Result:
     """Restore one file and write what the page shows.
@@ -470,6 +527,8 @@ def restore_photo(
         credentials: sign the result, where that can be done; the report says where it was not.
         reference: another photo of the person, or None; as in the pipeline's call.
         background: as in the pipeline's call.
+        boxes: of faces that are not found, "x0,y0,x1,y1" parted by semicolons.
+        aligned: as in the pipeline's call.
         on_step: the pipeline's `callback_on_step_end`.
 
     Raises:
@@ -490,6 +549,10 @@ def restore_photo(
         "identity_guard": identity_guard or None,
         "colorize": colorize,
     }
+    if given := parse_boxes(boxes):
+        settings["boxes"] = given
+    if aligned:
+        settings["aligned"] = True
     if reference is not None:
         settings |= {"reference": read(reference), "reference_steps": REFERENCE_STEPS}
     # No picture in 8 bits, which nobody looks at.
@@ -526,8 +589,8 @@ def verdict(report: FileReport, faces: Sequence[FaceReport]) -> str:
     left = Counter(face.reason.split(":")[0] for face in faces if not face.restored)
     reasons = ", ".join(f"{count} {reason}" for reason, count in left.items())
     if not faces:
-        report.status, report.reason = NO_FACE, "no face was found"
-        return "No face was found in this photo, so nothing was restored."
+        report.status, report.reason = NO_FACE, NONE_FOUND
+        return NOBODY
     found = f"{len(faces)} face{'s' if len(faces) > 1 else ''} found"
     if not restored:
         report.status, report.reason = UNCHANGED, reasons

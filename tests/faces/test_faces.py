@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from studio.errors import InputError
+from studio.faces.align import ffhq_transform
 from studio.faces.faces import Faces
 from tests.faces.synthetic import faces_of, head
 
@@ -67,3 +69,18 @@ def test_refuses_what_does_not_line_up(three):
         Faces(**{**fields, "mesh": np.zeros((3, 478, 3))})
     with pytest.raises(InputError, match="finite"):
         Faces(**{**fields, "pose": np.full((3, 3), np.nan)})
+
+
+def test_given_faces_and_frames_travel(three):
+    assert three.given.tolist() == [False] * 3 and three.frames is None
+    frames = np.tile(np.array([[40, 0, 7], [0, 40, 9]], np.float32), (3, 1, 1))
+    known = replace(three, given=np.array([True, False, True]), frames=frames)
+    assert known[[0, 1]].given.tolist() == [True, False]
+    np.testing.assert_array_equal(known[1].crops(1), frames[:1])
+    np.testing.assert_array_equal(known[1].crops(20)[0], [[2, 0, 7], [0, 2, 9]])
+    np.testing.assert_array_equal(three.crops(20), ffhq_transform(three.mesh, 20))
+    both = Faces.cat([three[0], known[1]])
+    assert both.given.tolist() == [False, False]
+    np.testing.assert_allclose(both.crops(20), np.concatenate([three[0].crops(20), known[1].crops(20)]), rtol=1e-5)
+    with pytest.raises(InputError, match="frames"):
+        replace(three, frames=frames[:2])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,12 @@ def test_choices(three, choice, expected):
 
 def test_words_on_no_faces():
     assert select(Faces.empty(), "all") == select(Faces.empty(), "largest") == []
+
+
+def test_those_that_are_pointed_at(three):
+    assert select(replace(three, given=np.array([True, False, True])), "given") == [0, 2]
+    with pytest.raises(InputError, match="no box is given"):
+        select(three, "given")
 
 
 @pytest.mark.parametrize(

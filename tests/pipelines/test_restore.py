@@ -1,6 +1,7 @@
 """RestorePipeline with toy networks: the contract, and what it promises about photographs."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from studio.background import Upsampler
 from studio.errors import ImageError, InputError
 from studio.faces import paste
 from studio.faces.faces import Faces
+from studio.faces.given import check_aligned, check_boxes
 from studio.identity.similarity import average
 from studio.images import Photo, load
 from studio.metrics import mean_lab_difference
@@ -43,6 +45,20 @@ class Finder:
 
     def __call__(self, image):
         return self.faces if image.max() > 0 else Faces.empty()
+
+    def given(self, image, boxes):
+        """A face of 40 px in the middle of each box, which the mesh does not see."""
+        boxes = check_boxes(boxes, *image.shape[1:])
+        faces = [faces_of(head(((x0 + x1) / 2, (y0 + y1) / 2), 40.0)) for x0, y0, x1, y1 in boxes.tolist()]
+        unseen = [replace(face, mesh_scores=np.zeros(1), given=np.ones(1, bool)) for face in faces]
+        return Faces.cat(unseen)
+
+    def aligned(self, image):
+        check_aligned(*image.shape[1:])
+        side = image.shape[1]
+        face = faces_of(head((0.55 * side, 0.6 * side), 0.5 * side))
+        frame = np.array([[[side, 0, 0], [0, side, 0]]], np.float32)
+        return replace(face, mesh_scores=np.zeros(1), given=np.ones(1, bool), frames=frame)
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +119,8 @@ class RestoreConfig:
             "reference": photo(4),
             "reference_steps": With(-1, reference=photo(4)),
             "callback_on_step_end": With(Recorder(), reference=photo(4)),
+            "boxes": [[[150, 100, 190, 150]], [[0, 0, 10]], With([], aligned=True, image=photo()[:, :, :160])],
+            "aligned": ["yes", True, With(True, image=photo()[:, :, :160])],
             "output_type": ["pil", "np"],
         }
 
@@ -121,6 +139,14 @@ class RestoreConfig:
             ({"caution": 1}, InputError, "caution"),
             ({"reference": torch.zeros(3, 64, 64)}, InputError, "reference"),
             ({"reference_steps": -1}, InputError, "reference_steps"),
+            ({"boxes": [[0, 0, 10]]}, InputError, "x0, y0, x1, y1"),
+            ({"boxes": [[10, 0, 10, 10]]}, InputError, "x0 < x1"),
+            ({"boxes": [[0, 400, 10, 410]]}, InputError, "in the photo"),
+            ({"image": [photo(), photo()], "boxes": [[[0, 0, 9, 9]]]}, InputError, "each of 2 photos"),
+            ({"faces": "given"}, InputError, "no box is given"),
+            ({"aligned": True}, InputError, "must be square, the photo is 300x160"),
+            ({"aligned": True, "boxes": []}, InputError, "both"),
+            ({"aligned": 1}, InputError, "aligned must be True or False"),
         ]
 
 
@@ -136,6 +162,56 @@ def test_a_photo_without_faces_comes_back_as_it_was():
     output = run(torch.zeros(3, 64, 80))
     assert torch.equal(output.images[0], torch.zeros(3, 64, 80))
     assert output.reports == [[]]
+
+
+def test_a_box_is_a_face_wherever_it_is(monkeypatch):
+    """In a photo in which nobody is found, and of which the mesh sees nothing."""
+    monkeypatch.setattr(Finder, "faces", Faces.empty())
+    assert run(photo()).reports == [[]]
+    output = run(photo(), boxes=[[130, 60, 170, 110]])
+    (report,) = output.reports[0]
+    assert (report.restored, report.given) == (True, True)
+    assert report.note == "the mesh sees no face: aligned by its box"
+    changed = (output.images[0] != photo()).any(0)
+    assert changed[85, 150] and not changed[:, :90].any() and not changed[:, 210:].any()
+
+
+def test_boxes_are_beside_what_is_found_and_can_be_chosen_alone():
+    output = run(photo(), boxes=[[140, 110, 170, 150]], faces="given")
+    assert [(report.given, report.reason) for report in output.reports[0]] == [
+        (False, "not selected"),
+        (False, "not selected"),
+        (True, ""),
+    ]
+    # What is around a face that is found anyway is that face, to the bit.
+    both = run(photo(), boxes=[[75, 60, 105, 100]])
+    assert [report.given for report in both.reports[0]] == [True, False]
+    assert torch.equal(both.images[0], run(photo()).images[0])
+
+
+def test_every_photo_of_a_list_has_its_boxes():
+    box = [140, 110, 170, 150]
+    output = run([photo(), photo()], boxes=[[box], []])
+    assert [len(reports) for reports in output.reports] == [3, 2]
+    assert torch.equal(output.images[0], run(photo(), boxes=[box]).images[0])
+
+
+def test_an_aligned_picture_is_the_crop():
+    square = photo()[:, :, :160].contiguous()
+    built = pipeline()
+    (report,) = built(square, aligned=True, output_type="pt", identity_guard=None).reports[0]
+    assert report.crop_pixels == 160
+    assert report.note == "the mesh sees no face: aligned by the picture"
+    crops, to_photo = built.crop(load(square), built.find(load(square), aligned=True))
+    np.testing.assert_allclose(to_photo[0], [[160 / 512, 0, 0], [0, 160 / 512, 0]], atol=1e-6)
+    large = torch.nn.functional.interpolate(square[None], (512, 512), mode="bicubic", align_corners=False)
+    inside = slice(8, -8)  # at the border the crop mirrors what the interpolation repeats
+    torch.testing.assert_close(crops[..., inside, inside], large.clamp(0, 1)[..., inside, inside], atol=2e-3, rtol=0)
+
+
+def test_a_face_cut_by_the_edge_is_noted(monkeypatch):
+    monkeypatch.setattr(Finder, "faces", faces_of(head((10, 80), 90.0), head((220, 90), 60.0)))
+    assert [report.note for report in run(photo()).reports[0]] == ["cut by the edge of the photo", ""]
 
 
 def test_faces_left_alone_say_why(monkeypatch):

@@ -19,7 +19,7 @@ from studio.faces.draw import draw_choice
 from studio.images import Photo
 from studio.ui.app import Lazy, build
 from studio.ui.common import Stopped, rows, watched
-from studio.ui.restore import COLUMNS, Found, Runner, indices, preview, restore_photo, row, tab, toggle, toggled
+from studio.ui.restore import COLUMNS, Found, Runner, click, indices, preview, restore_photo, row, tab, toggle, toggled
 from tests import tiny
 from tests.ui.toy import MARKS, ToyRestore
 
@@ -88,6 +88,7 @@ def test_no_face_is_no_result(pipeline, black, tmp_path):
     result = restore_photo(pipeline, black, tmp_path)
     assert result.report.status == "no face"
     assert result.message.startswith("No face was found")
+    assert "A face is missing?" in result.message and "--box" in result.report.reason
     assert (result.file, result.shown, result.strip) == (None, None, [])
 
 
@@ -179,12 +180,13 @@ def test_cancel_reaches_the_run_of_the_same_visitor(photo):
 
 
 def test_preview(photo, text):
-    _, shown, faces, found = preview(str(photo))
+    _, shown, faces, found, boxes, aligned = preview(str(photo))
+    assert (boxes, aligned) == ("", False)
     assert shown.visible and faces.value == "all"
     assert found.pixels.shape == (3, 40, 60)
     assert not preview(None)[1].visible
     with pytest.warns(UserWarning, match=r"notes\.jpg"):  # outside of a server, gr.Warning is a Python one
-        taken_off, shown, _, found = preview(str(text))
+        taken_off, shown, _, found, *_ = preview(str(text))
     assert (taken_off, shown.visible, found) == (None, False, None)
     assert text.exists()  # not an upload: not ours to delete
 
@@ -218,24 +220,52 @@ def test_faces_of_an_upload_are_found(pipeline, photo):
     assert Runner(lambda: pipeline).look(None, found)[2] is None
 
 
-def click(x, y):
+def at(x, y):
     return gr.SelectData(None, {"index": [x, y], "value": None})
 
 
 def test_a_click_takes_a_face_out_and_in(found):
     boxes = found.boxes
     assert boxes[0].tolist() == [0, 0, 30, 40]
-    assert toggle("all", found, click(10, 10)) == "1"
-    assert toggle("1", found, click(10, 10)) == "all"
-    assert toggle("all", found, click(45, 20)) == "0"
-    assert isinstance(toggle("all", found, click(200, 10)), dict)  # beside every face: nothing changes
-    assert isinstance(toggle("all", None, click(1, 1)), dict)
+    assert toggle("all", found, at(10, 10)) == "1"
+    assert toggle("1", found, at(10, 10)) == "all"
+    assert toggle("all", found, at(45, 20)) == "0"
+    assert isinstance(toggle("all", found, at(200, 10)), dict)  # beside every face: nothing changes
+    assert isinstance(toggle("all", None, at(1, 1)), dict)
 
 
 def test_the_smaller_face_is_meant(found):
     nested = Found(found.pixels, np.array([[0, 0, 60, 40], [20, 10, 30, 20.0]]))
-    assert toggle("all", nested, click(25, 15)) == "0"
-    assert toggle("all", nested, click(5, 15)) == "1"
+    assert toggle("all", nested, at(25, 15)) == "0"
+    assert toggle("all", nested, at(5, 15)) == "1"
+
+
+def test_two_clicks_mark_a_face(pipeline, tmp_path):
+    path = images.save(Photo(torch.zeros(3, 400, 1600)), tmp_path / "wide.png")  # shown half as large
+    runner = Runner(lambda: pipeline)
+    found = runner.look(str(path), preview(str(path))[3])[2]
+    assert len(found.boxes) == 0 and found.scale == 2
+    assert click("all", found, False, "", at(5, 5))[2] == gr.skip()  # not marking: a click beside every face
+    _, picture, found, _, _ = click("all", found, True, "", at(300, 40))
+    with Image.open(picture.value["path"]) as shown:
+        assert (np.asarray(shown)[40, 296:304, 0] > 200).all()  # a cross in a black photo
+    assert found.corner == (300, 40)
+    *_, again, marking, boxes = click("all", found, True, "1,2,30,40", at(200, 150))
+    assert (again.corner, marking, boxes) == (None, False, "1,2,30,40; 400,80,600,300")
+    shown, faces, found = runner.look(str(path), again, boxes)
+    np.testing.assert_allclose(found.boxes, [[0.5, 1, 15, 20], [200, 40, 300, 150]], rtol=1e-5)
+    assert [choice for choice, _ in faces.choices] == ["all", "largest", "0", "1"]
+    # A corner clicked twice is no box.
+    *_, once, _, _ = click("all", found, True, boxes, at(9, 9))
+    assert click("all", once, True, boxes, at(9, 9))[4] == gr.skip()
+
+
+def test_marked_faces_and_cut_out_ones_are_restored(pipeline, black, tmp_path):
+    assert restore_photo(pipeline, black, tmp_path / "a").report.status == "no face"
+    assert restore_photo(pipeline, black, tmp_path / "b", boxes="1,2,30,40").report.status == "restored"
+    assert restore_photo(pipeline, black, tmp_path / "c", aligned=True).report.status == "restored"
+    with pytest.raises(InputError, match="a box must be x0,y0,x1,y1"):
+        restore_photo(pipeline, black, tmp_path / "d", boxes="1,2,30")
 
 
 @pytest.mark.parametrize(
@@ -352,6 +382,8 @@ def test_endpoints_and_their_arguments(client):
             "credentials",
             "reference",
             "background",
+            "boxes",
+            "aligned",
         ],
         "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials", "background"],
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
@@ -403,6 +435,8 @@ def test_endpoint_reads_only_uploads(url, repository):
         "png",
         False,
         None,
+        "",
+        False,
     ]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}").text
@@ -413,7 +447,7 @@ def test_endpoint_reads_only_uploads(url, repository):
 def test_endpoint_fetches_nothing(url):
     """An address in place of an upload would make the server ask another one."""
     photo = {"path": "http://example.com/aunt.jpg", "meta": {"_type": "gradio.FileData"}}
-    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None, "lanczos"]
+    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None, "lanczos", "", False]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}", timeout=60).text
     assert "event: error" in answer

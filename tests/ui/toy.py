@@ -72,6 +72,8 @@ class ToyRestore(StudioPipeline):
         colorize=False,
         reference=None,
         reference_steps=12,
+        boxes=None,
+        aligned=False,
         output_type="pil",
         callback_on_step_end=None,
         return_dict=True,
@@ -81,7 +83,7 @@ class ToyRestore(StudioPipeline):
         photo = images.load(image)
         for step in range(reference_steps if reference is not None and callback_on_step_end else 0):
             callback_on_step_end(self, step, step, {"identity_distance": 0.5})
-        if photo.pixels.max() == 0:
+        if photo.pixels.max() == 0 and not boxes and not aligned:
             return RestoreOutput([images.to_pil(photo.pixels)], [Faces.empty()], [[]], [photo], [1])
         size = 2 if scale == "auto" else scale
         tinted = photo.with_pixels(
@@ -90,14 +92,15 @@ class ToyRestore(StudioPipeline):
         reports = [self.report(photo, i, faces in ("all", "largest") or i in faces, reference) for i in (0, 1)]
         return RestoreOutput([images.to_pil(tinted.pixels)], [Faces.empty()], [reports], [tinted], [size])
 
-    def find(self, photo):
-        """Boxes as in the reports."""
+    def find(self, photo, boxes=None, aligned=False):
+        """Boxes as in the reports, and those that are given; of an aligned photo, one of the whole."""
         half, height = photo.width / 2, photo.height
-        if photo.pixels.max() == 0:
-            return Faces.empty()
-        boxes = np.array([[0, 0, half, height], [half, 0, 2 * half, height]], np.float32)
-        zeros = np.zeros(2, np.float32)
-        return Faces(boxes, zeros, np.zeros((2, 468, 3), np.float32), zeros, np.zeros((2, 3), np.float32))
+        found = [[0, 0, half, height], [half, 0, 2 * half, height]] if photo.pixels.max() > 0 else []
+        places = [[0, 0, 2 * half, height]] if aligned else [*found, *(boxes or [])]
+        count = len(places)
+        zeros = np.zeros(count, np.float32)
+        mesh, pose = np.zeros((count, 468, 3), np.float32), np.zeros((count, 3), np.float32)
+        return Faces(np.array(places, np.float32).reshape(count, 4), zeros, mesh, zeros, pose)
 
     def report(self, photo, i, chosen, reference=None):
         restored = i == 0 and chosen
