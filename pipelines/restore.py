@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +17,6 @@ from studio import background as backgrounds
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.errors import InputError
-from studio.evidence import fuse, keep_shading, kept_detail, with_native_detail, with_prior_colour, with_sure_detail
 from studio.faces import align, paste
 from studio.faces.faces import Faces
 from studio.faces.select import select
@@ -25,17 +24,20 @@ from studio.find import MIN_PRESENCE, FaceFinder, with_given
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import average, find_outliers
 from studio.images import Photo
+from studio.imaging.joining import Joined, join, sized
 from studio.latents.resemble import gaussian_space, resemble
 from studio.latents.search import quick_copy
+from studio.networks.cleaner import Cleaned, Cleaner
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
 from studio.networks.head_parts import PARTS, HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
+from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restored, Restorer, draw_prior
-from studio.tone import Tone, apply_tone, luma, match_tone, tone_curve, with_tint
+from studio.tone import Tone, luma, match_tone, tone_curve, with_tint, with_tone
 
 CROP = 512
 SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop, is a guess
@@ -47,7 +49,11 @@ AUTO = "auto"
 AUTO_SCALES = (1, 2, 4)
 AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
 CUT = 0.1  # share of a face's box outside the photo from which on the report says so
-PHOTO_SHARE = 0.5  # of the photo itself in the evidence, at fidelity 1; none up to fidelity 0.5
+REGIONS = ("auto", "face", "head", "photo")
+SURE_AROUND = 0.5  # "auto" cleans the whole photo where less of its fine detail around the faces is certain
+UNCHANGED_INVENTED, UNCHANGED_DIFFERENCE = 0.06, 0.008  # a face of which less is drawn, and changed on average, is left
+MOST_STEPS = 50  # of the flow
+BESIDE = 0.35  # share of the prior in what is neither skin nor hair, where the photo says nothing: clothes, background
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
 Boxes = Sequence[Sequence[float]] | np.ndarray  # (N,4), x0, y0, x1, y1 in pixels of the photo
@@ -76,6 +82,8 @@ class FaceReport:
         given: whether the caller pointed at it.
         note: what is unusual about how it was found, or empty: cut by the photo's edge, or not seen by the mesh, so
             that it is aligned by what else is known.
+        region: "face", "head" or "photo": what of the photo was restored along with it; empty where nothing was.
+        invented: 0 to 1, the share of its fine detail that the prior drew, because the photo does not tell.
     """
 
     index: int
@@ -93,6 +101,8 @@ class FaceReport:
     crop_pixels: float
     given: bool = False
     note: str = ""
+    region: str = ""
+    invented: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -110,6 +120,8 @@ class RestoreOutput(BaseOutput):
         photos: the same pictures as `Photo`, with alpha, colour profile, EXIF and bit depth of the input; pass one
             to `studio.images.save`.
         scales: how many times as large as its input each of them is.
+        invented: (H,W) float32 in [0,1] for each of them, which share of the detail there was drawn by the prior,
+            because the photo does not tell; 0 where the photo speaks for itself.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[Tensor]
@@ -117,13 +129,39 @@ class RestoreOutput(BaseOutput):
     reports: list[list[FaceReport]]
     photos: list[Photo]
     scales: list[float]
+    invented: list[Tensor]
+
+
+@dataclass
+class Reading:
+    """What the networks read in N aligned crops; `RestorePipeline.join` makes faces of it, and runs none of them again.
+
+    Attributes:
+        crops: (N,3,S,S) as they were read: of a monochrome photo the luma alone.
+        cleaned: what they say for sure.
+        prior: (N,3,S,S) RGB, about [0,1], the faces that were drawn for them.
+        skin, hair: (N,1,h,w) probabilities.
+    """
+
+    crops: Tensor
+    cleaned: Cleaned
+    prior: Tensor
+    skin: Tensor
+    hair: Tensor
+
+    def __getitem__(self, index: slice) -> Reading:
+        """Some of the faces."""
+        cleaned = Cleaned(self.cleaned.estimate[index], self.cleaned.certainty[index])
+        return Reading(self.crops[index], cleaned, self.prior[index], self.skin[index], self.hair[index])
 
 
 class RestorePipeline(StudioPipeline):
     """Finds the faces of a photograph, restores them one by one, and puts them back.
 
     The restorer reads from the aligned face what the prior needs to draw it (BDInvert, arXiv 2107.03182; GFP-GAN,
-    2101.04061) and what the pixels themselves still say; see `studio.evidence` for how the two are joined.
+    2101.04061): the mean of all faces that it may have been. The flow takes one of them (PMRF, 2410.00418), the
+    generator draws it, and the cleaner says what the pixels themselves still tell; see `studio.imaging.joining` for how
+    the two are joined.
     """
 
     known_names: ClassVar[tuple[str, ...]] = ("restore",)
@@ -133,6 +171,8 @@ class RestorePipeline(StudioPipeline):
         generator: Generator,
         head: ImageHead,
         restorer: Restorer,
+        flow: MapFlow,
+        cleaner: Cleaner,
         parts: HeadParts,
         full_range: FaceDetector,
         back: FaceDetector,
@@ -144,13 +184,15 @@ class RestorePipeline(StudioPipeline):
             generator=generator,
             head=head,
             restorer=restorer,
+            flow=flow,
+            cleaner=cleaner,
             parts=parts,
             full_range=full_range,
             back=back,
             mesh=mesh,
             identity=identity,
         )
-        for network in (generator, head, restorer):
+        for network in (generator, head, restorer, flow, cleaner):
             network.to(memory_format=torch.channels_last)
         for network in (generator, head, restorer, identity):
             network.requires_grad_(False)  # where a reference guides, gradients go to latents, and pass through these
@@ -160,7 +202,9 @@ class RestorePipeline(StudioPipeline):
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
-        return weights.components(generator="generator", head="head_512", restorer=name, parts="parts")
+        return weights.components(
+            generator="generator", head="head_512", restorer=name, flow="map_flow", cleaner="cleaner", parts="parts"
+        )
 
     @torch.inference_mode()
     def __call__(
@@ -171,6 +215,7 @@ class RestorePipeline(StudioPipeline):
         strength: float | Sequence[float] = 1.0,
         scale: float | Literal["auto"] = 1,
         background: str | backgrounds.Drawer = "lanczos",
+        region: str = "auto",
         identity_guard: float | None = 0.6,
         caution: bool = True,
         colorize: bool = False,
@@ -178,6 +223,8 @@ class RestorePipeline(StudioPipeline):
         reference_steps: int = 12,
         boxes: Boxes | Sequence[Boxes] | None = None,
         aligned: bool = False,
+        num_inference_steps: int = 4,
+        generator: torch.Generator | None = None,
         output_type: str = "pil",
         callback_on_step_end: Callable[[RestorePipeline, int, int, dict[str, Any]], Any] | None = None,
         return_dict: bool = True,
@@ -187,8 +234,8 @@ class RestorePipeline(StudioPipeline):
         Args:
             image: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`; or a list of these.
             faces: "all", "largest", "given" (those in `boxes`), an index or a list of indices (0 is the largest face).
-            fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says and fills in
-                what it does not, 1 fills in nothing and is half the photo itself, half its cleaned estimate.
+            fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says for sure and
+                draws what it does not, 1 draws only what it says next to nothing about.
             strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
             scale: 1, 1.5, 2, 3 or 4: the output is exactly this many times the input's size. "auto" takes, for each
                 photo, the smallest of 1, 2 and 4 that shows its largest restored face at the 512 px at which it was
@@ -198,6 +245,10 @@ class RestorePipeline(StudioPipeline):
                 network that is fetched on first use; docs/background.md has what it costs, when it helps and when it
                 harms. Or a function that makes a (1,3,H,W) float32 RGB in [0,1] any number of times as large; what it
                 returns is brought to the exact size.
+            region: what is restored. "face": the face and the hair beside it. "head": the whole head. "photo": the
+                head, and noise, blocks and blur of the rest are taken away as far as nothing has to be invented.
+                "auto": "photo" where the surroundings of the faces are damaged too and no network draws the background,
+                else "head"; reports say which.
             identity_guard: largest dlib distance between a face before and after. A face above it is blended back
                 until it is below, and left alone if that does not help; the report says so. None switches it off.
             caution: faces turned by more than 50° or with less than 8 px between the eyes, of which the prior knows
@@ -212,6 +263,10 @@ class RestorePipeline(StudioPipeline):
                 in pixels of the photo. With a list of photos, a list with the boxes of each. What the networks see
                 there is used, and where they see nothing, the box.
             aligned: the photo is one face, cut as FFHQ or published restorers (512 px) cut it; nothing is looked for.
+            num_inference_steps: of the flow from the mean of all faces that it may have been to one of them; 0 shows
+                their mean.
+            generator: draws the noise that says which one, for one face after the other; None draws the same for every
+                face. Another seed gives another face where the damage leaves a choice.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             callback_on_step_end: called with (pipeline, step, step, {"identity_distance"}) after each of these steps.
             return_dict: False returns a tuple of the output's fields.
@@ -225,6 +280,7 @@ class RestorePipeline(StudioPipeline):
             ImageError: an image that cannot be used.
         """
         check_arguments(fidelity, strength, scale, identity_guard, output_type, reference_steps)
+        check_drawing(region, num_inference_steps, generator)
         backgrounds.check(background, scale)
         if not isinstance(caution, bool):
             raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
@@ -232,45 +288,61 @@ class RestorePipeline(StudioPipeline):
         pointed = boxes_of_each(boxes, image, aligned)
         wanted = None if reference is None else self.embed_reference(reference)
         drawer = self.upsampler(background) if background in backgrounds.NETWORKS else background
-        found, reports, photos, scales = [], [], [], []
+        found, reports, photos, scales, maps = [], [], [], [], []
         for item, own in zip(self.progress_bar(batch) if len(batch) > 1 else batch, pointed, strict=True):
-            photo = images.load(item)  # 1. read
+            photo = images.load(item)  # 1. load
             all_faces = self.find(photo, own, aligned)  # 2. find
             chosen = select(all_faces, faces)  # 3. choose
             strengths = spread(strength, len(all_faces), chosen)
             skipped = {i: reason for i in range(len(all_faces)) if (reason := why_skip(all_faces, i, chosen))}
             todo = [i for i in range(len(all_faces)) if i not in skipped]
-            crops, to_photo = self.crop(photo, all_faces[todo])  # 4. align
+            picked = all_faces[todo]
+            crops, to_photo = self.crop(photo, picked)  # 4. align
             fidelities = [fidelity_for(all_faces, i, fidelity, caution) for i in range(len(all_faces))]
-            tone, before = tone_curve(photo.pixels, crops), self.embed(crops, to_photo, all_faces[todo])
-            restored, hair = self.restore(crops, torch.tensor(fidelities)[todo], tone, colorize)  # 5. restore
+            tone, before = tone_curve(photo.pixels, crops), self.embed(crops, to_photo, picked)
+            reading = self.read(crops, tone, num_inference_steps, generator)  # 5. read
+            joined = self.join(reading, torch.tensor(fidelities)[todo], tone, colorize)  # 6. join
             guided = np.zeros(len(todo), bool)
             if wanted is not None and reference_steps and todo:
                 k = int((before - wanted).norm(dim=1).argmin())
-                on_step = self.follower(reference_steps, callback_on_step_end)
-                one = slice(k, k + 1)
-                given = (crops[one], to_photo[one], all_faces[todo][one], wanted, fidelities[todo[k]], tone, colorize)
-                drawn = self.guide(*given, reference_steps, on_step)
-                plain, led = (self.embed(x, to_photo[one], all_faces[todo][one]) for x in (restored[one], drawn[0]))
-                if (led - wanted).norm() < (plain - wanted).norm():
-                    restored[one], hair[one], guided[k] = *drawn, True
-            restored, used, distances = self.guard(  # 6. blend, and keep the person
-                crops, restored, to_photo, all_faces[todo], strengths[todo], identity_guard, guided
+                one, on_step = slice(k, k + 1), self.follower(reference_steps, callback_on_step_end)
+                settings = (fidelities[todo[k]], tone, colorize, reference_steps, num_inference_steps, generator)
+                led = self.guide(crops[one], to_photo[one], picked[one], wanted, *settings, on_step)
+                pair = (self.embed(x, to_photo[one], picked[one]) for x in (joined.picture[one], led.picture))
+                plain, nearer = ((vector - wanted).norm() for vector in pair)
+                if nearer < plain:
+                    joined.picture[one], joined.invented[one], joined.kept[one] = led.picture, led.invented, led.kept
+                    guided[k] = True
+            masks = self.masks(reading, to_photo, picked, region)
+            left = nothing_to_do(crops, joined, masks) & ~guided
+            restored, used, distances = self.guard(  # 7. blend, and keep the person
+                crops, joined.picture, to_photo, picked, np.where(left, 0, strengths[todo]), identity_guard, guided
             )
             on = used > 0
-            size = fitting_scale(photo, to_photo[on], background) if scale == AUTO else scale
-            result = self.paste(  # 7. put back
-                photo, restored[on], to_photo[on], all_faces[todo][on], size, crops[on], hair[on], drawer
+            where = (
+                region
+                if region != AUTO
+                else surroundings(reading.cleaned.certainty[on], masks[on], background)
+                if on.any()
+                else "head"
             )
-            after = self.embed(restored, to_photo, all_faces[todo])
+            size = fitting_scale(photo, to_photo[on], background) if scale == AUTO else scale
+            base = self.clean(photo, tone) if where == "photo" else photo  # 8. clean the rest
+            shown = Joined(restored[on], joined.invented[on] * share_of(used[on]), joined.kept[on])
+            result, invented = self.paste(base, shown, crops[on], to_photo[on], masks[on], size, drawer)  # 9. put back
+            after = self.embed(restored, to_photo, picked)
             apart = measure(wanted, before), measure(wanted, after)
-            details = Details(todo, used, strengths, fidelities, fidelity, distances, *apart, guided)
+            drawn = inside(joined.invented, masks)
+            details = Details(
+                todo, used, strengths, fidelities, fidelity, distances, *apart, guided, left, drawn, where
+            )
             found.append(all_faces)
             reports.append([report(photo, all_faces, i, skipped, details) for i in range(len(all_faces))])
             photos.append(result)
             scales.append(size)
+            maps.append(invented)
         pictures = [images.as_type(photo.pixels, output_type) for photo in photos]
-        output = RestoreOutput(pictures, found, reports, photos, scales)
+        output = RestoreOutput(pictures, found, reports, photos, scales, maps)
         return output if return_dict else output.to_tuple()
 
     # ---- the steps, each usable alone
@@ -313,70 +385,103 @@ class RestorePipeline(StudioPipeline):
         return align.warp(photo.pixels, to_photo, CROP).clamp(0, 1), to_photo
 
     @torch.no_grad()
-    def restore(
+    def read(
         self,
         crops: Tensor,
-        fidelity: float | Tensor = 0.5,
         tone: Tone | None = None,
-        colorize: bool = False,
-        change: Callable[[Restored], Restored] = lambda parts: parts,
-    ) -> tuple[Tensor, Tensor]:
-        """Aligned crops to restored crops, and where they show hair.
+        num_inference_steps: int = 4,
+        generator: torch.Generator | None = None,
+        change: Callable[[Restored, Cleaned], Restored] = lambda parts, cleaned: parts,
+    ) -> Reading:
+        """All that the networks say of aligned crops.
 
         Args:
             crops: (N,3,512,512) float32 in [0,1].
+            tone: of a monochrome photo, whose luma alone is read.
+            num_inference_steps: see `__call__`, like `generator`, which is drawn from face by face.
+            generator: see above.
+            change: what was read of up to `CHUNK` faces to what is drawn of them.
+        """
+        if not len(crops):
+            nothing = crops[:, :1]
+            return Reading(crops, Cleaned(crops, nothing), crops, nothing, nothing)
+        if tone is not None:
+            crops = luma(crops).expand(-1, 3, -1, -1)
+        found = [self.read_chunk(chunk, num_inference_steps, generator, change) for chunk in crops.split(CHUNK)]
+        estimate, certainty, prior, skin, hair = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if tone is not None:
+            estimate, prior = (luma(x).expand(-1, 3, -1, -1) for x in (estimate, prior))
+        return Reading(crops, Cleaned(estimate, certainty), prior, skin, hair)
+
+    def read_chunk(
+        self,
+        crops: Tensor,
+        steps: int,
+        generator: torch.Generator | None,
+        change: Callable[[Restored, Cleaned], Restored],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """`read` of as many faces as fit into memory at once: estimate, certainty, prior, skin and hair."""
+        given = crops.to(self.device, self.cleaner.dtype).contiguous(memory_format=torch.channels_last)
+        cleaned = self.cleaner(given)
+        small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
+        small = small.to(self.device, self.restorer.dtype).contiguous(memory_format=torch.channels_last)
+        parts = self.restorer(small)
+        if steps:
+            size = (1, self.flow.config.components, *parts.features.shape[2:])
+            # Without a generator every face gets the same noise, whatever faces are beside it.
+            rngs = (generator or torch.Generator().manual_seed(0) for _ in crops)
+            noise = torch.cat([torch.randn(size, generator=rng) for rng in rngs])
+            parts = replace(parts, features=self.flow.sample(small, parts.features, noise, steps))
+        parts = change(as_certain(parts, cleaned.certainty), cleaned)
+        cells = self.parts(parts.features.to(self.parts.dtype)).float().cpu()
+        prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float().cpu() / 2 + 0.5
+        if prior.shape[2] != CROP:
+            prior = images.resize(prior, CROP, CROP)
+        skin, hair = (cells[:, [PARTS.index(name)]] for name in ("skin", "hair"))
+        return cleaned.estimate.cpu(), cleaned.certainty.cpu(), prior, skin, hair
+
+    def join(
+        self,
+        reading: Reading,
+        fidelity: float | Tensor = 0.5,
+        tone: Tone | None = None,
+        colorize: bool = False,
+    ) -> Joined:
+        """Faces (N,3,512,512) in [0,1] out of what was read; no network runs, so that `fidelity` may be tried out.
+
+        Args:
+            reading: see `read`.
             fidelity: see `__call__`; a number, or (N,) one per face.
             tone: `tone_curve` of a monochrome photo; the result then has exactly this tone.
             colorize: a monochrome photo gets the prior's colours instead.
-            change: what the network read of up to `CHUNK` faces to what is drawn of them.
-
-        Returns:
-            restored crops (N,3,512,512) float32 in [0,1], probabilities of hair (N,1,32,32).
         """
-        if not len(crops):
-            return crops, crops.new_zeros(0, 1, 1, 1)
-        fidelities = torch.as_tensor(fidelity, dtype=torch.float32).expand(len(crops))
-        chunks = zip(crops.split(CHUNK), fidelities.split(CHUNK), strict=True)
-        done = [self.restore_chunk(chunk, some, tone, colorize, change) for chunk, some in chunks]
-        restored, hair = (torch.cat(parts) for parts in zip(*done, strict=True))
-        return restored, hair
+        if not len(reading.crops):
+            return Joined(reading.crops, reading.crops[:, :1], reading.crops[:, :1])
+        estimate = reading.cleaned.estimate
+        where = BESIDE + (1 - BESIDE) * (reading.skin + reading.hair).clamp(0, 1)
+        made = join(estimate, reading.cleaned.certainty, match_tone(reading.prior, estimate), fidelity, where)
+        picture = made.picture if tone is not None else with_tint(made.picture, reading.crops)
+        if tone is not None:
+            picture = reading.prior + luma(picture) - luma(reading.prior) if colorize else with_tone(picture, tone)
+        return Joined(picture.clamp(0, 1), made.invented, made.kept)
 
     def restore_crops(
         self, crops: Tensor, fidelity: float | Tensor = 0.5, tone: Tone | None = None, colorize: bool = False
     ) -> Tensor:
-        """`restore`, the crops alone."""
-        return self.restore(crops, fidelity, tone, colorize)[0]
+        """`read` and `join`: aligned crops (N,3,512,512) in [0,1] to restored ones."""
+        return self.join(self.read(crops, tone), fidelity, tone, colorize).picture
 
-    def restore_chunk(
-        self,
-        crops: Tensor,
-        fidelity: Tensor,
-        tone: Tone | None,
-        colorize: bool,
-        change: Callable[[Restored], Restored],
-    ) -> tuple[Tensor, Tensor]:
-        """`restore` of as many faces as fit into memory at once, each with its fidelity (N,)."""
-        if tone is not None:
-            crops = luma(crops).expand(-1, 3, -1, -1)
-        small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
-        parts = change(self.restorer(small.to(self.device, self.restorer.dtype)))
-        hair = self.parts(parts.features.to(self.parts.dtype))[:, [PARTS.index("hair")]].float().cpu()
-        prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float().cpu() / 2 + 0.5
-        if prior.shape[2] != CROP:
-            prior = images.resize(prior, CROP, CROP)
-        cleaned, fill = parts.evidence.cpu(), (2 - 2 * fidelity).clamp(max=1).view(-1, 1, 1, 1)
-        evidence = with_sure_detail(with_native_detail(cleaned, small, crops, prior), crops, prior)
-        evidence = with_prior_colour(evidence, small, cleaned, prior, fill)
-        # The cleaned face has lost a little of the person with the noise; part of the photo itself brings it back.
-        photo_share = PHOTO_SHARE * (2 * fidelity - 1).clamp(min=0).view(-1, 1, 1, 1)
-        evidence = evidence + photo_share * (crops - evidence)
-        restored = match_tone(fuse(evidence, prior, fidelity), crops)
-        restored = keep_shading(with_tint(restored, crops) if tone is None else restored, crops).clamp(0, 1)
-        if tone is not None and colorize:
-            restored = (prior + luma(restored) - luma(prior)).clamp(0, 1)
-        elif tone is not None:
-            restored = apply_tone(luma(restored), tone).clamp(0, 1)
-        return restored, hair
+    def masks(self, reading: Reading, to_photo: np.ndarray, faces: Faces, region: str) -> Tensor:
+        """Where restored crops take the place of the photo, (N,1,512,512) in [0,1]; see `__call__` for `region`."""
+        if region == "face":
+            return paste.soft_mask(faces.mesh, to_photo, CROP, reading.hair)
+        return paste.soft_mask(faces.mesh, to_photo, CROP, (reading.hair + reading.skin).clamp(0, 1), paste.HEAD_REACH)
+
+    def clean(self, photo: Photo, tone: Tone | None = None) -> Photo:
+        """A photo without the noise, blocks and blur that can be taken away without inventing anything."""
+        pixels = photo.pixels if tone is None else luma(photo.pixels[None])[0].expand(3, -1, -1)
+        cleaned = backgrounds.clean(pixels, self.cleaner, self.follow_tiles())
+        return photo.with_pixels(with_tone(cleaned[None], tone)[0].clamp(0, 1))
 
     def guide(
         self,
@@ -388,9 +493,11 @@ class RestorePipeline(StudioPipeline):
         tone: Tone | None,
         colorize: bool,
         steps: int,
+        num_inference_steps: int = 4,
+        rng: torch.Generator | None = None,
         on_step: Callable[[int, float], None] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """`restore` of one crop (1,3,512,512), drawn nearer to a person (128,): see `studio.latents.resemble`."""
+    ) -> Joined:
+        """One crop (1,3,512,512) restored, and drawn nearer to a person (128,): see `studio.latents.resemble`."""
         side, chip = self.restorer.config.size, self.identity.config.size
         to_chip = align.dlib_transform(align.into_crop(face.mesh, to_photo, CROP) * side, chip)
         encoder = IdentityEncoder(self.identity)
@@ -400,20 +507,24 @@ class RestorePipeline(StudioPipeline):
                 self._space = gaussian_space(self.generator)
             space = self._space.to(self.generator.device)
 
-        def nearer(parts: Restored) -> Restored:
+        def nearer(parts: Restored, cleaned: Cleaned) -> Restored:
+            estimate, certainty = (x.detach().clone() for x in (cleaned.estimate, cleaned.certainty))
+            estimate = images.resize(estimate, side, side)
+
             def draw(moved: Restored) -> Tensor:
                 prior = draw_prior(generator, head, moved, self.restorer.dictionary).float() / 2 + 0.5
                 return images.resize(prior, side, side)
 
             def embed(prior: Tensor) -> Tensor:
-                shown = fuse(parts.evidence, prior, fidelity)
+                shown = join(estimate, certainty[:, 1:], prior, fidelity).picture  # the finest octave is not there
                 shown = shown if tone is None else luma(shown).expand(-1, 3, -1, -1)
                 return encoder.embed_chips(align.warp(shown, to_chip, chip).clamp(0, 1))
 
             spread = self.restorer.latent_std.float()
             return resemble(parts, person, draw, embed, generator, space, spread, steps, on_step).parts
 
-        return self.restore(crop, fidelity, tone, colorize, nearer)
+        reading = self.read(crop, tone, num_inference_steps, rng, nearer)
+        return self.join(reading, fidelity, tone, colorize)
 
     def follower(self, steps: int, callback: Callable[..., Any] | None) -> Callable[[int, float], None]:
         """What `guide` calls after each step: moves a progress bar, and calls the user's function."""
@@ -506,31 +617,30 @@ class RestorePipeline(StudioPipeline):
     def paste(
         self,
         photo: Photo,
-        crops: Tensor,
+        made: Joined,
+        originals: Tensor,
         to_photo: np.ndarray,
-        faces: Faces,
+        masks: Tensor,
         scale: float = 1,
-        originals: Tensor | None = None,
-        hair: Tensor | None = None,
         background: str | backgrounds.Drawer = "lanczos",
-    ) -> Photo:
-        """Put crops back into the photo, enlarged `scale` times; outside the faces as `studio.background.draw` does it.
+    ) -> tuple[Photo, Tensor]:
+        """Put crops back into the photo, enlarged `scale` times; outside the masks as `studio.background.draw` does it.
 
-        With the `originals` (the crops as they were cut), faces of more than 512 px keep the photo's own finest detail
-        wherever the restoration left the detail of the crop as it was. With `hair`, see `restore`, the crop also takes
-        the place of hair that is far from the face.
+        Faces of more than 512 px keep the photo's own finest detail wherever the crop kept the estimate's.
+
+        Returns:
+            The photo, and (H,W) in [0,1], which share of the detail is the prior's.
         """
         pixels = backgrounds.draw(photo.pixels, scale, background)
-        if len(crops):
-            masks = paste.soft_mask(faces.mesh, to_photo, CROP, hair)
-            kept = None
-            if originals is not None:
-                large = torch.from_numpy(align.scale_of(to_photo) > 1).view(-1, 1, 1, 1)
-                kept = kept_detail(originals, crops) * large
+        invented = pixels.new_zeros(1, *pixels.shape[1:])
+        if len(originals):
             height, width = pixels.shape[1:]
             larger = np.array([[width / photo.width], [height / photo.height]], np.float32)
-            pixels = paste.blend(pixels, crops, masks, to_photo * larger, originals, kept)
-        return photo.with_pixels(pixels.clamp(0, 1))
+            place = to_photo * larger
+            kept = made.kept * torch.from_numpy(align.scale_of(to_photo) > 1).view(-1, 1, 1, 1)
+            pixels = paste.blend(pixels, made.picture, masks, place, originals, kept)
+            invented = paste.blend(invented, made.invented, masks, place)
+        return photo.with_pixels(pixels.clamp(0, 1)), invented[0].clamp(0, 1)
 
 
 # ---- plain functions of the steps
@@ -549,6 +659,63 @@ class Details:
     before: list[float | None]
     after: list[float | None]
     guided: np.ndarray
+    left: np.ndarray  # there was nothing to restore
+    drawn: list[float]  # share of the detail that is the prior's
+    region: str
+
+
+def check_drawing(region: str, num_inference_steps: int, generator: torch.Generator | None) -> None:
+    """Refuse what `__call__` cannot draw."""
+    if region not in REGIONS:
+        raise InputError(f"region must be one of {', '.join(REGIONS)}, got {region!r}: choose one of them")
+    steps = num_inference_steps
+    if not isinstance(steps, int) or isinstance(steps, bool) or not 0 <= steps <= MOST_STEPS:
+        raise InputError(f"num_inference_steps must be from 0 to {MOST_STEPS}, got {steps}: 4 are usual")
+    if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == "cpu"):
+        raise InputError("generator must be a torch.Generator of the CPU: pass torch.Generator().manual_seed(1), say")
+
+
+def as_certain(parts: Restored, certainty: Tensor) -> Restored:
+    """Scales and shifts of the generator's maps, only as far as the photograph is certain of the octave they draw.
+
+    They carry the photograph's own detail over, and its blur, blocks and noise where there is no detail. The slots' own
+    latents, which were learned for the mean of faces, are left out.
+    """
+    octaves = (certainty[:, [i]] for i in (3, 2, 1))  # of maps of 64, 128 and 256 px
+    spatial = [
+        tuple(part * sized(sure, part.shape[2]) for part in pair)
+        for pair, sure in zip(parts.spatial, octaves, strict=False)
+    ]
+    return replace(parts, spatial=spatial, styles=None)
+
+
+def inside(values: Tensor, masks: Tensor) -> list[float]:
+    """Means of maps (N,1,S,S) over their masks (N,1,S,S)."""
+    return ((values * masks).sum((1, 2, 3)) / masks.sum((1, 2, 3)).clamp_min(1e-6)).tolist()
+
+
+def nothing_to_do(crops: Tensor, joined: Joined, masks: Tensor) -> np.ndarray:
+    """Which faces (N,) are sharp and clean: next to nothing of them was drawn, and next to nothing changed."""
+    drawn = np.array(inside(joined.invented, masks))
+    changed = np.array(inside((joined.picture - crops).abs().mean(1, keepdim=True), masks))
+    return (drawn < UNCHANGED_INVENTED) & (changed < UNCHANGED_DIFFERENCE)
+
+
+def surroundings(certainty: Tensor, masks: Tensor, background: str | backgrounds.Drawer) -> str:
+    """The region that "auto" stands for: "photo" where what lies around the faces is damaged, too.
+
+    "head" where the `background` is drawn by a network, which cleans it.
+    """
+    if background not in ("none", "lanczos"):
+        return "head"
+    around = 1 - masks
+    sure = sized(certainty[:, :2].mean(1, keepdim=True), masks.shape[2])
+    return "photo" if float((sure * around).sum() / around.sum().clamp_min(1e-6)) < SURE_AROUND else "head"
+
+
+def share_of(strengths: np.ndarray) -> Tensor:
+    """Strengths (N,) as (N,1,1,1)."""
+    return torch.from_numpy(np.asarray(strengths, np.float32)).view(-1, 1, 1, 1)
 
 
 def check_arguments(
@@ -624,8 +791,7 @@ def fidelity_for(faces: Faces, i: int, fidelity: float, caution: bool) -> float:
 
 def mix(crops: Tensor, restored: Tensor, strengths: np.ndarray) -> Tensor:
     """Strength 0 gives the crop, 1 the restored crop."""
-    share = torch.from_numpy(np.asarray(strengths, np.float32)).view(-1, 1, 1, 1)
-    return crops + share * (restored - crops)
+    return crops + share_of(strengths) * (restored - crops)
 
 
 def measure(wanted: Tensor | None, found: Tensor) -> list[float | None]:
@@ -672,7 +838,9 @@ def report(photo: Photo, faces: Faces, i: int, skipped: dict[int, str], details:
     used = float(details.used[k]) if k is not None else 0.0
     asked = float(details.strengths[i])
     reason = skipped.get(i, "")
-    if k is not None and used < asked:
+    if k is not None and details.left[k]:
+        reason = "nothing to restore"
+    elif k is not None and used < asked:
         reason = f"identity guard: strength {used:.2f}" if used else "identity guard: left as it was"
     elif k is not None and asked == 0:
         reason = "strength 0"
@@ -694,4 +862,6 @@ def report(photo: Photo, faces: Faces, i: int, skipped: dict[int, str], details:
         crop_pixels=round(float(align.scale_of(faces[[i]].crops(1))[0]), 1),
         given=bool(faces.given[i]),
         note=why_noted(photo, faces, i),
+        region=details.region if used > 0 else "",
+        invented=round(details.drawn[k] * used, 3) if k is not None else 0.0,
     )

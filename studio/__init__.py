@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 # name -> the module that defines it
 _PUBLIC = {
+    "Cleaner": "studio.networks.cleaner",
     "CredentialsError": "studio.errors",
     "FaceDetector": "studio.networks.detector",
     "FaceFinder": "studio.find",
@@ -37,6 +38,7 @@ _PUBLIC = {
     "LatentFlow": "studio.networks.latent_flow",
     "LatentReader": "studio.networks.latent_reader",
     "LatentSpace": "studio.networks.latent_space",
+    "MapFlow": "studio.networks.map_flow",
     "MissingWeightsError": "studio.errors",
     "NoFaceError": "studio.errors",
     "Photo": "studio.images",

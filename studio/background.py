@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from studio import images, weights
 from studio.device import fast_bfloat16
 from studio.errors import InputError
+from studio.networks.cleaner import STRIDE, Cleaner
 from studio.networks.rrdb import RRDBNet
 from studio.networks.span import SPAN
 from studio.tone import tone_curve, with_tone
@@ -30,9 +31,11 @@ NETWORKS = ("span", "realesrgan")
 CHOICES = ("none", "lanczos", *NETWORKS)
 SCALES = (1, 1.5, 2, 3, 4)
 OVERLAP = 16  # px of the photo that neighbouring tiles share
-MARGIN = 4  # of these next to a tile's border, where the network sees zeros, count nothing
+MARGIN = OVERLAP // 4  # of these next to a tile's border, where the network sees zeros, count nothing
 AREA = 32  # px of the photo whose mean light is kept
 TILES = {"cpu": 128, "mps": 256, "cuda": 512}  # px; on a CPU the maps of a larger one leave its caches
+
+CLEAN_TILE, CLEAN_OVERLAP = 768, 96  # px of the photo, of what is cleaned at once
 
 Drawer = Callable[[Tensor], Tensor]
 OnTile = Callable[[int, int], None]
@@ -156,6 +159,31 @@ class Upsampler:
         return with_tone(keep_light(result, photo)[None], tone_curve(photo))[0].clamp_(0, 1)
 
 
+@torch.inference_mode()
+def clean(photo: Tensor, cleaner: Cleaner, on_tile: OnTile | None = None) -> Tensor:
+    """A photo (3,H,W) RGB in [0,1] cleaned at its own size, in tiles: (3,H,W) float32, about [0,1].
+
+    Args:
+        photo: see above.
+        cleaner: the network, on the device where it shall run.
+        on_tile: called with (tiles done, tiles in all) after each tile.
+    """
+    height, width = photo.shape[1:]
+    rows, columns = (spans(side, side, CLEAN_TILE, CLEAN_OVERLAP) for side in (height, width))
+    result = torch.zeros(3, height, width)
+    for done, (row, column) in enumerate(product(rows, columns), 1):
+        given = photo[None, :, row.start : row.stop, column.start : column.stop]
+        tall, wide = given.shape[2:]
+        given = F.pad(given, (0, -wide % STRIDE, 0, -tall % STRIDE), mode="replicate")
+        given = given.to(cleaner.device, cleaner.dtype).contiguous(memory_format=torch.channels_last)
+        cleaned = cleaner(given).estimate[0, :, :tall, :wide].cpu()
+        share = row.weight[:, None] * column.weight
+        result[:, row.first : row.last, column.first : column.last] += share * cleaned
+        if on_tile:
+            on_tile(done, len(rows) * len(columns))
+    return result
+
+
 def keep_light(drawn: Tensor, photo: Tensor) -> Tensor:
     """A drawn picture (3,h,w) with the light and colour that its photo (3,H,W) has in areas of `AREA` px.
 
@@ -186,16 +214,17 @@ class Span:
     weight: Tensor
 
 
-def spans(length: int, size: int, tile: int) -> list[Span]:
-    """Cut an axis into tiles of one length, `tile` at the most, that overlap by `OVERLAP` px.
+def spans(length: int, size: int, tile: int, overlap: int = OVERLAP) -> list[Span]:
+    """Cut an axis into tiles of one length, `tile` at the most, that overlap.
 
     Args:
         length: of the photo.
         size: of the result.
         tile: see above.
+        overlap: px of the photo; a quarter of it next to a tile's border counts nothing.
     """
-    count = max(1, math.ceil((length - OVERLAP) / (tile - OVERLAP)))
-    side = math.ceil((length + (count - 1) * OVERLAP) / count)
+    count = max(1, math.ceil((length - overlap) / (tile - overlap)))
+    side = math.ceil((length + (count - 1) * overlap) / count)
     starts = [round(i * (length - side) / max(1, count - 1)) for i in range(count)]
     found = []
     for i, start in enumerate(starts):
@@ -204,17 +233,17 @@ def spans(length: int, size: int, tile: int) -> list[Span]:
         centres = (torch.arange(first, last, dtype=torch.float64) + 0.5) * length / size
         weight = torch.ones(last - first, dtype=torch.float64)
         if i > 0:
-            weight *= ramp(centres, start, starts[i - 1] + side)
+            weight *= ramp(centres, start, starts[i - 1] + side, overlap)
         if i < count - 1:
-            weight *= 1 - ramp(centres, starts[i + 1], stop)
+            weight *= 1 - ramp(centres, starts[i + 1], stop, overlap)
         box = (first * length / size - start, last * length / size - start)
         found.append(Span(start, stop, first, last, box, weight.float()))
     return found
 
 
-def ramp(centres: Tensor, start: int, stop: int) -> Tensor:
-    """From 0 to 1 over the middle of an overlap, from `start` to `stop` in px of the photo."""
-    half = OVERLAP / 2 - MARGIN
+def ramp(centres: Tensor, start: int, stop: int, overlap: int) -> Tensor:
+    """From 0 to 1 over the middle half of an overlap, from `start` to `stop` in px of the photo."""
+    half = overlap / 4
     return ((centres - (start + stop) / 2) / (2 * half) + 0.5).clamp(0, 1)
 
 

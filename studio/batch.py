@@ -10,8 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from studio import background, images, provenance
 from studio.errors import InputError, StudioError
+from studio.faces.draw import draw_invented
 from studio.sheets import sheet
 
 if TYPE_CHECKING:
@@ -92,6 +95,7 @@ def restore_files(
     resume: bool = False,
     overwrite: bool = False,
     sheets: bool = False,
+    invented: bool = False,
     quality: int = 95,
     keep_gps: bool = False,
     credentials: bool = True,
@@ -103,11 +107,12 @@ def restore_files(
         pipeline: what restores.
         inputs: files.
         folder: of the outputs, made when missing.
-        settings: keyword arguments of the pipeline's call.
+        settings: keyword arguments of the pipeline's call; a `seed` stands for a generator, a new one for each file.
         suffix: see `plan_outputs`.
         resume: leave out files whose output is there.
         overwrite: replace outputs that are there. With neither, such a file fails with a message.
         sheets: also write before/after sheets to `folder/sheets`.
+        invented: also write pictures that show what was drawn by the prior to `folder/invented`.
         quality: of JPEG, WebP and AVIF.
         keep_gps: keep the place in the EXIF data.
         credentials: sign the outputs, where that can be done; the reports say where it was not.
@@ -119,7 +124,8 @@ def restore_files(
     reports = []
     targets = plan_outputs(inputs, folder, suffix)
     pages = plan_outputs(inputs, folder / "sheets", ".jpg") if sheets else targets
-    for source, target, page in zip(inputs, targets, pages, strict=True):
+    maps = plan_outputs(inputs, folder / "invented", ".png") if invented else [None] * len(inputs)
+    for source, target, page, drawn in zip(inputs, targets, pages, maps, strict=True):
         start = time.perf_counter()
         found = FileReport(str(source))
         try:
@@ -137,6 +143,7 @@ def restore_files(
                     quality=quality,
                     keep_gps=keep_gps,
                     credentials=credentials,
+                    invented=drawn,
                 )
                 if sheets and found.status == RESTORED:
                     write_sheet(source, target, found, page)
@@ -158,9 +165,10 @@ def restore_file(
     quality: int,
     keep_gps: bool,
     credentials: bool,
+    invented: Path | None = None,
 ) -> None:
     """Restore one file and fill in its report, see `FileReport` for when one is written."""
-    output = pipeline(source, **settings)
+    output = pipeline(source, **seeded(settings))
     found.faces = [face.to_dict() for face in output.reports[0]]
     if not found.faces:
         found.status, found.reason = NO_FACE, NONE_FOUND
@@ -177,6 +185,17 @@ def restore_file(
             found.credentials = "not wanted"
         images.write(data, target)
         found.output, found.scale = str(target), output.scales[0]
+        if invented is not None:
+            shown = draw_invented(output.photos[0].pixels, output.invented[0])
+            images.write(images.encode(images.load(shown), invented.suffix), invented)
+
+
+def seeded(settings: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of a call, with a generator in the place of a `seed`."""
+    if "seed" not in settings:
+        return settings
+    given = dict(settings)
+    return given | {"generator": torch.Generator().manual_seed(given.pop("seed"))}
 
 
 def with_credentials(

@@ -23,7 +23,7 @@ ARROWS = {
     "device": {"errors"},
     "video": {"errors", "images"},
     # geometry: no networks, no files
-    "faces": {"errors", "images"},
+    "faces": {"errors", "images", "tone"},
     "imaging": set(),
     "networks": {"errors", "faces", "images", "imaging"},
     # foreign formats: bytes in, tensors out
@@ -34,7 +34,6 @@ ARROWS = {
     "latents": {"errors", "device", "images", "faces", "tone", "networks", "weights", "find", "identity"},
     "tone": set(),
     "background": {"errors", "device", "images", "networks", "tone", "weights"},
-    "evidence": {"errors", "images", "imaging", "faces", "tone"},
     "base": {"errors", "weights"},
     "watermark": {"errors", "images"},
     "provenance": {"errors", "images", "watermark", "weights"},

@@ -68,7 +68,7 @@ def test_a_reference_brings_it_nearer_still(pipeline, photos):
         damaged, _ = degrade(clean, "codeformer_large", torch.Generator().manual_seed(i))
         person = pipeline.embed_reference(other)
         given = (damaged, to_photo, faces, person, 0.5, None, False, 6)
-        for made, restored in ((alone, pipeline.restore_crops(damaged)), (guided, pipeline.guide(*given)[0])):
+        for made, restored in ((alone, pipeline.restore_crops(damaged)), (guided, pipeline.guide(*given).picture)):
             made.append(float(pipeline.distances(restored, clean, to_photo, faces)[0]))
     assert sum(guided) < sum(alone) - 0.05
 

@@ -35,6 +35,7 @@ from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.editor import Editor
 from studio.latents.photo_editor import PhotoEditor
+from studio.networks.cleaner import Cleaner
 from studio.networks.detector import FaceDetector
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
@@ -45,6 +46,7 @@ from studio.networks.latent_flow import LatentFlow
 from studio.networks.latent_reader import LatentReader
 from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import StrictModel
+from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
 from tests.faces.synthetic import faces_of, head, smooth_image
@@ -346,9 +348,26 @@ def restore_pipeline() -> RestorePipeline:
     # Five blocks and a head after the fourth are enough: a prior of 128 px is enlarged to the crop's 512.
     with seeded():
         detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
-    return RestorePipeline(
-        generator(channels=(8,) * 6), image_head(), restorer(), head_parts(), *detectors, face_mesh(), identity_net()
-    )
+    drawn = generator(channels=(8,) * 6), image_head(), restorer(), map_flow(), cleaner(), head_parts()
+    return RestorePipeline(*drawn, *detectors, face_mesh(), identity_net())
+
+
+def map_flow(*, feature_channels: int = 8, components: int = 4, size: int = 256, width: int = 8) -> MapFlow:
+    """A flow that goes somewhere: its last layers are not zero as in a new one."""
+    with seeded():
+        net = MapFlow(feature_channels, components, size, width, stem_width=8)
+        torch.nn.init.orthogonal_(net.basis)
+        torch.nn.init.normal_(net.leave[-1].weight, std=0.1)
+    return net.eval()
+
+
+def cleaner(*, widths: tuple[int, int, int] = (8, 8, 8)) -> Cleaner:
+    """A cleaner that smooths a little, and is neither sure nor unsure."""
+    with seeded():
+        net = Cleaner(widths, blocks=(1, 1, 1))
+        torch.nn.init.normal_(net.to_change.weight, std=0.02)
+        torch.nn.init.normal_(net.to_certainty[-1].weight, std=0.3)
+    return net.eval()
 
 
 def face_mesh() -> FaceMesh:

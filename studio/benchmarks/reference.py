@@ -81,7 +81,7 @@ def run(
             made["alone"].append(pipeline.restore_crops(crop[None], fidelity, tone))
             for name, person in (("guided", people[i]), ("stranger", people[i - 1])):
                 given = (crop[None], unmoved(1), faces[[i]], person, fidelity, tone, False, steps)
-                made[name].append(pipeline.guide(*given)[0])
+                made[name].append(pipeline.guide(*given).picture)
         versions = {"input": damaged} | {name: torch.cat(crops) for name, crops in made.items()}
         report[recipe] = {
             name: measure(pipeline, clean, damaged, crops, faces, placed)

@@ -17,6 +17,7 @@ from studio import images
 from studio.benchmarks.provenance import provenance
 
 BATCHES = (1, 8)
+MEGAPIXEL = (864, 1152)  # px, a photo of which nothing but noise is to be cleaned
 
 
 @torch.inference_mode()
@@ -41,15 +42,19 @@ def run(threads: int, repeats: int, model: str) -> dict[str, Any]:
         photo = images.load(generated_photo(pipeline, count))
         faces = pipeline.find(photo)
         crops, to_photo = pipeline.crop(photo, faces)
-        restored = pipeline.restore_crops(crops)
-        strengths = np.ones(len(faces), np.float32)
+        reading = pipeline.read(crops)
+        joined, masks = pipeline.join(reading), pipeline.masks(reading, to_photo, faces, "head")
+        guarded = crops, joined.picture, to_photo, faces, np.ones(len(faces), np.float32), 0.6
         steps: dict[str, Callable[[], object]] = {
             "find": lambda p=photo: pipeline.find(p),
             "crop": lambda p=photo, f=faces: pipeline.crop(p, f),
-            "restore_crops": lambda c=crops: pipeline.restore_crops(c),
-            "guard": lambda c=crops, r=restored, t=to_photo, f=faces, s=strengths: pipeline.guard(c, r, t, f, s, 0.6),
-            "paste": lambda p=photo, r=restored, t=to_photo, f=faces: pipeline.paste(p, r, t, f),
+            "read": lambda c=crops: pipeline.read(c),
+            "join": lambda r=reading: pipeline.join(r),
+            "guard": lambda g=guarded: pipeline.guard(*g),
+            "paste": lambda p=photo, j=joined, c=crops, t=to_photo, m=masks: pipeline.paste(p, j, c, t, m),
         }
+        if count == 1:
+            steps["clean, 1 MP"] = lambda: pipeline.clean(images.load(torch.rand(3, *MEGAPIXEL)))
         per_face = {name: round(median(step, repeats) / len(faces), 4) for name, step in steps.items()}
         whole = median(lambda p=photo: pipeline(p, output_type="pt"), repeats) / len(faces)
         report[f"batch {count}"] = {"faces": len(faces), "seconds_per_face": round(whole, 4), "steps": per_face}
@@ -60,7 +65,7 @@ def run(threads: int, repeats: int, model: str) -> dict[str, Any]:
         "repeats": repeats,
         **report,
         "peak_memory_mb": peak_memory_mb(),
-        "provenance": provenance(("restore", "generator")),
+        "provenance": provenance(("restore", "map_flow", "cleaner", "generator")),
     }
 
 

@@ -29,7 +29,9 @@ def restore(
     aligned: Annotated[
         bool, typer.Option("--aligned", help="The photos are faces, cut as FFHQ or published restorers cut them.")
     ] = False,
-    fidelity: Annotated[float, typer.Option(help="0: the prior, 0.5: photo and prior, 1: nothing filled in.")] = 0.5,
+    fidelity: Annotated[
+        float, typer.Option(help="0: the prior, 0.5: what the photo says, and drawn what it does not, 1: drawn least.")
+    ] = 0.5,
     strength: Annotated[float, typer.Option(help="0 to 1: share of the restored face in the result.")] = 1.0,
     scale: Annotated[
         str, typer.Option(help="1, 1.5, 2, 3 or 4: size of the result; auto: as large as the largest face needs it.")
@@ -37,6 +39,11 @@ def restore(
     background: Annotated[
         str, typer.Option(help="Around the faces: none, lanczos, span or realesrgan (networks, fetched on first use).")
     ] = "lanczos",
+    region: Annotated[
+        str, typer.Option(help="face, head, photo (the rest is cleaned, too), or auto: photo where the rest needs it.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Another one draws another face, where the damage leaves a choice.")] = 0,
+    steps: Annotated[int, typer.Option(help="From the mean of all faces that it may have been to one of them.")] = 4,
     guard: Annotated[float, typer.Option(help="Largest identity distance to the input; 0 switches it off.")] = 0.6,
     caution: Annotated[
         bool, typer.Option("--caution/--no-caution", help="Profiles and tiny faces: fidelity 0.75 at least.")
@@ -52,6 +59,9 @@ def restore(
     quality: Annotated[int, typer.Option(help="Of JPEG, WebP and AVIF.", min=1, max=100)] = 95,
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
     sheets: Annotated[bool, typer.Option(help="Write before/after sheets to OUTPUT/sheets.")] = False,
+    show_invented: Annotated[
+        bool, typer.Option("--show-invented", help="Write pictures of what the model drew to OUTPUT/invented.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Skip files whose result is there.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     keep_gps: Annotated[bool, typer.Option(help="Keep the place in the EXIF data.")] = False,
@@ -68,7 +78,7 @@ def restore(
     """
     from tqdm import tqdm
 
-    from pipelines.restore import RestorePipeline, check_arguments
+    from pipelines.restore import RestorePipeline, check_arguments, check_drawing
     from studio import background as backgrounds
     from studio import batch
     from studio.benchmarks.provenance import provenance
@@ -84,12 +94,16 @@ def restore(
         "strength": strength,
         "scale": size_of_result(scale),
         "background": background,
+        "region": region,
+        "seed": seed,
+        "num_inference_steps": steps,
         "identity_guard": guard or None,
         "caution": caution,
         "colorize": colorize,
     }
     # Refuse before the weights are loaded, and once instead of for every file.
     check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
+    check_drawing(region, steps, None)
     backgrounds.check(background, settings["scale"])
     if box and len(inputs) > 1:
         raise InputError(f"a box lies in one photo, and PATHS name {len(inputs)}: give that one alone")
@@ -130,6 +144,7 @@ def restore(
             resume=resume,
             overwrite=overwrite,
             sheets=sheets,
+            invented=show_invented,
             quality=quality,
             keep_gps=keep_gps,
             credentials=credentials,

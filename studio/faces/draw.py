@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from studio.faces.faces import Faces
 from studio.faces.templates import FACE_OVAL, LEFT_EYE, LIPS, RIGHT_EYE
 from studio.images import to_pil
+from studio.tone import luma
 
 BOX, POINT, LINE, TEXT, SHADOW = "#ffd21e", "#7fffd4", "#ffffff", "#ffffff", "#000000"
+INVENTED, INVENTED_SHARE = (0.85, 0.1, 0.55), 0.65  # colour of what the prior drew, and how much it covers
 
 
 def draw(pixels: Tensor, faces: Faces) -> Image.Image:
@@ -69,6 +72,17 @@ def draw_choice(pixels: Tensor, boxes: np.ndarray, chosen: Sequence[int]) -> Ima
         place = (max(frame[0], 0) + stroke + 1, max(frame[1], 0) + stroke)
         canvas.text(place, label, font=font, fill=BOX if i in chosen else LINE, stroke_width=2, stroke_fill=SHADOW)
     return picture
+
+
+def draw_invented(pixels: Tensor, invented: Tensor) -> Tensor:
+    """The photo (3,H,W) in [0,1] in grey, and in colour where its detail was drawn by the prior.
+
+    Args:
+        pixels: the result.
+        invented: (H,W) in [0,1], see `RestoreOutput.invented`.
+    """
+    grey = luma(pixels[None])[0].expand(3, -1, -1)
+    return torch.lerp(grey, grey.new_tensor(INVENTED)[:, None, None].expand_as(grey), INVENTED_SHARE * invented)
 
 
 def draw_cross(picture: Image.Image, place: tuple[int, int], reach: int) -> None:

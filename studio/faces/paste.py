@@ -19,12 +19,15 @@ FEATHER, BORDER = 0.1, 0.06
 GROW_CHIN, GROW_TOP = 0.02, 0.3
 # Hair counts from this probability on, and up to this far beyond the shape, as a share of the crop's side.
 HAIR, REACH = (0.15, 0.6), 0.3
+HEAD_REACH = 0.6  # the same of a whole head: ears, neck, and hair to its ends
 # The mask is smooth, so it is computed on a grid this fine at most, then enlarged.
 GRID = 128
 DIRECTIONS = 64
 
 
-def soft_mask(mesh: np.ndarray, crop_to_image: np.ndarray, size: int, hair: Tensor | None = None) -> Tensor:
+def soft_mask(
+    mesh: np.ndarray, crop_to_image: np.ndarray, size: int, hair: Tensor | None = None, reach: float = REACH
+) -> Tensor:
     """Where a crop replaces the photo: the face with its hair line, feathered, and the hair where it is known.
 
     The shape is the smallest convex one around the mesh (the face oval, and in profiles the nose), grown a little at
@@ -36,7 +39,8 @@ def soft_mask(mesh: np.ndarray, crop_to_image: np.ndarray, size: int, hair: Tens
         mesh: (N,468,3) face meshes in pixels of the photo.
         crop_to_image: (N,2,3), crop pixels to photo pixels.
         size: side of the crops in pixels.
-        hair: (N,1,h,w) probability that a crop's cell is hair, or None.
+        hair: (N,1,h,w) probability that a crop's cell is hair (or skin, where a whole head is meant), or None.
+        reach: how far beyond the shape, as a share of the crop's side.
 
     Returns:
         (N,1,size,size) float32 in [0,1]; exactly 0 in the outermost pixels.
@@ -58,7 +62,7 @@ def soft_mask(mesh: np.ndarray, crop_to_image: np.ndarray, size: int, hair: Tens
     if hair is not None:
         low, high = HAIR
         sure = _smoothstep((_enlarge(hair.float(), size) - low) / (high - low))
-        inside = 1 - (1 - inside) * (1 - sure * _smoothstep(1 - distance / REACH))
+        inside = 1 - (1 - inside) * (1 - sure * _smoothstep(1 - distance / reach))
     middle = (torch.arange(size) + 0.5) / size
     from_edge = torch.minimum(middle, 1 - middle) - 0.5 / size
     border = _smoothstep(from_edge / BORDER)

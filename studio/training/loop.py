@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from studio.degradations import degrade
-from studio.evidence import fuse
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
@@ -26,6 +25,7 @@ from studio.training import checkpoints
 from studio.training.augment import recolour, warp
 from studio.training.critic import EYES, Adversary, components, whole
 from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, expand_latents
+from studio.training.fusion import fuse
 from studio.training.losses import (
     coarse_loss,
     consistency_loss,

@@ -17,10 +17,10 @@ import torch
 
 from studio import images
 from studio.background import NETWORKS
-from studio.batch import NO_FACE, NONE_FOUND, RESTORED, UNCHANGED, FileReport, cut, with_credentials
+from studio.batch import NO_FACE, NONE_FOUND, RESTORED, UNCHANGED, FileReport, cut, seeded, with_credentials
 from studio.device import pick_device
 from studio.errors import ImageError, InputError, StudioError
-from studio.faces.draw import draw_choice, draw_cross
+from studio.faces.draw import draw_choice, draw_cross, draw_invented
 from studio.faces.select import parse, parse_boxes
 from studio.images import Photo
 from studio.ui import restore_many
@@ -55,6 +55,7 @@ TITLE = "Restore"
 CROP_SIDE = 256  # px, in the strip of faces
 CHOICE_SIDE = 800  # px, of the photo on which faces are chosen
 STRIP = 40  # faces in the strip, largest first
+REGIONS = [("Automatic", "auto"), ("Face", "face"), ("Whole head", "head"), ("Whole photo", "photo")]
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 COLUMNS = ["Face", "Restored", "Identity distance", "Yaw °", "Crop px", "Reason"]
 WAITING = "Choose a photo, then press Restore."
@@ -84,6 +85,7 @@ class Result:
         file: the restored photo, whole and in full quality; None where no face was restored.
         shown: the photo before and after, PNG files of one size; None where no face was restored.
         strip: PNG file of a face before and after, and its caption.
+        invented: PNG file of the result in grey, in colour where the prior drew it; None where no face was restored.
     """
 
     report: FileReport
@@ -91,6 +93,7 @@ class Result:
     file: Path | None = None
     shown: tuple[Path, Path] | None = None
     strip: list[tuple[Path, str]] = field(default_factory=list)
+    invented: Path | None = None
 
 
 @dataclass
@@ -174,7 +177,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
                 gr.Markdown(REFERENCE)
                 reference = upload("A sharper photo", height=120)
             with gr.Accordion("Options", open=False):  # closed: on a phone the result would be far below them
-                settings, background = options()
+                settings, background, drawing = options()
         with gr.Column(scale=3, min_width=320):
             shown = outputs()
     runner = Runner(pipeline)
@@ -191,7 +194,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
         stop,
         runner.lane,
         runner.restore,
-        [photo, faces, *settings, reference, background, boxes, aligned],
+        [photo, faces, *settings, reference, background, boxes, aligned, *drawing],
         shown,
         message=message,
         shown=shown[3],
@@ -209,10 +212,10 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
     )
 
 
-def options() -> tuple[list[gr.components.Component], gr.Radio]:
+def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.components.Component]]:
     """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `restore`.
 
-    The background is shown in the middle, but came later, so that it is its last argument.
+    The background, and region and seed, are shown in the middle, but came later, so that they are later arguments.
     """
     settings = [
         gr.Slider(
@@ -233,6 +236,21 @@ def options() -> tuple[list[gr.components.Component], gr.Radio]:
         info="Real-ESRGAN sharpens and cleans, but takes a minute or two for each million pixels, and paints grain and "
         "printing screens over. Keep: the photo's own size and pixels",
     )
+    drawing = [
+        gr.Radio(
+            REGIONS,
+            value="auto",
+            label="What is restored",
+            info="The whole photo: the rest is cleaned of noise, blocks and blur, without inventing anything. "
+            "Automatic: where the rest needs it",
+        ),
+        gr.Number(
+            0,
+            label="Seed",
+            precision=0,
+            info="Where the damage leaves a choice, another number draws another face that it may have been",
+        ),
+    ]
     settings += [
         gr.Slider(
             0,
@@ -256,7 +274,7 @@ def options() -> tuple[list[gr.components.Component], gr.Radio]:
             "photo's",
         ),
     ]
-    return settings, background
+    return settings, background, drawing
 
 
 def outputs() -> list[gr.components.Component]:
@@ -277,15 +295,23 @@ def outputs() -> list[gr.components.Component]:
         elem_classes="pairs",
     )
     faces = gr.HTML()
+    with gr.Accordion("What the model drew, because the photo does not tell", open=False):
+        invented = gr.Image(
+            show_label=False,
+            alt_text="The result in grey, in colour where the model drew its detail",
+            format="png",
+            interactive=False,
+            buttons=["fullscreen"],
+        )
     with gr.Accordion("Report (JSON)", open=False):
         report = gr.JSON(label="Report")
-    return [file, report, message, slider, faces, strip]
+    return [file, report, message, slider, faces, strip, invented]
 
 
 def values(result: Result | None = None, message: str = "") -> list[Any]:
     """A result for the widgets of `outputs`; without one they are emptied, and only the message is shown."""
     if result is None:
-        return [None, None, line(message), None, "", []]
+        return [None, None, line(message), None, "", [], None]
     return [
         result.file,
         asdict(result.report),
@@ -293,6 +319,7 @@ def values(result: Result | None = None, message: str = "") -> list[Any]:
         result.shown,
         rows("Faces", COLUMNS, [row(face) for face in result.report.faces]),
         result.strip,
+        result.invented,
     ]
 
 
@@ -338,6 +365,8 @@ class Runner:
         background: str = "lanczos",
         boxes: str = "",
         aligned: bool = False,
+        region: str = "auto",
+        seed: int = 0,
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
@@ -358,6 +387,8 @@ class Runner:
                 interpolation, "span" and "realesrgan" draw them by a network.
             boxes: faces that are not found, "x0,y0,x1,y1" in pixels, parted by semicolons.
             aligned: the photo is nothing but a face, cut as FFHQ or published restorers cut it.
+            region: "face", "head", "photo" (the rest is cleaned, too), or "auto": "photo" where the rest needs it.
+            seed: another one draws another face, where the damage leaves a choice.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -377,6 +408,8 @@ class Runner:
             "background": background,
             "boxes": boxes,
             "aligned": aligned,
+            "region": region,
+            "seed": seed,
         }
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
@@ -509,6 +542,8 @@ def restore_photo(
     background: str = "lanczos",
     boxes: str = "",
     aligned: bool = False,
+    region: str = "auto",
+    seed: int = 0,
     on_step: Callable[..., Any] | None = None,
 ) -> Result:
     """Restore one file and write what the page shows.
@@ -529,6 +564,8 @@ def restore_photo(
         background: as in the pipeline's call.
         boxes: of faces that are not found, "x0,y0,x1,y1" parted by semicolons.
         aligned: as in the pipeline's call.
+        region: as in the pipeline's call.
+        seed: of the pipeline's generator.
         on_step: the pipeline's `callback_on_step_end`.
 
     Raises:
@@ -546,6 +583,8 @@ def restore_photo(
         "strength": strength,
         "scale": scale,
         "background": background,
+        "region": region,
+        "seed": int(seed),
         "identity_guard": identity_guard or None,
         "colorize": colorize,
     }
@@ -556,7 +595,7 @@ def restore_photo(
     if reference is not None:
         settings |= {"reference": read(reference), "reference_steps": REFERENCE_STEPS}
     # No picture in 8 bits, which nobody looks at.
-    output = pipeline(photo, **settings, callback_on_step_end=on_step, output_type="pt")
+    output = pipeline(photo, **seeded(settings), callback_on_step_end=on_step, output_type="pt")
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
     result = Result(report, verdict(report, output.reports[0]))
     after = output.photos[0]
@@ -576,6 +615,8 @@ def restore_photo(
             show(photo, *fit(after), folder / "before.png"),
             show(after, *fit(after), folder / "after.png"),
         )
+        overlay = draw_invented(after.pixels, output.invented[0])
+        result.invented = show(Photo(overlay, icc=after.icc), *fit(after), folder / "invented.png")
         if background in NETWORKS:
             result.message += f" The photo around the faces was drawn by the network {background}."
         result.strip = [pair(photo, after, face, output.scales[0], folder) for face in output.reports[0][:STRIP]]

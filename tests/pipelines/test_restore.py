@@ -17,6 +17,7 @@ from studio.faces.faces import Faces
 from studio.faces.given import check_aligned, check_boxes
 from studio.identity.similarity import average
 from studio.images import Photo, load
+from studio.imaging.joining import Joined
 from studio.metrics import mean_lab_difference
 from studio.networks.detector import FaceDetector
 from studio.networks.generator import Generator
@@ -79,11 +80,12 @@ def pipeline():
         for conv in (generator.first, *(c for block in generator.blocks for c in (block.conv1, block.conv2))):
             conv.noise.normal_()  # so that the toy prior has texture to fill in
         restorer = Restorer(widths=(8,) * 5, feature_channels=8, latent_dim=8)
-        torch.nn.init.normal_(restorer.to_residual.weight, std=0.01)  # smooth evidence, with room to fill
         built = RestorePipeline(
             generator.eval(),
             tiny.image_head(start=6),
             restorer.eval(),
+            tiny.map_flow(),
+            tiny.cleaner(),
             tiny.head_parts(),
             FaceDetector(variant="full_range").eval(),
             FaceDetector(variant="back").eval(),
@@ -120,6 +122,9 @@ class RestoreConfig:
             "reference_steps": With(-1, reference=photo(4)),
             "callback_on_step_end": With(Recorder(), reference=photo(4)),
             "boxes": [[[150, 100, 190, 150]], [[0, 0, 10]], With([], aligned=True, image=photo()[:, :, :160])],
+            "region": ["face", "head", "house"],  # what "auto" does: a test of its own
+            "num_inference_steps": [0, 2, -1],
+            "generator": [torch.Generator().manual_seed(3), "seed"],
             "aligned": ["yes", True, With(True, image=photo()[:, :, :160])],
             "output_type": ["pil", "np"],
         }
@@ -248,9 +253,9 @@ def test_strength_zero_changes_nothing():
 
 def test_outside_the_masks_every_pixel_stays():
     image, built = photo(), pipeline()
-    output = run(image)
+    output = run(image, region="head")
     crops, to_photo = built.crop(load(image), PEOPLE)
-    masks = paste.soft_mask(PEOPLE.mesh, to_photo, restore.CROP, built.restore(crops)[1])
+    masks = built.masks(built.read(crops), to_photo, PEOPLE, "head")
     touched = paste.blend(torch.zeros_like(image), torch.ones_like(crops), masks, to_photo) > 0
     assert torch.equal(output.images[0][~touched], image[~touched])
     assert (output.images[0] != image).any()
@@ -397,7 +402,8 @@ def test_a_reference_draws_the_nearest_face_like_the_person(eager):
 @pytest.fixture
 def black(monkeypatch):
     """Guiding makes a face black, and who somebody is is how bright they are."""
-    monkeypatch.setattr(RestorePipeline, "guide", lambda self, crop, *given: (crop * 0, torch.zeros(1, 1, 32, 32)))
+    nothing = torch.zeros(1, 1, restore.CROP, restore.CROP)
+    monkeypatch.setattr(RestorePipeline, "guide", lambda self, crop, *given: Joined(crop * 0, nothing, nothing))
     monkeypatch.setattr(RestorePipeline, "embed", lambda self, crops, *given: crops.mean((2, 3)).repeat(1, 43)[:, :128])
 
 
@@ -461,12 +467,85 @@ def test_the_steps_work_alone():
     built, image = pipeline(), load(photo())
     faces = built.find(image)
     crops, to_photo = built.crop(image, faces)
-    restored, hair = built.restore(crops)
-    assert torch.equal(built.restore_crops(crops), restored)
-    blended, used, distances = built.guard(crops, restored, to_photo, faces, np.ones(2, np.float32), None)
-    by_hand = built.paste(image, blended, to_photo, faces, hair=hair)
-    output = run(photo())
-    assert not restored.requires_grad
+    reading = built.read(crops)
+    joined = built.join(reading)
+    assert torch.equal(built.restore_crops(crops), joined.picture)
+    blended, used, distances = built.guard(crops, joined.picture, to_photo, faces, np.ones(2, np.float32), None)
+    masks = built.masks(reading, to_photo, faces, "photo")
+    made = dataclasses.replace(joined, picture=blended)
+    by_hand, invented = built.paste(built.clean(image), made, crops, to_photo, masks)
+    output = run(photo(), region="photo")
+    assert not joined.picture.requires_grad
     torch.testing.assert_close(by_hand.pixels, output.images[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(invented, output.invented[0], atol=1e-5, rtol=0)
     assert used.tolist() == [1.0, 1.0]
     assert distances.round(3).tolist() == pytest.approx([r.identity_distance for r in output.reports[0]], abs=2e-3)
+
+
+def test_the_knob_runs_no_network(monkeypatch):
+    built, image = pipeline(), load(photo())
+    crops, _ = built.crop(image, built.find(image))
+    reading = built.read(crops)
+    wanted = [built.restore_crops(crops, fidelity) for fidelity in (0.0, 0.6)]
+    for name in ("generator", "restorer", "flow", "cleaner"):
+        monkeypatch.setattr(getattr(built, name), "forward", None)
+    for fidelity, picture in zip((0.0, 0.6), wanted, strict=True):
+        torch.testing.assert_close(built.join(reading, fidelity).picture, picture, atol=1e-6, rtol=0)
+
+
+def test_some_of_the_faces_that_were_read():
+    built, image = pipeline(), load(photo())
+    crops, _ = built.crop(image, built.find(image))
+    reading = built.read(crops)
+    torch.testing.assert_close(built.join(reading[1:]).picture, built.join(reading).picture[1:])
+
+
+def test_seeds_draw_other_faces_and_the_same_seed_the_same():
+    first, again, other = (run(photo(), generator=seed(number), fidelity=0.0).images[0] for number in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(run(photo()).images[0], run(photo(), generator=seed(0)).images[0])
+
+
+def test_a_face_with_nothing_wrong_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(restore, "UNCHANGED_INVENTED", 2.0)
+    monkeypatch.setattr(restore, "UNCHANGED_DIFFERENCE", 2.0)
+    output = run(photo())
+    assert torch.equal(output.images[0], photo())
+    assert {(report.restored, report.reason, report.region) for report in output.reports[0]} == {
+        (False, "nothing to restore", "")
+    }
+    assert output.invented[0].max() == 0
+
+
+def test_auto_cleans_the_photo_where_its_surroundings_are_damaged(monkeypatch):
+    for least, region in ((0.0, "head"), (1.1, "photo")):
+        monkeypatch.setattr(restore, "SURE_AROUND", least)
+        output = run(photo())
+        assert {report.region for report in output.reports[0]} == {region}
+        assert torch.equal(output.images[0], run(photo(), region=region).images[0])
+        outside = output.images[0][:, -6:, :6]
+        assert torch.equal(outside, photo()[:, -6:, :6]) == (region == "head")
+
+
+def test_what_was_invented_is_shown_where_it_was():
+    output = run(photo(), fidelity=0.0, region="head")
+    invented = output.invented[0]
+    assert invented.shape == photo().shape[1:]
+    assert restore.BESIDE < invented.max() <= 1
+    unchanged = (output.images[0] == photo()).all(0)
+    assert invented[unchanged].max() < 0.02
+    assert all(restore.BESIDE < report.invented <= 1 for report in output.reports[0])
+    half = run(photo(), fidelity=0.0, region="head", strength=0.5)
+    torch.testing.assert_close(half.invented[0], 0.5 * invented, atol=1e-4, rtol=0)
+    assert half.reports[0][0].invented == pytest.approx(0.5 * output.reports[0][0].invented, abs=1e-3)
+    careful = run(photo(), fidelity=0.9, region="head")
+    assert careful.invented[0].mean() < invented.mean()
+
+
+def test_a_grey_photo_is_cleaned_in_its_tone():
+    grey = luma(photo()[None])[0].expand(3, -1, -1).contiguous()
+    red, green, blue = run(grey, region="photo").images[0]
+    assert torch.equal(red, green)
+    assert torch.equal(green, blue)
+    assert not torch.equal(red[-6:, :6], grey[0, -6:, :6])

@@ -1,0 +1,84 @@
+"""Joining a photograph's own estimate with the face that the prior draws, octave by octave.
+
+The estimate is what the damaged photograph says for sure, and its certainty how much of every octave that is
+(`studio.networks.cleaner`). The prior's face is sharp everywhere, and agrees with the photograph where it is certain.
+Where the estimate holds most of an octave it stays; where it holds little the octave is the drawn face's own. The two
+are not averaged over a whole face: two mouths that differ would become a veil.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from studio.imaging.pyramid import collapse, pyramid
+
+# Certainty at which half of an octave is the prior's, at fidelity 0.5 and at 1; below fidelity 0.5 all moves to the
+# prior. Around it the share falls from 1 to 0 over WIDTH.
+HALF, HALF_AT_ONE = 0.5, 0.12
+WIDTH = 0.4
+
+
+@dataclass
+class Joined:
+    """One face out of two.
+
+    Attributes:
+        picture: (N,3,S,S) RGB, not clamped.
+        invented: (N,1,S,S) in [0,1], which share of the detail there is the prior's: the mean over octaves.
+        kept: (N,1,S,S) in [0,1], which share of the finest octave is the estimate's.
+    """
+
+    picture: Tensor
+    invented: Tensor
+    kept: Tensor
+
+
+def join(
+    estimate: Tensor, certainty: Tensor, prior: Tensor, fidelity: float | Tensor, where: Tensor | None = None
+) -> Joined:
+    """Take each octave from the estimate where that is certain, else from the prior.
+
+    Args:
+        estimate: (N,3,S,S) RGB.
+        certainty: (N,O,h,w) in [0,1] of the O finest octaves; coarser ones are as certain as the last, and more.
+        prior: (N,3,S,S) RGB, the drawn faces.
+        fidelity: 0 shows the prior, in the estimate's light; 0.5 the estimate where it holds half of an octave's energy
+            or more; 1 takes from the prior only what the estimate lacks nearly all of. A number, or (N,).
+        where: (N,1,h,w) in [0,1], how much of the prior may be shown at all; None shows it everywhere.
+
+    Returns:
+        `Joined`.
+    """
+    fidelity = torch.as_tensor(fidelity, dtype=estimate.dtype, device=estimate.device).view(-1, 1, 1, 1)
+    own, drawn = pyramid(estimate), pyramid(prior)
+    count = certainty.shape[1]
+    bands, shares = [], []
+    for k, (e, p) in enumerate(zip(own[:-1], drawn[:-1], strict=True)):
+        sure = sized(certainty[:, min(k, count - 1)][:, None], e.shape[2])
+        for _ in range(k - count + 1):
+            sure = (1 + sure) / 2
+        share = prior_share(sure, fidelity)
+        if where is not None:
+            share = share * sized(where, e.shape[2])
+        bands.append(e + share * (p - e))
+        shares.append(sized(share, estimate.shape[2]))
+    return Joined(collapse([*bands, own[-1]]), torch.stack(shares[:count]).mean(0), 1 - shares[0])
+
+
+def prior_share(certainty: Tensor, fidelity: Tensor) -> Tensor:
+    """How much of an octave is the prior's, (N,1,h,w) in [0,1], for certainties of it and fidelities (N,1,1,1)."""
+    upper = (2 * fidelity - 1).clamp(min=0)
+    half = HALF + upper * (HALF_AT_ONE - HALF)
+    share = (0.5 + (half - certainty) / WIDTH).clamp(0, 1)
+    return torch.lerp(torch.ones_like(share), share, (2 * fidelity).clamp(max=1))
+
+
+def sized(x: Tensor, side: int) -> Tensor:
+    """Maps (N,C,h,w) at another side, antialiased."""
+    if x.shape[2] == side:
+        return x
+    return F.interpolate(x, size=(side, side), mode="bilinear", antialias=x.shape[2] > side, align_corners=False)

@@ -1,0 +1,114 @@
+"""What a damaged photograph says for sure: the least-error estimate of it, and how much of each octave that holds.
+
+One small U-Net looks at the photograph itself, at its full size (pixel-unshuffled; Shi et al., arXiv 1609.05158), takes
+noise, blocks, halos, screens and scratches away and undoes what blur can be undone. It invents nothing: trained for
+the smallest error, it leaves flat what it cannot know. Beside that it says, octave by octave and place by place, which
+share of the energy of the true photograph its estimate holds (one minus the Wiener filter's relative error). Where that
+is 1 the photograph needs nobody; where it is 0 the prior has to draw. Nothing in it depends on the size of the picture,
+so that a large one can be cleaned in tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from studio.errors import InputError
+from studio.imaging.pyramid import pyramid
+from studio.networks.loading import StrictModel
+
+STRIDE = 16  # sides are multiples of it
+GAINS = (8.0, 4.0)  # of the finest octaves, which are shown to the network as large as the rest
+
+
+class PlainBlock(nn.Module):
+    """Norm, 3x3, SiLU, 3x3, sum. Each place is normalised alone, so that a tile is treated as the whole would be."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N,C,H,W) to a map of the same shape."""
+        y = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + self.conv2(F.silu(self.conv1(y)))
+
+
+@dataclass
+class Cleaned:
+    """What `Cleaner` returns.
+
+    Attributes:
+        estimate: (N,3,H,W) float32 RGB, about [0,1], not clamped.
+        certainty: (N,O,H/4,W/4) float32 in [0,1], for each of O octaves, finest first, the share of the true octave's
+            energy that the estimate holds there.
+    """
+
+    estimate: Tensor
+    certainty: Tensor
+
+
+class Cleaner(StrictModel):
+    """A photograph to its least-error estimate, and the certainty of its octaves.
+
+    Args:
+        widths: channels at 1/4, 1/8 and 1/16 of the size.
+        blocks: residual blocks at each of them on the way down, and at the first two on the way up.
+        octaves: how many have a certainty.
+    """
+
+    @register_to_config
+    def __init__(
+        self, widths: tuple[int, int, int] = (48, 96, 160), blocks: tuple[int, int, int] = (2, 2, 3), octaves: int = 4
+    ) -> None:
+        super().__init__()
+        w4, w8, w16 = widths
+        self.enter = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(3 * 48, w4, 3, padding=1))
+        self.fine = nn.Sequential(*(PlainBlock(w4) for _ in range(blocks[0])))
+        self.down8 = nn.Conv2d(w4, w8, 2, stride=2)
+        self.middle = nn.Sequential(*(PlainBlock(w8) for _ in range(blocks[1])))
+        self.down16 = nn.Conv2d(w8, w16, 2, stride=2)
+        self.coarse = nn.Sequential(*(PlainBlock(w16) for _ in range(blocks[2])))
+        self.up8 = nn.Sequential(nn.Conv2d(w16, 4 * w8, 1), nn.PixelShuffle(2))
+        self.middle_up = nn.Sequential(*(PlainBlock(w8) for _ in range(blocks[1])))
+        self.up4 = nn.Sequential(nn.Conv2d(w8, 4 * w4, 1), nn.PixelShuffle(2))
+        self.fine_up = nn.Sequential(*(PlainBlock(w4) for _ in range(blocks[0])))
+        self.to_change = nn.Conv2d(w4, 48, 3, padding=1)
+        self.to_certainty = nn.Sequential(nn.SiLU(), nn.Conv2d(w4, octaves, 3, padding=1))
+        for layer in (self.to_change, self.to_certainty[-1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Cleaned:
+        """Clean photographs.
+
+        Args:
+            x: (N,3,H,W) RGB in [0,1], of the network's dtype; H and W multiples of 16.
+
+        Returns:
+            `Cleaned`, all float32.
+
+        Raises:
+            InputError: another shape.
+        """
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[2] % STRIDE or x.shape[3] % STRIDE:
+            raise InputError(
+                f"photos must be (N,3,H,W) with sides of {STRIDE} px times n, got {tuple(x.shape)}: pad them"
+            )
+        octaves = [gain * band for gain, band in zip(GAINS, pyramid(x, 2), strict=False)]
+        octaves = [F.interpolate(band, size=x.shape[2:]) for band in octaves]
+        fine = self.fine(self.enter(torch.cat([x - 0.5, *octaves], 1)))  # (N, w4, H/4, W/4)
+        middle = self.middle(self.down8(fine))
+        coarse = self.coarse(self.down16(middle))
+        middle = self.middle_up(middle + self.up8(coarse))
+        fine = self.fine_up(fine + self.up4(middle))
+        change = F.pixel_shuffle(self.to_change(fine), 4)
+        return Cleaned(x.float() + change.float(), self.to_certainty(fine).float().sigmoid())
