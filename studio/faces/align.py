@@ -16,13 +16,16 @@ from torch import Tensor
 
 from studio.errors import InputError
 from studio.faces.templates import (
+    ARCFACE_TEMPLATE,
     DLIB_PADDING,
     DLIB_POINTS,
     DLIB_TEMPLATE,
+    FACEXLIB_TEMPLATE,
     LEFT_EYE_CORNERS,
     MOUTH_CORNERS,
     POINTS,
     RIGHT_EYE_CORNERS,
+    five_points,
 )
 
 Array = TypeVar("Array", np.ndarray, Tensor)
@@ -75,6 +78,33 @@ def dlib_transform(mesh: np.ndarray, size: int = 150) -> np.ndarray:
     """
     points = _xy(mesh)[:, list(DLIB_POINTS)]
     template = (DLIB_TEMPLATE + DLIB_PADDING) / (1 + 2 * DLIB_PADDING) * size
+    return similarity(np.broadcast_to(template, points.shape), points)
+
+
+def facexlib_transform(mesh: np.ndarray, size: int) -> np.ndarray:
+    """Crops as facexlib cuts them for GFPGAN and its descendants: the similarity that fits five points best.
+
+    Args:
+        mesh: (N,468,3) face meshes in pixels of the photo.
+        size: side of the crop in pixels.
+
+    Returns:
+        (N,2,3) float32 crop_to_image.
+
+    Raises:
+        InputError: the mesh has another shape.
+    """
+    return _fitted(mesh, FACEXLIB_TEMPLATE * size)
+
+
+def arcface_transform(mesh: np.ndarray, size: int = 112) -> np.ndarray:
+    """Likewise for ArcFace: (N,468,3) in pixels of the photo -> (N,2,3) float32 crop_to_image."""
+    return _fitted(mesh, ARCFACE_TEMPLATE * size)
+
+
+def _fitted(mesh: np.ndarray, template: np.ndarray) -> np.ndarray:
+    _xy(mesh)  # its shape
+    points = five_points(np.asarray(mesh, np.float64))
     return similarity(np.broadcast_to(template, points.shape), points)
 
 

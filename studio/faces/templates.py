@@ -14,7 +14,7 @@ POINTS = 468
 RIGHT_EYE_CORNERS = (33, 133)
 LEFT_EYE_CORNERS = (263, 362)
 MOUTH_CORNERS = (61, 291)
-FOREHEAD, CHIN, NOSE_BASE, NOSE_TIP = 10, 152, 2, 1
+FOREHEAD, CHIN, NOSE_BASE = 10, 152, 2
 
 # Closed outlines, in order; the oval starts at the forehead.
 FACE_OVAL = (
@@ -38,8 +38,13 @@ DLIB_TEMPLATE = np.array(
 )
 DLIB_PADDING = 0.25
 
-# Five points, the right eye's centre first, in crops that published restorers take and give (facexlib, 512 px), as
-# shares of the side. They are the mean of such points on FFHQ, so that both alignments put a mean face alike.
+# Right eye, left eye, tip of the nose, right and left corner of the mouth: each the mean of the mesh points that lie
+# nearest to where other detectors put it. On 40 generated faces, aligned as FFHQ is, their means are within 2 px of 512
+# of the template below, but for a shift of all.
+FIVE_POINTS = ((33, 133, 159, 145), (263, 362, 386, 374), (1, 4), (76,), (306,))
+
+# The five points in crops that published restorers take and give (facexlib, 512 px), as shares of the side. They are
+# the mean of such points on FFHQ, so that both alignments put a mean face alike.
 FACEXLIB_TEMPLATE = (
     np.array(
         [
@@ -53,8 +58,12 @@ FACEXLIB_TEMPLATE = (
     / 512
 )
 
+# Likewise in the crops of ArcFace (112 px).
+ARCFACE_TEMPLATE = (
+    np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]) / 112
+)
+
 
 def five_points(mesh: np.ndarray) -> np.ndarray:
     """Right and left eye's centre, tip of the nose, right and left corner of the mouth: (N,468,3) -> (N,5,2)."""
-    eyes = [mesh[:, list(corners), :2].mean(1) for corners in (RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS)]
-    return np.stack([*eyes, *(mesh[:, i, :2] for i in (NOSE_TIP, *MOUTH_CORNERS))], 1)
+    return np.stack([mesh[:, list(indices), :2].mean(1) for indices in FIVE_POINTS], 1)

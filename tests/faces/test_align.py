@@ -8,9 +8,11 @@ import torch
 
 from studio.errors import InputError
 from studio.faces import align
-from studio.faces.templates import DLIB_POINTS, DLIB_TEMPLATE
+from studio.faces.mean_mesh import MEAN_MESH
+from studio.faces.templates import ARCFACE_TEMPLATE, DLIB_POINTS, DLIB_TEMPLATE, FACEXLIB_TEMPLATE, FIVE_POINTS
 from tests.faces.synthetic import head, smooth_image
 
+TRANSFORMS = (align.ffhq_transform, align.facexlib_transform)
 IDENTITY = np.array([[[1.0, 0, 0], [0, 1, 0]]])
 
 
@@ -173,3 +175,27 @@ def test_refuses_bad_input():
         align.warp(image, IDENTITY * np.nan, 8)
     with pytest.raises(InputError, match="2,3"):
         align.warp(image, np.eye(3)[None], 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "template", "size"),
+    [
+        (align.facexlib_transform, FACEXLIB_TEMPLATE, 512),
+        (align.arcface_transform, ARCFACE_TEMPLATE, 112),
+    ],
+)
+def test_published_templates_put_the_points_where_they_are_wanted(make, template, size):
+    mesh = head()
+    for indices, place in zip(FIVE_POINTS, template * size, strict=True):
+        mesh[0, list(indices), :2] = place * 0.7 + (30, 40)
+    np.testing.assert_allclose(make(mesh, size)[0], [[0.7, 0, 30], [0, 0.7, 40]], atol=1e-4)
+    with pytest.raises(InputError):
+        make(np.zeros((1, 5, 2)), size)
+
+
+def test_the_template_of_published_restorers_is_about_that_of_ffhq():
+    """A mean face lies alike in both: the crops differ by a few pixels."""
+    mesh = MEAN_MESH[None] * 512
+    corners = np.array([[(0, 0), (512, 0), (512, 512)]], np.float32)
+    ours, theirs = (align.transform_points(corners, make(mesh, 512)) for make in TRANSFORMS)
+    assert np.abs(ours - theirs).max() < 20

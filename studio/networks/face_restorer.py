@@ -1,0 +1,41 @@
+"""What a network needs to be one of the restorers that `RestorePipeline` takes: ours, or one that others published."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+PHOTO_SHARE = 0.5  # of the photo itself at fidelity 1, where a network has no such setting of its own
+SIZE = 512  # px, side of the crops
+
+
+class FaceRestorer(Protocol):
+    """A network that restores an aligned face of 512 px as a whole.
+
+    Attributes:
+        template: how its crops are aligned: by the five points of facexlib, as GFPGAN's and its descendants' are, or as
+            the faces of FFHQ.
+        fidelity_means: what `fidelity` does, for docs and reports.
+    """
+
+    template: Literal["facexlib", "ffhq"]
+    fidelity_means: str
+
+    def restore(self, crops: Tensor, fidelity: Tensor) -> Tensor:
+        """Restored faces.
+
+        Args:
+            crops: (N,3,512,512) RGB in [0,1], aligned by `template`.
+            fidelity: (N,) in [0,1], how much the photo counts.
+
+        Returns:
+            (N,3,512,512) RGB in about [0,1].
+        """
+        ...
+
+
+def with_photo(restored: Tensor, crops: Tensor, fidelity: Tensor) -> Tensor:
+    """Restored faces up to a fidelity of 0.5, and ever more of the photo itself above: half at 1."""
+    share = PHOTO_SHARE * (2 * fidelity - 1).clamp(min=0).view(-1, 1, 1, 1).to(restored)
+    return restored + share * (crops - restored)
