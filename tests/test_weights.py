@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from studio import weights
+from studio.convert.torch import FAMILIES
 from studio.errors import InputError, MissingWeightsError, WeightsError
 from studio.networks.identity import IdentityNet
 from studio.weights import Archive, Entry, Fingerprint, Member
@@ -383,7 +384,12 @@ def test_manifest():
         assert entry.input
         hashes = [member.sha256 for member in entry.members] + ([entry.archive.sha256] if entry.archive else [])
         assert all(len(value) == 64 for value in hashes)
-        assert bool(entry.archive) == bool(entry.members) == bool(entry.convert)
+        assert bool(entry.archive) == bool(entry.members)
+        assert bool(entry.archive) + bool(entry.published) == bool(entry.convert)
+        if entry.published:
+            assert entry.optional and entry.published.where
+            assert len(entry.published.sha256) in (0, 64)
+            assert entry.options["family"] in FAMILIES
         assert entry.fingerprint or not entry.archive
 
 

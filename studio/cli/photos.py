@@ -117,6 +117,7 @@ def restore(
         own_certificate()
     earlier = batch.read_report(report) if report and resume else {}
     pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
     about = {"settings": settings, **provenance()}
     if reference:
         if len(inputs) > 1:

@@ -12,13 +12,28 @@ app = typer.Typer(no_args_is_help=True, help="The weight files: list, fetch, che
 
 
 @app.command("list")
-def weights_list() -> None:
-    """Name, licence, commercial use and place of every weight file."""
+def weights_list(
+    models: Annotated[bool, typer.Option(help="The models that can be chosen, instead of the files.")] = False,
+    licence: Annotated[str, typer.Option(help="commercial: only what is known to allow commercial use.")] = "any",
+    markdown: Annotated[bool, typer.Option(help="With --models: the table of docs/models.md.")] = False,
+) -> None:
+    """Name, licence, commercial use and place of every weight file, or of every model that can be chosen."""
+    from studio import models as choices
     from studio import weights
 
-    for name, entry in weights.entries().items():
-        place, _ = weights.locate(name)
-        typer.echo(f"{name:22} {entry.licence:28} commercial: {entry.commercial:6} {place}")
+    with weights.only(licence):
+        if markdown:
+            typer.echo(choices.table(), nl=False)
+            return
+        for one in choices.chosen() if models else ():
+            typer.echo(
+                f"{one.name:22} for: {one.task:10} commercial: {one.commercial:6} {one.megabytes:4} MB  {one.source}"
+            )
+            typer.echo(f"{'':22} {one.licence}; best at: {one.best}")
+        for name, entry in {} if models else weights.entries().items():
+            if entry.commercial == "yes" or not weights.commercial_only():
+                place, _ = weights.locate(name)
+                typer.echo(f"{name:22} {entry.licence:28} commercial: {entry.commercial:6} {place}")
 
 
 @app.command("pull")
