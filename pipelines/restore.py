@@ -28,14 +28,18 @@ from studio.imaging.joining import Joined, join, sized
 from studio.latents.resemble import gaussian_space, resemble
 from studio.latents.search import quick_copy
 from studio.networks.cleaner import Cleaned, Cleaner
+from studio.networks.codeformer import CodeFormer
 from studio.networks.detector import FaceDetector
+from studio.networks.face_restorer import channels_last
 from studio.networks.generator import Generator
+from studio.networks.gfpgan import GFPGAN
 from studio.networks.head_parts import PARTS, HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
 from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
+from studio.networks.restoreformer import RestoreFormer
 from studio.networks.restorer import Restored, Restorer, draw_prior
 from studio.tone import Tone, luma, match_tone, tone_curve, with_tint, with_tone
 
@@ -54,8 +58,10 @@ SURE_AROUND = 0.5  # "auto" cleans the whole photo where less of its fine detail
 UNCHANGED_INVENTED, UNCHANGED_DIFFERENCE = 0.06, 0.008  # a face of which less is drawn, and changed on average, is left
 MOST_STEPS = 50  # of the flow
 BESIDE = 0.35  # share of the prior in what is neither skin nor hair, where the photo says nothing: clothes, background
+OWN_PARTS: dict[str, None] = dict.fromkeys(("generator", "head", "flow", "parts"))  # published restorers do without
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
+Published = GFPGAN | CodeFormer | RestoreFormer  # each a `studio.networks.face_restorer.FaceRestorer`
 Boxes = Sequence[Sequence[float]] | np.ndarray  # (N,4), x0, y0, x1, y1 in pixels of the photo
 
 
@@ -162,18 +168,26 @@ class RestorePipeline(StudioPipeline):
     2101.04061): the mean of all faces that it may have been. The flow takes one of them (PMRF, 2410.00418), the
     generator draws it, and the cleaner says what the pixels themselves still tell; see `studio.imaging.joining` for how
     the two are joined.
+
+    A restorer that others published (docs/models.md) takes the place of ours by its name, or with its file. It draws
+    the face as a whole, so that it needs neither our generator nor its parts, and runs when the face is joined, because
+    fidelity is its own; photos, guard, tone, report and the way back are the same.
     """
 
-    known_names: ClassVar[tuple[str, ...]] = ("restore",)
+    known_names: ClassVar[tuple[str, ...]] = (
+        *("restore", "gfpgan-1.4", "gfpgan-1.3", "gfpgan-1.2"),
+        *("codeformer", "restoreformer"),
+    )
+    _optional_components: ClassVar[list[str]] = list(OWN_PARTS)
 
     def __init__(
         self,
-        generator: Generator,
-        head: ImageHead,
-        restorer: Restorer,
-        flow: MapFlow,
+        generator: Generator | None,
+        head: ImageHead | None,
+        restorer: Restorer | Published,
+        flow: MapFlow | None,
         cleaner: Cleaner,
-        parts: HeadParts,
+        parts: HeadParts | None,
         full_range: FaceDetector,
         back: FaceDetector,
         mesh: FaceMesh,
@@ -192,19 +206,33 @@ class RestorePipeline(StudioPipeline):
             mesh=mesh,
             identity=identity,
         )
-        for network in (generator, head, restorer, flow, cleaner):
-            network.to(memory_format=torch.channels_last)
-        for network in (generator, head, restorer, identity):
+        drawing = [network for network in (generator, head, restorer, flow, cleaner) if network is not None]
+        for network in drawing:
+            channels_last(network)
+        for network in (*drawing, identity):
             network.requires_grad_(False)  # where a reference guides, gradients go to latents, and pass through these
-        restorer.prepare(generator)
+        if isinstance(restorer, Restorer):
+            if generator is None or head is None or flow is None or parts is None:
+                raise InputError(f"our restorer must have {', '.join(OWN_PARTS)} beside it, got None: pass them")
+            restorer.prepare(generator)
         self._upsamplers: dict[str, backgrounds.Upsampler] = {}  # by name; loaded when first asked for
         self._space: LatentSpace | None = None  # of the generator's latents; made when a reference first guides
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
-        return weights.components(
-            generator="generator", head="head_512", restorer=name, flow="map_flow", cleaner="cleaner", parts="parts"
-        )
+        if name == "restore":
+            return weights.components(
+                generator="generator", head="head_512", restorer=name, flow="map_flow", cleaner="cleaner", parts="parts"
+            )
+        return {**OWN_PARTS, **weights.components(restorer=name, cleaner="cleaner")}
+
+    @classmethod
+    def _around(cls, network: torch.nn.Module) -> dict[str, Any]:
+        if not isinstance(network, Published):
+            raise InputError(
+                f"{cls.__name__} must be given a face restorer, got a {type(network).__name__}: see docs/models.md"
+            )
+        return {**OWN_PARTS, "restorer": network, **weights.components(cleaner="cleaner")}
 
     @torch.inference_mode()
     def __call__(
@@ -282,6 +310,16 @@ class RestorePipeline(StudioPipeline):
         check_arguments(fidelity, strength, scale, identity_guard, output_type, reference_steps)
         check_drawing(region, num_inference_steps, generator)
         backgrounds.check(background, scale)
+        if region == "head" and not self.leads:
+            raise InputError(
+                f"a {type(self.restorer).__name__} does not tell a head from what is behind it, got region 'head': pass"
+                " 'face', 'photo' or 'auto'"
+            )
+        if reference is not None and reference_steps and not self.leads:
+            raise InputError(
+                f"a {type(self.restorer).__name__} can't be led by a reference, only measured with one, got"
+                f" reference_steps {reference_steps}: pass 0, or take the model 'restore'"
+            )
         if not isinstance(caution, bool):
             raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
         batch = list(image) if isinstance(image, list | tuple) else [image]
@@ -319,13 +357,11 @@ class RestorePipeline(StudioPipeline):
                 crops, joined.picture, to_photo, picked, np.where(left, 0, strengths[todo]), identity_guard, guided
             )
             on = used > 0
-            where = (
-                region
-                if region != AUTO
-                else surroundings(reading.cleaned.certainty[on], masks[on], background)
-                if on.any()
-                else "head"
-            )
+            where = region
+            if region == AUTO:
+                where = surroundings(reading.cleaned.certainty[on], masks[on], background) if on.any() else "head"
+            if where == "head" and not self.leads:
+                where = "face"
             size = fitting_scale(photo, to_photo[on], background) if scale == AUTO else scale
             base = self.clean(photo, tone) if where == "photo" else photo  # 8. clean the rest
             shown = Joined(restored[on], joined.invented[on] * share_of(used[on]), joined.kept[on])
@@ -344,6 +380,11 @@ class RestorePipeline(StudioPipeline):
         pictures = [images.as_type(photo.pixels, output_type) for photo in photos]
         output = RestoreOutput(pictures, found, reports, photos, scales, maps)
         return output if return_dict else output.to_tuple()
+
+    @property
+    def leads(self) -> bool:
+        """Whether a reference can lead the restorer: ours; one that others published is only measured with it."""
+        return isinstance(self.restorer, Restorer)
 
     # ---- the steps, each usable alone
 
@@ -380,8 +421,11 @@ class RestorePipeline(StudioPipeline):
         return found if boxes is None else with_given(found, finder.given(pixels, boxes))
 
     def crop(self, photo: Photo, faces: Faces) -> tuple[Tensor, np.ndarray]:
-        """FFHQ-aligned crops (N,3,512,512) in [0,1], and their crop-to-photo transforms (N,2,3)."""
-        to_photo = faces.crops(CROP)
+        """Crops (N,3,512,512) in [0,1], aligned for the restorer, and their crop-to-photo transforms (N,2,3)."""
+        if faces.frames is None and getattr(self.restorer, "template", "ffhq") == "facexlib":
+            to_photo = align.facexlib_transform(faces.mesh, CROP)
+        else:
+            to_photo = faces.crops(CROP)
         return align.warp(photo.pixels, to_photo, CROP).clamp(0, 1), to_photo
 
     @torch.no_grad()
@@ -423,6 +467,9 @@ class RestorePipeline(StudioPipeline):
         """`read` of as many faces as fit into memory at once: estimate, certainty, prior, skin and hair."""
         given = crops.to(self.device, self.cleaner.dtype).contiguous(memory_format=torch.channels_last)
         cleaned = self.cleaner(given)
+        if not self.leads:
+            unknown = crops.new_zeros(len(crops), 1, 1, 1)
+            return cleaned.estimate.cpu(), cleaned.certainty.cpu(), crops, unknown, unknown
         small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
         small = small.to(self.device, self.restorer.dtype).contiguous(memory_format=torch.channels_last)
         parts = self.restorer(small)
@@ -447,7 +494,9 @@ class RestorePipeline(StudioPipeline):
         tone: Tone | None = None,
         colorize: bool = False,
     ) -> Joined:
-        """Faces (N,3,512,512) in [0,1] out of what was read; no network runs, so that `fidelity` may be tried out.
+        """Faces (N,3,512,512) in [0,1] out of what was read.
+
+        No network of ours runs again, so that `fidelity` may be tried out; a published one draws here.
 
         Args:
             reading: see `read`.
@@ -458,12 +507,26 @@ class RestorePipeline(StudioPipeline):
         if not len(reading.crops):
             return Joined(reading.crops, reading.crops[:, :1], reading.crops[:, :1])
         estimate = reading.cleaned.estimate
+        if not self.leads:
+            return self.drawn(reading, torch.as_tensor(fidelity).expand(len(estimate)), tone, colorize)
         where = BESIDE + (1 - BESIDE) * (reading.skin + reading.hair).clamp(0, 1)
         made = join(estimate, reading.cleaned.certainty, match_tone(reading.prior, estimate), fidelity, where)
-        picture = made.picture if tone is not None else with_tint(made.picture, reading.crops)
-        if tone is not None:
-            picture = reading.prior + luma(picture) - luma(reading.prior) if colorize else with_tone(picture, tone)
-        return Joined(picture.clamp(0, 1), made.invented, made.kept)
+        picture = toned(made.picture, reading.prior, reading.crops, tone, colorize)
+        return Joined(picture, made.invented, made.kept)
+
+    @torch.no_grad()
+    def drawn(self, reading: Reading, fidelity: Tensor, tone: Tone | None, colorize: bool) -> Joined:
+        """`join` by a published restorer: all of the face is drawn."""
+        given = zip(reading.crops.split(CHUNK), fidelity.split(CHUNK), strict=True)
+        faces = torch.cat(
+            [
+                self.restorer.restore(crops.to(self.device, self.restorer.dtype), share.to(self.restorer.dtype)).cpu()
+                for crops, share in given
+            ]
+        ).float()
+        picture = toned(match_tone(faces, reading.crops), faces, reading.crops, tone, colorize)
+        whole = torch.ones_like(picture[:, :1])
+        return Joined(picture, whole, torch.zeros_like(whole))
 
     def restore_crops(
         self, crops: Tensor, fidelity: float | Tensor = 0.5, tone: Tone | None = None, colorize: bool = False
@@ -473,7 +536,7 @@ class RestorePipeline(StudioPipeline):
 
     def masks(self, reading: Reading, to_photo: np.ndarray, faces: Faces, region: str) -> Tensor:
         """Where restored crops take the place of the photo, (N,1,512,512) in [0,1]; see `__call__` for `region`."""
-        if region == "face":
+        if region == "face" or not self.leads:
             return paste.soft_mask(faces.mesh, to_photo, CROP, reading.hair)
         return paste.soft_mask(faces.mesh, to_photo, CROP, (reading.hair + reading.skin).clamp(0, 1), paste.HEAD_REACH)
 
@@ -787,6 +850,21 @@ def why_cautious(faces: Faces, i: int) -> str:
 def fidelity_for(faces: Faces, i: int, fidelity: float, caution: bool) -> float:
     """The fidelity for face i: more than asked for where the prior knows little, see `caution`."""
     return max(fidelity, CAUTIOUS_FIDELITY) if caution and why_cautious(faces, i) else fidelity
+
+
+def toned(picture: Tensor, drawn: Tensor, crops: Tensor, tone: Tone | None, colorize: bool) -> Tensor:
+    """Faces (N,3,S,S) in the photo's tint or its one tone, in [0,1].
+
+    Args:
+        picture: the faces, as bright as the photo.
+        drawn: the network's own, whose colours those of a monochrome photo get that is to be colorized.
+        crops: as they were read.
+        tone: of a monochrome photo.
+        colorize: see above.
+    """
+    if tone is None:
+        return with_tint(picture, crops).clamp(0, 1)
+    return (drawn + luma(picture) - luma(drawn) if colorize else with_tone(picture, tone)).clamp(0, 1)
 
 
 def mix(crops: Tensor, restored: Tensor, strengths: np.ndarray) -> Tensor:

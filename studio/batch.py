@@ -99,6 +99,7 @@ def restore_files(
     quality: int = 95,
     keep_gps: bool = False,
     credentials: bool = True,
+    model: str = "restore",
     on_file: Callable[[FileReport], None] = lambda _: None,
 ) -> list[FileReport]:
     """Restore files one after another; a bad one is reported and the rest goes on.
@@ -116,6 +117,7 @@ def restore_files(
         quality: of JPEG, WebP and AVIF.
         keep_gps: keep the place in the EXIF data.
         credentials: sign the outputs, where that can be done; the reports say where it was not.
+        model: what restores, for the credentials: its name.
         on_file: called after each file.
 
     Returns:
@@ -144,6 +146,7 @@ def restore_files(
                     keep_gps=keep_gps,
                     credentials=credentials,
                     invented=drawn,
+                    model=model,
                 )
                 if sheets and found.status == RESTORED:
                     write_sheet(source, target, found, page)
@@ -166,6 +169,7 @@ def restore_file(
     keep_gps: bool,
     credentials: bool,
     invented: Path | None = None,
+    model: str,
 ) -> None:
     """Restore one file and fill in its report, see `FileReport` for when one is written."""
     output = pipeline(source, **seeded(settings))
@@ -180,7 +184,8 @@ def restore_file(
     if found.status == RESTORED or settings.get("background") in background.NETWORKS:
         data = images.encode(output.photos[0], target.suffix, quality=quality, keep_gps=keep_gps)
         if credentials:
-            data, found.credentials = with_credentials(data, target.suffix, source.read_bytes(), settings, found.faces)
+            told = {"model": Path(model).name, **settings}
+            data, found.credentials = with_credentials(data, target.suffix, source.read_bytes(), told, found.faces)
         else:
             found.credentials = "not wanted"
         images.write(data, target)

@@ -133,7 +133,8 @@ def test_a_network_that_draws_the_background_leaves_no_photo_out(pipeline, album
 
     settings = {"background": "span"}
     _, _, nobody = restore_files(Drawn(), images.find_images([album]), album.parent / "out", settings=settings)
-    assert (nobody.status, nobody.scale, nobody.reason) == (batch.NO_FACE, 2, "no face was found")
+    assert (nobody.status, nobody.scale) == (batch.NO_FACE, 2)
+    assert nobody.reason.startswith("no face was found")
     assert images.load(nobody.output).pixels.shape == (3, 96, 128)
     if not provenance.reason_not(".jpg"):
         told = provenance.verify(nobody.output)
@@ -192,7 +193,7 @@ def test_results_carry_credentials_and_the_same_pixels(pipeline, album, monkeypa
     found = provenance.verify(signed.output)
     assert (signed.credentials, found.credentials) == ("written", "intact")
     assert found.operations[1]["description"] == "2 of 2 faces restored with a generative model"
-    assert found.operations[1]["settings"] == {"pipeline": "restore", **SETTINGS}
+    assert found.operations[1]["settings"] == {"pipeline": "restore", "model": "restore", **SETTINGS}
     assert not found.mark.found  # restored photographs are not synthetic
     pixels = images.load(signed.output).pixels
     plain, *_ = run(pipeline, album, credentials=False, overwrite=True)

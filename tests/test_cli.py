@@ -78,7 +78,7 @@ COMMANDS = {
 }
 OPTIONS = {
     "restore": "output faces box aligned fidelity strength scale background guard caution colorize reference "
-    "reference-steps format quality report sheets resume overwrite keep-gps credentials model device",
+    "reference-steps format quality report sheets resume overwrite keep-gps credentials model licence device",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
@@ -147,7 +147,7 @@ def pipeline():
 
 @pytest.fixture(autouse=True)
 def _toys(monkeypatch, pipeline):
-    def from_pretrained(cls, name, *, device=None):
+    def from_pretrained(cls, name, *, device=None, licence=""):
         if name != "restore":
             raise InputError(f"no pipeline {name!r}")
         return pipeline

@@ -50,3 +50,11 @@ def test_the_table_has_a_line_for_each():
     assert len(lines) == 2 + len(models.models())
     assert lines[0].startswith("| Model | For |")
     assert len(models.table("background").splitlines()) == 4
+
+
+def test_the_docs_show_the_list(repository):
+    page = (repository / "docs" / "models.md").read_text(encoding="utf-8")
+    shown = page.split("<!-- table -->\n")[1].split("<!-- /table -->")[0]
+    assert shown == models.table(), (
+        "run: studio weights list --models --markdown, and put the table into docs/models.md"
+    )

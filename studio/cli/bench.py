@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli.common import OutOption, PhotosOption, say, show, size_of_result
+from studio.cli.common import ModelOption, OutOption, PhotosOption, say, show, size_of_result
 
 RecipesOption = Annotated[
     list[str] | None, typer.Option("--recipe", help="Degradation recipes; default gfpgan, codeformer_large.")
@@ -22,7 +22,7 @@ def bench_restore(
     seed: Annotated[int, typer.Option(help="Of the damage.")] = 0,
     limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
     fidelity: Annotated[list[float] | None, typer.Option(help="One or more; default 0.5.")] = None,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    model: ModelOption = "restore",
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
     unseen: Annotated[bool, typer.Option(help="Of PHOTOS/aligned_clean, only faces that no training sees.")] = False,
     without: Annotated[
@@ -50,7 +50,7 @@ def bench_reference(
     fidelity: Annotated[float, typer.Option(help="Of the restorations.")] = 0.5,
     steps: Annotated[int, typer.Option(help="Towards the person of the reference.")] = 12,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    model: ModelOption = "restore",
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
     out: OutOption = None,
 ) -> None:
@@ -67,7 +67,7 @@ def bench_old(
     fidelity: Annotated[float, typer.Option(help="See `studio restore`.")] = 0.5,
     scale: Annotated[str, typer.Option(help="See `studio restore`.")] = "auto",
     limit: Annotated[int, typer.Option(help="At most so many photos; 0 takes all.")] = 0,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    model: ModelOption = "restore",
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of the faces here.")] = None,
     out: OutOption = None,
 ) -> None:
@@ -81,13 +81,15 @@ def bench_old(
 def bench_speed(
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 2,
     repeats: Annotated[int, typer.Option(help="Runs; the median counts.")] = 5,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    model: Annotated[
+        list[str] | None, typer.Option(help="As of `studio restore`; repeat it for several in one run.")
+    ] = None,
     out: OutOption = None,
 ) -> None:
-    """Seconds per face and per step, batch 1 and 8, and peak memory."""
+    """Seconds per face and per step, batch 1 and 8, and peak memory; published models that are not here too."""
     from studio.benchmarks import speed
 
-    show(speed.run(threads, repeats, model), out)
+    show(speed.run(threads, repeats, model or ["restore"]), out)
 
 
 @app.command("identity")
@@ -115,7 +117,7 @@ def bench_upsample(
     move_map: Annotated[bool, typer.Option(help="--no-move-map searches latents alone.")] = True,
     limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",
+    model: ModelOption = "upsample",
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) here.")] = None,
     out: OutOption = None,
 ) -> None:
@@ -137,7 +139,7 @@ def bench_generate(
     timed: Annotated[bool, typer.Option(help="Measure seconds, on a machine that does nothing else.")] = True,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "generate",
+    model: ModelOption = "generate",
     out: OutOption = None,
 ) -> None:
     """Generate people of real photographs: likeness, diversity, pose, seconds, ablations."""
@@ -162,7 +164,7 @@ def bench_frontalize(
     steps: Annotated[int | None, typer.Option(help="Of the search for a likeness; default: the method's own.")] = None,
     refine: Annotated[int, typer.Option(help="Steps back towards the person after turning.")] = 30,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    model: ModelOption = "frontalize",
     frontalizer: Annotated[
         Path | None, typer.Option(help="Folder of a network to measure, such as RUN/frontalizer of a training.")
     ] = None,
@@ -183,7 +185,7 @@ def bench_inversion(
     steps: Annotated[int, typer.Option(help="Of the search for the likeness.")] = 20,
     limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    model: ModelOption = "frontalize",
     sheet: Annotated[Path | None, typer.Option(help="Write a sheet of photos and likenesses here.")] = None,
     out: OutOption = None,
 ) -> None:

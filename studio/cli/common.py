@@ -14,6 +14,12 @@ from studio.errors import InputError
 PathsArgument = Annotated[list[str], typer.Argument(help="Files, folders (searched through) and globs.")]
 PhotosOption = Annotated[Path, typer.Option(help="Folder of photographs to measure on.")]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # that sheets and drawings are written as
+ModelOption = Annotated[
+    str, typer.Option(help="Known name (`studio weights list --models`), file, folder, or owner/name on the Hub.")
+]
+LicenceOption = Annotated[
+    str, typer.Option(help="commercial: refuse weights that are not known to allow commercial use. Default: any.")
+]
 OutOption = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
 
 

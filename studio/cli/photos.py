@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import PathsArgument, check_beside, named, say, show, size_of_result
+from studio.cli.common import LicenceOption, ModelOption, PathsArgument, check_beside, named, say, show, size_of_result
 from studio.errors import InputError
 
 app = typer.Typer()
@@ -68,7 +68,8 @@ def restore(
     credentials: Annotated[
         bool, typer.Option("--credentials/--no-credentials", help="Sign the results: what was done, and by what.")
     ] = True,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "restore",
+    model: ModelOption = "restore",
+    licence: LicenceOption = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Restore the faces in photographs.
@@ -80,7 +81,7 @@ def restore(
 
     from pipelines.restore import RestorePipeline, check_arguments, check_drawing
     from studio import background as backgrounds
-    from studio import batch
+    from studio import batch, weights
     from studio.benchmarks.provenance import provenance
     from studio.device import pick_device
     from studio.faces.select import parse, parse_box
@@ -116,12 +117,18 @@ def restore(
     if credentials:
         own_certificate()
     earlier = batch.read_report(report) if report and resume else {}
-    pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device), licence=licence)
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
-    about = {"settings": settings, **provenance()}
+    if background in backgrounds.NETWORKS:
+        with weights.only(licence):
+            pipeline.upsampler(background)
+    about = {"model": model, "settings": settings, **provenance()}
     if reference:
         if len(inputs) > 1:
             say(f"the reference guides one face in each of {len(inputs)} photos: give those of this person only")
+        if not pipeline.leads and reference_steps:
+            say(f"{model} can't be led by a reference: it only measures")
+            reference_steps = 0
         about["settings"] = settings | {"reference": [path.name for path in reference]}
         settings = settings | {"reference": pipeline.embed_reference(reference), "reference_steps": reference_steps}
     done: list[batch.FileReport] = []
@@ -149,6 +156,7 @@ def restore(
             quality=quality,
             keep_gps=keep_gps,
             credentials=credentials,
+            model=model,
             on_file=on_file,
         )
     counts = {status: sum(found.status == status for found in done) for status in dict.fromkeys(f.status for f in done)}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import PathsArgument, check_beside, check_free, named, say, show, write
+from studio.cli.common import ModelOption, PathsArgument, check_beside, check_free, named, say, show, write
 from studio.errors import InputError, StudioError
 
 app = typer.Typer()
@@ -35,7 +35,7 @@ def upsample(
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: small face, samples.")] = None,
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "upsample",
+    model: ModelOption = "upsample",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Search for large faces that shrink to a small one (8 to 128 px, aligned as in FFHQ). They are guesses.
@@ -129,7 +129,7 @@ def frontalize(
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: photo, result.")] = None,
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "frontalize",
+    model: ModelOption = "frontalize",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Turn the face of a photo into the camera, or to another angle. The results are synthetic likenesses.
@@ -312,7 +312,7 @@ def generate(
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet here: references, samples.")] = None,
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
-    model: Annotated[str, typer.Option(help="Known name, or folder of a saved pipeline.")] = "generate",
+    model: ModelOption = "generate",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Generate photographs of a person who agreed to it, or of people who do not exist.

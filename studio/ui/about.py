@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 import studio
-from studio import provenance, weights
+from studio import models, provenance, weights
 from studio.ui.common import rows
 
 TITLE = "About"
@@ -47,6 +47,7 @@ def tab(_: Callable[[], Any]) -> None:
             [(one.name, one.title, one.source, one.licence, one.commercial) for one in weights.entries().values()],
         )
     )
+    gr.HTML(rows("Models that can be chosen", models.HEAD, [models.row(one) for one in models.chosen()]))
     gr.Markdown(f"{credentials()}\n{LIMITS}")
     gr.Markdown("## Model cards")
     for card in cards():

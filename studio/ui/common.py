@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 import torch
 
-from studio import images
+from studio import images, models
 from studio.background import NETWORKS
 from studio.errors import ImageError, InputError, StudioError
 from studio.images import Photo
@@ -203,6 +203,67 @@ def zero_gpu() -> bool:
         os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
         and importlib.util.find_spec("spaces") is not None
     )
+
+
+class Models:
+    """The restorers that a visitor can choose from: ours, and one of the others at a time, loaded when asked for.
+
+    Args:
+        ours: gives our pipeline, loading it if need be.
+        load: loads the pipeline of a name.
+    """
+
+    def __init__(self, ours: Callable[[], Any], load: Callable[[str], Any]) -> None:
+        self._ours, self._load = ours, load
+        self._lock = threading.Lock()
+        self._other: tuple[str, Any] | None = None
+
+    def __call__(self, name: str = "restore") -> Any:
+        """The pipeline of a model in the list; no other name is taken, which could be a path of this machine.
+
+        Raises:
+            InputError: another name.
+        """
+        if name == "restore":
+            return self._ours()
+        listed = [one.name for one in models.chosen("restore")]
+        if name not in listed:
+            raise InputError(f"model must be one of {', '.join(listed)}, got {name!r}: choose one of them")
+        with self._lock:
+            if self._other is None or self._other[0] != name:
+                self._other = None  # before the next one takes its place in memory
+                self._other = name, self._load(name)
+            return self._other[1]
+
+
+def not_loaded(name: str) -> Any:
+    """In place of a loader, where there is one model alone.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(f"model must be restore here, got {name!r}: no other one is loaded")
+
+
+def model_picker() -> gr.Dropdown:
+    """A list of the restorers, and the table of all models below it."""
+    listed = models.chosen("restore")
+    picker = gr.Dropdown(
+        [(choice(one), one.name) for one in listed],
+        value=listed[0].name if listed else None,  # the licence filter may leave none
+        label="Restorer",
+        info="Others are fetched when first chosen. Of those fidelity is only CodeFormer's own",
+    )
+    with gr.Accordion("What they are, and whose", open=False):
+        gr.HTML(rows("Models", models.HEAD, [models.row(one) for one in [*listed, *models.chosen("background")]]))
+    return picker
+
+
+def choice(model: models.Model) -> str:
+    """One line of the picker."""
+    cost = f", {model.seconds:g} s a face" if model.seconds else ""
+    allowed = {"yes": "commercial use allowed", "no": "no commercial use", "check": "licence to be checked"}
+    return f"{model.title} ({model.megabytes} MB{cost}; {allowed[model.commercial]})"
 
 
 # ---- widgets

@@ -32,11 +32,14 @@ from studio.ui.common import (
     PROGRESS,
     SIZES,
     Lane,
+    Models,
     connect,
     fit,
     follow,
     forget_unreadable,
     line,
+    model_picker,
+    not_loaded,
     on_gpu,
     read,
     rows,
@@ -113,11 +116,11 @@ class Found:
     corner: tuple[int, int] | None = None
 
 
-def load() -> RestorePipeline:
-    """The committed restore pipeline, on the GPU where there is one."""
+def load(name: str = "restore") -> RestorePipeline:
+    """The pipeline of a model, the committed one by default, on the GPU where there is one."""
     from studio import RestorePipeline  # seconds of imports, which the page need not wait for
 
-    return RestorePipeline.from_pretrained("restore", device=pick_device("auto"))
+    return RestorePipeline.from_pretrained(name, device=pick_device("auto"))
 
 
 # ---- widgets
@@ -129,14 +132,15 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
     Args:
         pipeline: gives the pipeline, loading it if need be.
     """
+    models = Models(pipeline, load)
     with gr.Tabs():
         with gr.Tab("One photo"):
-            one(pipeline)
+            one(models)
         with gr.Tab("Many photos"):
-            restore_many.section(pipeline)
+            restore_many.section(models)
 
 
-def one(pipeline: Callable[[], RestorePipeline]) -> None:
+def one(models: Models) -> None:
     """The part for one photo: choose faces, compare, look at every face."""
     found = gr.State(time_to_live=HOUR)
     with gr.Row():
@@ -177,10 +181,10 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
                 gr.Markdown(REFERENCE)
                 reference = upload("A sharper photo", height=120)
             with gr.Accordion("Options", open=False):  # closed: on a phone the result would be far below them
-                settings, background, drawing = options()
+                settings, background, drawing, model = options()
         with gr.Column(scale=3, min_width=320):
             shown = outputs()
-    runner = Runner(pipeline)
+    runner = Runner(models)
     photo.change(preview, photo, [photo, chosen, faces, found, boxes, aligned], concurrency_limit=2, **PRIVATE).then(
         runner.look, [photo, found], [chosen, faces, found], concurrency_limit=1, **PRIVATE
     )
@@ -194,7 +198,7 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
         stop,
         runner.lane,
         runner.restore,
-        [photo, faces, *settings, reference, background, boxes, aligned, *drawing],
+        [photo, faces, *settings, reference, background, boxes, aligned, *drawing, model],
         shown,
         message=message,
         shown=shown[3],
@@ -212,11 +216,12 @@ def one(pipeline: Callable[[], RestorePipeline]) -> None:
     )
 
 
-def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.components.Component]]:
+def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.components.Component], gr.Dropdown]:
     """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `restore`.
 
-    The background, and region and seed, are shown in the middle, but came later, so that they are later arguments.
+    Background, region, seed and model are shown among them, but came later, so that they are later arguments.
     """
+    model = model_picker()
     settings = [
         gr.Slider(
             0, 1, 0.5, step=0.05, label="Fidelity", info="0: the model's idea of the face. 1: only what the photo shows"
@@ -274,7 +279,7 @@ def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.componen
             "photo's",
         ),
     ]
-    return settings, background, drawing
+    return settings, background, drawing, model
 
 
 def outputs() -> list[gr.components.Component]:
@@ -342,11 +347,11 @@ class Runner:
     """Runs the pipeline for the visitors.
 
     Args:
-        pipeline: gives the pipeline, loading it if need be.
+        models: gives the pipeline of a model, loading it if need be; or a function that gives ours alone.
     """
 
-    def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
-        self.pipeline = pipeline
+    def __init__(self, models: Models | Callable[[], RestorePipeline]) -> None:
+        self.models = models if isinstance(models, Models) else Models(models, not_loaded)
         self.lane = Lane()
         self._call, self._find = on_gpu(self.call), on_gpu(self.find, seconds=15)
 
@@ -367,6 +372,7 @@ class Runner:
         aligned: bool = False,
         region: str = "auto",
         seed: int = 0,
+        model: str = "restore",
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
@@ -389,6 +395,7 @@ class Runner:
             aligned: the photo is nothing but a face, cut as FFHQ or published restorers cut it.
             region: "face", "head", "photo" (the rest is cleaned, too), or "auto": "photo" where the rest needs it.
             seed: another one draws another face, where the damage leaves a choice.
+            model: "restore", which is ours, or a published one: "gfpgan-1.4", "codeformer" …; see docs/models.md.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -410,11 +417,12 @@ class Runner:
             "aligned": aligned,
             "region": region,
             "seed": seed,
+            "model": model,
         }
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
             progress(0, desc="Loading the model")
-            pipeline = self.pipeline()
+            pipeline = self.models(model)
             on_step = follow(stop, progress, REFERENCE_STEPS, lambda _: "Drawing the person of the other photo")
             with nullcontext() if zero_gpu() else watched(pipeline, stop, progress, background):
                 result = self._call(photo, folder, settings | {"on_step": on_step})
@@ -423,20 +431,20 @@ class Runner:
         yield from self.lane.steps(work, lambda message: values(message=message), [photo, reference], request)
 
     def call(self, photo: str | None, folder: Path, settings: dict[str, Any]) -> Result:
-        """`restore_photo` with this runner's pipeline."""
-        return restore_photo(self.pipeline(), photo, folder, **settings)
+        """`restore_photo` with the pipeline of the model in `settings`."""
+        return restore_photo(self.models(settings["model"]), photo, folder, **settings)
 
     def find(self, path: str, boxes: str = "", aligned: bool = False) -> np.ndarray:
         """The boxes of the faces in a file, (N,4), in widths of the photo; see `restore` for the arguments."""
         photo = read(path)
-        return self.pipeline().find(photo, parse_boxes(boxes) or None, aligned).boxes / photo.width
+        return self.models().find(photo, parse_boxes(boxes) or None, aligned).boxes / photo.width
 
     def look(self, path: str | None, found: Found | None, boxes: str = "", aligned: bool = False) -> list[Any]:
         """Find the faces of the uploaded photo, so that they can be chosen by a click or from the list."""
         if path is None or found is None:
             return [gr.skip(), gr.skip(), None]
         try:
-            self.pipeline()  # before a GPU is lent
+            self.models()  # before a GPU is lent
             places = self._find(path, boxes, aligned) * found.pixels.shape[2]
         except StudioError as error:
             warn(error)
@@ -544,6 +552,7 @@ def restore_photo(
     aligned: bool = False,
     region: str = "auto",
     seed: int = 0,
+    model: str = "restore",
     on_step: Callable[..., Any] | None = None,
 ) -> Result:
     """Restore one file and write what the page shows.
@@ -566,6 +575,7 @@ def restore_photo(
         aligned: as in the pipeline's call.
         region: as in the pipeline's call.
         seed: of the pipeline's generator.
+        model: what restores, for the credentials.
         on_step: the pipeline's `callback_on_step_end`.
 
     Raises:
@@ -593,7 +603,8 @@ def restore_photo(
     if aligned:
         settings["aligned"] = True
     if reference is not None:
-        settings |= {"reference": read(reference), "reference_steps": REFERENCE_STEPS}
+        steps = REFERENCE_STEPS if model == "restore" else 0  # published ones are only measured with it
+        settings |= {"reference": read(reference), "reference_steps": steps}
     # No picture in 8 bits, which nobody looks at.
     output = pipeline(photo, **seeded(settings), callback_on_step_end=on_step, output_type="pt")
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
@@ -604,7 +615,8 @@ def restore_photo(
         data = images.encode(after, suffix)
         report.credentials = "not wanted"
         if credentials:
-            data, report.credentials = with_credentials(data, suffix, Path(source).read_bytes(), settings, report.faces)
+            told = {"model": model, **settings}
+            data, report.credentials = with_credentials(data, suffix, Path(source).read_bytes(), told, report.faces)
         if report.credentials not in ("written", "not wanted"):
             result.message += f" No Content Credentials: {report.credentials}."
         result.file = images.write(data, folder / f"{Path(photo.name).stem}_restored{suffix}")

@@ -21,9 +21,12 @@ from studio.ui.common import (
     PROGRESS,
     SIZES,
     Lane,
+    Models,
     connect,
     forget_unreadable,
     line,
+    model_picker,
+    not_loaded,
     on_gpu,
     read,
     rows,
@@ -41,11 +44,11 @@ COLUMNS = ["Photo", "What happened", "Faces", "Identity distance", "Reason"]
 WAITING = f"Choose up to {MOST} photos, then press Restore all."
 
 
-def section(pipeline: Callable[[], RestorePipeline]) -> None:
+def section(models: Models) -> None:
     """Lay the section out and connect it.
 
     Args:
-        pipeline: gives the pipeline, loading it if need be.
+        models: gives the pipeline of a model, loading it if need be.
     """
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -67,6 +70,7 @@ def section(pipeline: Callable[[], RestorePipeline]) -> None:
                 ),
                 gr.Checkbox(True, label="Content Credentials", info="Sign the files: what was restored, and by what"),
                 gr.Radio(BACKGROUNDS, value="lanczos", label="Around the faces"),
+                model_picker(),
             ]
             with gr.Row():
                 start = gr.Button("Restore all", variant="primary", min_width=120)
@@ -77,7 +81,7 @@ def section(pipeline: Callable[[], RestorePipeline]) -> None:
             table = gr.HTML()
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
-    runner = Runner(pipeline)
+    runner = Runner(models)
     connect(
         start,
         stop,
@@ -104,11 +108,11 @@ class Runner:
     """Runs the pipeline over the files of the visitors.
 
     Args:
-        pipeline: gives the pipeline, loading it if need be.
+        models: gives the pipeline of a model, loading it if need be; or a function that gives ours alone.
     """
 
-    def __init__(self, pipeline: Callable[[], RestorePipeline]) -> None:
-        self.pipeline = pipeline
+    def __init__(self, models: Models | Callable[[], RestorePipeline]) -> None:
+        self.models = models if isinstance(models, Models) else Models(models, not_loaded)
         self.lane = Lane()
         self._call = on_gpu(self.call, seconds=120)
 
@@ -120,6 +124,7 @@ class Runner:
         file_format: str = "same",
         credentials: bool = True,
         background: str = "lanczos",
+        model: str = "restore",
         request: gr.Request | None = None,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[list[Any]]:
@@ -132,6 +137,7 @@ class Runner:
             file_format: "same", "png", "tiff" or "jpg".
             credentials: sign the files with Content Credentials.
             background: around the faces: "none", "lanczos", or drawn by a network, "span" or "realesrgan".
+            model: "restore", which is ours, or a published one: "gfpgan-1.4", "codeformer" …; see docs/models.md.
             request: filled in by gradio.
             progress: filled in by gradio.
 
@@ -141,9 +147,9 @@ class Runner:
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
             progress(0, desc="Loading the model")
-            pipeline = self.pipeline()
+            pipeline = self.models(model)
             with nullcontext() if zero_gpu() else watched(pipeline, stop, progress, background):
-                settings = fidelity, scale, file_format, credentials, background
+                settings = fidelity, scale, file_format, credentials, background, model
                 archive, reports = self._call(photos, folder, *settings)
             for source, report in zip(photos or [], reports, strict=True):
                 if report.status == batch.FAILED:
@@ -154,8 +160,8 @@ class Runner:
         yield from self.lane.steps(work, empty, photos or [], request)
 
     def call(self, photos: list[str] | None, folder: Path, *settings: Any) -> tuple[Path | None, list[Any]]:
-        """`restore_photos` with this runner's pipeline."""
-        return restore_photos(self.pipeline(), photos or [], folder, *settings)
+        """`restore_photos` with the pipeline of the model, which is the last of the settings."""
+        return restore_photos(self.models(settings[-1]), photos or [], folder, *settings)
 
 
 def values(archive: Path | None, reports: Sequence[batch.FileReport]) -> list[Any]:
@@ -187,6 +193,7 @@ def restore_photos(
     file_format: str = "same",
     credentials: bool = True,
     background: str = "lanczos",
+    model: str = "restore",
 ) -> tuple[Path | None, list[batch.FileReport]]:
     """Restore files and zip the results.
 
@@ -199,6 +206,7 @@ def restore_photos(
         file_format: a key of `FORMATS`; "same" keeps each photo's own, where that can be written.
         credentials: sign the results, where that can be done; the reports say where it was not.
         background: as in the pipeline's call.
+        model: what restores, for report and credentials.
 
     Returns:
         The zip with the restored files and `report.json`, None where nothing was restored; and a report of each file,
@@ -220,7 +228,13 @@ def restore_photos(
         return pipeline(read(path, scale), **settings, output_type="pt")
 
     reports = batch.restore_files(
-        restore, inputs, folder / "restored", settings=settings, suffix=FORMATS[file_format], credentials=credentials
+        restore,
+        inputs,
+        folder / "restored",
+        settings=settings,
+        suffix=FORMATS[file_format],
+        credentials=credentials,
+        model=model,
     )
     for report in reports:
         report.input = Path(report.input).name
@@ -228,7 +242,7 @@ def restore_photos(
     shutil.rmtree(folder / "photos")
     if not any(report.output for report in reports):
         return None, reports
-    batch.write_report(folder / "restored" / "report.json", reports, {"settings": settings})
+    batch.write_report(folder / "restored" / "report.json", reports, {"model": model, "settings": settings})
     archive = folder / "restored.zip"
     with zipfile.ZipFile(archive, "w") as stream:  # stored: the files are compressed already
         for path in sorted((folder / "restored").iterdir()):

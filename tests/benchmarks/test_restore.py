@@ -218,7 +218,7 @@ def test_sharpness_is_told_apart_by_how_sharp_the_photo_was():
 def test_speed(monkeypatch):
     monkeypatch.setattr(speed, "BATCHES", (2,))
     monkeypatch.setattr(restore, "FaceFinder", tiny.TwoFaces)
-    report = speed.run(0, 1, "restore")
+    report = speed.run(0, 1, ["restore"])
     assert report["batch 2"]["faces"] == 2
     assert set(report["batch 2"]["steps"]) == {"find", "crop", "restore_crops", "guard", "paste"}
     assert report["batch 2"]["seconds_per_face"] > 0

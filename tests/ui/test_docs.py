@@ -42,6 +42,10 @@ def test_defaults_are_those_named(client, page):
         "file_format": "png",
         "credentials": True,
         "reference": None,
+        "background": "lanczos",
+        "boxes": "",
+        "aligned": False,
+        "model": "restore",
     }
 
 

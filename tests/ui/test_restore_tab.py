@@ -18,7 +18,7 @@ from studio.errors import ImageError, InputError
 from studio.faces.draw import draw_choice
 from studio.images import Photo
 from studio.ui.app import Lazy, build
-from studio.ui.common import Stopped, rows, watched
+from studio.ui.common import Models, Stopped, rows, watched
 from studio.ui.restore import COLUMNS, Found, Runner, click, indices, preview, restore_photo, row, tab, toggle, toggled
 from tests import tiny
 from tests.ui.toy import MARKS, ToyRestore
@@ -171,7 +171,7 @@ def test_cancel_reaches_the_run_of_the_same_visitor(photo):
         assert "Stopped" in runner.lane.stop(visitor)
         return ToyRestore(tiny.tiny_net())
 
-    runner.pipeline = Lazy(load)
+    runner.models = Models(Lazy(load), load)
     *_, last = runner.restore(str(photo), request=visitor)
     assert "Stopped" in last[2]
     assert last[3] is None
@@ -384,8 +384,9 @@ def test_endpoints_and_their_arguments(client):
             "background",
             "boxes",
             "aligned",
+            "model",
         ],
-        "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials", "background"],
+        "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials", "background", "model"],
         "/upsample": ["photo", "find", "samples", "steps", "seed", "reference"],
         "/frontalize": ["photo", "yaw", "keep_pitch", "pitch", "neutral", "background", "face", "steps"],
         "/edit": [
@@ -447,7 +448,7 @@ def test_endpoint_reads_only_uploads(url, repository):
 def test_endpoint_fetches_nothing(url):
     """An address in place of an upload would make the server ask another one."""
     photo = {"path": "http://example.com/aunt.jpg", "meta": {"_type": "gradio.FileData"}}
-    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None, "lanczos", "", False]
+    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None, "lanczos", "", False, "restore"]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}", timeout=60).text
     assert "event: error" in answer
