@@ -22,6 +22,7 @@ from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 
 from studio.errors import MissingWeightsError, WeightsError
+from studio.networks.rows import is_in_rows, load_rows
 
 CONFIG_NAME = "config.json"
 WEIGHTS_STEM = "diffusion_pytorch_model"
@@ -81,7 +82,11 @@ class StrictModel(ModelMixin, ConfigMixin):
             raise WeightsError(f"{cls.__name__} reads safetensors only: leave use_safetensors and use_flashpack alone")
         folder = Path(pretrained_model_name_or_path) / (subfolder or "")
         check_files(cls, folder, variant)
+        file = folder / f"{WEIGHTS_STEM}.safetensors"
         try:
+            if variant is None and file.is_file() and is_in_rows(file):
+                model = from_rows(cls, folder, file)
+                return torch.nn.Module.to(model, dtype=dtype or torch_dtype or torch.float32)
             with LOADING:
                 model, info = super().from_pretrained(
                     folder,
@@ -98,6 +103,8 @@ class StrictModel(ModelMixin, ConfigMixin):
                     ignore_mismatched_sizes=True,  # so that they are listed, and refused below with the others
                     output_loading_info=True,
                 )
+        except WeightsError:
+            raise
         except Exception as error:
             # diffusers and safetensors raise half a dozen types here, some with texts of many lines.
             reason = str(error).strip().split("\n")[0]
@@ -111,6 +118,27 @@ class StrictModel(ModelMixin, ConfigMixin):
         )
         # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
         return torch.nn.Module.to(model, dtype=dtype or torch_dtype or torch.float32)
+
+
+def from_rows(cls: type[StrictModel], folder: Path, file: Path) -> Any:
+    """A network whose weights are stored as `studio.networks.rows` says, in eval mode and float32."""
+    tensors = load_rows(file)
+    with LOADING:
+        model = cls.from_config(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")))
+    wanted = model.state_dict()
+    other = [(name, tensors[name].shape, wanted[name].shape) for name in tensors.keys() & wanted.keys()]
+    check_tensors(
+        cls,
+        folder,
+        {
+            "missing_keys": sorted(wanted.keys() - tensors.keys()),
+            "unexpected_keys": sorted(tensors.keys() - wanted.keys()),
+            "mismatched_keys": [one for one in other if one[1] != one[2]],
+            "error_msgs": [],
+        },
+    )
+    model.load_state_dict(tensors)
+    return model.eval()
 
 
 def check_files(cls: type[StrictModel], folder: Path, variant: str | None) -> None:
