@@ -16,6 +16,7 @@ from torch import Tensor
 
 from studio import images, weights
 from studio.base import StudioPipeline
+from studio.detect import Together
 from studio.errors import InputError, NoFaceError, StudioError
 from studio.faces import align
 from studio.faces.paste import soft_mask
@@ -29,6 +30,7 @@ from studio.latents.identity_steps import identity_steps
 from studio.latents.inversion import STRUCTURE_SLOTS, invert
 from studio.latents.measure import Measured, attributes, measure_all, place_aligned
 from studio.networks.detector import FaceDetector
+from studio.networks.finder import FinderNet
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
@@ -156,6 +158,7 @@ class FrontalizePipeline(StudioPipeline):
         head: ImageHead,
         space: LatentSpace,
         frontalizer: Frontalizer,
+        detector: FinderNet,
         full_range: FaceDetector,
         back: FaceDetector,
         mesh: FaceMesh,
@@ -167,16 +170,16 @@ class FrontalizePipeline(StudioPipeline):
             head=head,
             space=space,
             frontalizer=frontalizer,
+            detector=detector,
             full_range=full_range,
             back=back,
             mesh=mesh,
             identity=identity,
         )
-        for network in (generator, head):
+        for network in (generator, head, detector, full_range, back, mesh):
             network.to(memory_format=torch.channels_last)
         for network in (generator, head, frontalizer, identity, mesh):
             network.requires_grad_(False)  # gradients go to the latents, and pass through these
-        self._finder: FaceFinder | None = None
 
     @classmethod
     def _components(cls, name: str) -> dict[str, Any]:
@@ -492,11 +495,8 @@ class FrontalizePipeline(StudioPipeline):
             yield on_step
 
     def finder(self) -> FaceFinder:
-        """Finds faces with this pipeline's networks; made once, because every look at a picture asks for it."""
-        if self._finder is None:
-            with torch.inference_mode(False):  # it lays the networks' weights out anew, and gradients pass through them
-                self._finder = FaceFinder(self.full_range, self.back, self.mesh)
-        return self._finder
+        """Finds faces with this pipeline's networks."""
+        return FaceFinder(Together(self.detector, self.full_range, self.back), self.mesh)
 
     def encoder(self) -> IdentityEncoder:
         """Embeds faces with this pipeline's network."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from studio import images, weights
 from studio.base import StudioPipeline
+from studio.detect import Together
 from studio.errors import InputError, NoFaceError
 from studio.find import FaceFinder
 from studio.identity.compare import SMALLEST_EYE_DISTANCE
@@ -28,6 +29,7 @@ from studio.latents.editor import ANGLES, AS_IT_SHOULD_BE, as_reported, check_ch
 from studio.latents.identity_steps import Moved, identity_steps
 from studio.latents.measure import measure_all, place_aligned
 from studio.networks.detector import FaceDetector
+from studio.networks.finder import FinderNet
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
@@ -166,6 +168,7 @@ class GeneratePipeline(StudioPipeline):
         flow: LatentFlow,
         reader: LatentReader,
         scheduler: FlowMatchEulerDiscreteScheduler | FlowMatchHeunDiscreteScheduler,
+        detector: FinderNet,
         full_range: FaceDetector,
         back: FaceDetector,
         mesh: FaceMesh,
@@ -179,12 +182,13 @@ class GeneratePipeline(StudioPipeline):
             flow=flow,
             reader=reader,
             scheduler=scheduler,
+            detector=detector,
             full_range=full_range,
             back=back,
             mesh=mesh,
             identity=identity,
         )
-        for network in (generator, head):
+        for network in (generator, head, detector, full_range, back, mesh):
             network.to(memory_format=torch.channels_last)
         for network in (generator, head, identity, mesh, flow, reader):
             network.requires_grad_(False)  # gradients go to the latents, and pass through these
@@ -524,7 +528,7 @@ class GeneratePipeline(StudioPipeline):
 
     def finder(self) -> FaceFinder:
         """Finds faces with this pipeline's networks."""
-        return FaceFinder(self.full_range, self.back, self.mesh)
+        return FaceFinder(Together(self.detector, self.full_range, self.back), self.mesh)
 
     def encoder(self) -> IdentityEncoder:
         """Embeds faces with this pipeline's network."""

@@ -16,21 +16,28 @@ from torch import Tensor
 from studio import background as backgrounds
 from studio import images, weights
 from studio.base import StudioPipeline
+from studio.detect import Together
+from studio.device import quick
 from studio.errors import InputError
 from studio.faces import align, paste
 from studio.faces.faces import Faces
+from studio.faces.mean_mesh import MEAN_MESH
+from studio.faces.pose import pose_from_mesh
 from studio.faces.select import select
+from studio.faces.templates import five_points
 from studio.find import MIN_PRESENCE, FaceFinder, with_given
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import average, find_outliers
 from studio.images import Photo
 from studio.imaging.joining import Joined, join, sized
+from studio.latents.measure import place_aligned
 from studio.latents.resemble import gaussian_space, resemble
 from studio.latents.search import quick_copy
 from studio.networks.cleaner import Cleaned, Cleaner
 from studio.networks.codeformer import CodeFormer
 from studio.networks.detector import FaceDetector
 from studio.networks.face_restorer import channels_last
+from studio.networks.finder import FinderNet
 from studio.networks.generator import Generator
 from studio.networks.gfpgan import GFPGAN
 from studio.networks.head_parts import PARTS, HeadParts
@@ -52,13 +59,19 @@ CHUNK = 2  # faces held at once: about 170 MB each, most of it the scales and sh
 AUTO = "auto"
 AUTO_SCALES = (1, 2, 4)
 AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
+SETTLED, CLEAR = 0.9, 0.5  # presence of the mesh and quality below which a face is looked at again
+ASTRAY = 0.12  # share of the crop's side by which a mesh may be off the mean face and still be believed
 CUT = 0.1  # share of a face's box outside the photo from which on the report says so
 REGIONS = ("auto", "face", "head", "photo")
 SURE_AROUND = 0.5  # "auto" cleans the whole photo where less of its fine detail around the faces is certain
 UNCHANGED_INVENTED, UNCHANGED_DIFFERENCE = 0.06, 0.008  # a face of which less is drawn, and changed on average, is left
 MOST_STEPS = 50  # of the flow
+CALM = 0.4  # of the noise that the flow was trained with: as natural, and nearer to the person
+FINEST_OCTAVE = 1  # that a map of 256 px draws, counted from the finest
 BESIDE = 0.35  # share of the prior in what is neither skin nor hair, where the photo says nothing: clothes, background
 OWN_PARTS: dict[str, None] = dict.fromkeys(("generator", "head", "flow", "parts"))  # published restorers do without
+
+MEAN_POINTS = five_points(MEAN_MESH[None])[0]  # in sides of an aligned crop
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
 Published = GFPGAN | CodeFormer | RestoreFormer  # each a `studio.networks.face_restorer.FaceRestorer`
@@ -188,6 +201,7 @@ class RestorePipeline(StudioPipeline):
         flow: MapFlow | None,
         cleaner: Cleaner,
         parts: HeadParts | None,
+        detector: FinderNet,
         full_range: FaceDetector,
         back: FaceDetector,
         mesh: FaceMesh,
@@ -201,13 +215,14 @@ class RestorePipeline(StudioPipeline):
             flow=flow,
             cleaner=cleaner,
             parts=parts,
+            detector=detector,
             full_range=full_range,
             back=back,
             mesh=mesh,
             identity=identity,
         )
         drawing = [network for network in (generator, head, restorer, flow, cleaner) if network is not None]
-        for network in drawing:
+        for network in (*drawing, detector, full_range, back, mesh):
             channels_last(network)
         for network in (*drawing, identity):
             network.requires_grad_(False)  # where a reference guides, gradients go to latents, and pass through these
@@ -261,7 +276,8 @@ class RestorePipeline(StudioPipeline):
 
         Args:
             image: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`; or a list of these.
-            faces: "all", "largest", "given" (those in `boxes`), an index or a list of indices (0 is the largest face).
+            faces: "all", "largest", "given" (those in `boxes`), an index or a list of indices (largest
+                first; faces of about one size as one reads).
             fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says for sure and
                 draws what it does not, 1 draws only what it says next to nothing about.
             strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
@@ -334,8 +350,10 @@ class RestorePipeline(StudioPipeline):
             strengths = spread(strength, len(all_faces), chosen)
             skipped = {i: reason for i in range(len(all_faces)) if (reason := why_skip(all_faces, i, chosen))}
             todo = [i for i in range(len(all_faces)) if i not in skipped]
+            seen, all_faces = all_faces, self.settle(photo, all_faces, todo)  # 4. align, the doubtful ones in two steps
+            settled = (all_faces.mesh != seen.mesh).any((1, 2))
             picked = all_faces[todo]
-            crops, to_photo = self.crop(photo, picked)  # 4. align
+            crops, to_photo = self.crop(photo, picked)
             fidelities = [fidelity_for(all_faces, i, fidelity, caution) for i in range(len(all_faces))]
             tone, before = tone_curve(photo.pixels, crops), self.embed(crops, to_photo, picked)
             reading = self.read(crops, tone, num_inference_steps, generator)  # 5. read
@@ -370,7 +388,8 @@ class RestorePipeline(StudioPipeline):
             apart = measure(wanted, before), measure(wanted, after)
             drawn = inside(joined.invented, masks)
             details = Details(
-                todo, used, strengths, fidelities, fidelity, distances, *apart, guided, left, drawn, where
+                *(todo, used, strengths, fidelities, fidelity, distances, *apart),
+                *(guided, settled, left, drawn, where),
             )
             found.append(all_faces)
             reports.append([report(photo, all_faces, i, skipped, details) for i in range(len(all_faces))])
@@ -401,6 +420,8 @@ class RestorePipeline(StudioPipeline):
         bars: list[Any] = []
 
         def on_tile(done: int, total: int) -> None:
+            if total == 1:
+                return
             if done == 1:
                 bars[:] = [self.progress_bar(total=total)]
             bars[0].update()
@@ -410,15 +431,45 @@ class RestorePipeline(StudioPipeline):
         return on_tile
 
     def find(self, photo: Photo, boxes: Boxes | None = None, aligned: bool = False) -> Faces:
-        """All faces of a photo, largest first, in its pixels; see `__call__` for `boxes` and `aligned`."""
-        finder, pixels = (
-            FaceFinder(self.full_range, self.back, self.mesh),
-            photo.pixels.to(self.device, self.mesh.dtype),
-        )
+        """All faces of a photo, in its pixels, in the order of `faces`; see `__call__` for `boxes` and `aligned`."""
+        finder, pixels = self.finder(), photo.pixels.to(self.device)
         if aligned:
             return finder.aligned(pixels)
         found = finder(pixels)
         return found if boxes is None else with_given(found, finder.given(pixels, boxes))
+
+    def finder(self) -> FaceFinder:
+        """Finds faces with this pipeline's networks."""
+        return FaceFinder(Together(self.detector, self.full_range, self.back), self.mesh)
+
+    def settle(self, photo: Photo, faces: Faces, todo: Sequence[int]) -> Faces:
+        """The faces, with the mesh of those where damage misleads it placed anew.
+
+        On a face that little is left of, the mesh lies badly or sees nothing, and the crop that is cut by it is off.
+        Such a face is restored once, to be looked at: its restoration shows features where the network thinks they are,
+        and there the mesh lies well. Faces whose crop the caller gave keep that crop.
+
+        Args:
+            photo: that they are in.
+            faces: all of them.
+            todo: those that will be restored, and are looked at.
+        """
+        doubtful = [i for i in todo if faces.mesh_scores[i] < SETTLED or faces.quality[i] < CLEAR]
+        if not doubtful or not self.leads:
+            return faces
+        crops, to_photo = self.crop(photo, faces[doubtful])
+        tone = tone_curve(photo.pixels, crops)
+        restored = self.join(self.read(crops, tone, num_inference_steps=0), 0.0, tone).picture
+        found = place_aligned(self.finder(), restored)
+        mesh, presence = faces.mesh.copy(), faces.mesh_scores.copy()
+        flat = align.transform_points(found.mesh[..., :2], to_photo)
+        deep = found.mesh[..., 2:] * align.scale_of(to_photo)[:, None, None]
+        for k, i in enumerate(doubtful):
+            moved = np.linalg.norm(five_points(found.mesh[[k]])[0] - MEAN_POINTS * CROP, axis=1).mean() / CROP
+            if found.seen[k] and moved < ASTRAY:
+                mesh[i], presence[i] = np.concatenate([flat[k], deep[k]], 1), max(presence[i], found.presence[k])
+        boxes = np.concatenate([mesh[..., :2].min(1), mesh[..., :2].max(1)], 1)
+        return replace(faces, boxes=boxes, mesh=mesh, mesh_scores=presence, pose=pose_from_mesh(mesh))
 
     def crop(self, photo: Photo, faces: Faces) -> tuple[Tensor, np.ndarray]:
         """Crops (N,3,512,512) in [0,1], aligned for the restorer, and their crop-to-photo transforms (N,2,3)."""
@@ -466,7 +517,8 @@ class RestorePipeline(StudioPipeline):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """`read` of as many faces as fit into memory at once: estimate, certainty, prior, skin and hair."""
         given = crops.to(self.device, self.cleaner.dtype).contiguous(memory_format=torch.channels_last)
-        cleaned = self.cleaner(given)
+        with quick(self.device, self.cleaner.dtype):
+            cleaned = self.cleaner(given)
         if not self.leads:
             unknown = crops.new_zeros(len(crops), 1, 1, 1)
             return cleaned.estimate.cpu(), cleaned.certainty.cpu(), crops, unknown, unknown
@@ -477,8 +529,9 @@ class RestorePipeline(StudioPipeline):
             size = (1, self.flow.config.components, *parts.features.shape[2:])
             # Without a generator every face gets the same noise, whatever faces are beside it.
             rngs = (generator or torch.Generator().manual_seed(0) for _ in crops)
-            noise = torch.cat([torch.randn(size, generator=rng) for rng in rngs])
-            parts = replace(parts, features=self.flow.sample(small, parts.features, noise, steps))
+            noise = CALM * torch.cat([torch.randn(size, generator=rng) for rng in rngs])
+            with quick(self.device, self.flow.dtype):
+                parts = replace(parts, features=self.flow.sample(small, parts.features, noise, steps))
         parts = change(as_certain(parts, cleaned.certainty), cleaned)
         cells = self.parts(parts.features.to(self.parts.dtype)).float().cpu()
         prior = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float().cpu() / 2 + 0.5
@@ -667,8 +720,8 @@ class RestorePipeline(StudioPipeline):
             faces = self.find(photo)
             if not len(faces):
                 raise InputError(f"the reference photo must show a face, {photo.name} shows none: cut it closer")
-            crops, to_photo = self.crop(photo, faces[[0]])
-            vectors.append(self.embed(crops, to_photo, faces[[0]])[0])
+            crops, to_photo = self.crop(photo, faces.largest)
+            vectors.append(self.embed(crops, to_photo, faces.largest)[0])
             names.append(photo.name)
         together = torch.stack(vectors)
         outliers = find_outliers(together, names)
@@ -722,6 +775,7 @@ class Details:
     before: list[float | None]
     after: list[float | None]
     guided: np.ndarray
+    settled: np.ndarray  # of all faces
     left: np.ndarray  # there was nothing to restore
     drawn: list[float]  # share of the detail that is the prior's
     region: str
@@ -739,17 +793,15 @@ def check_drawing(region: str, num_inference_steps: int, generator: torch.Genera
 
 
 def as_certain(parts: Restored, certainty: Tensor) -> Restored:
-    """Scales and shifts of the generator's maps, only as far as the photograph is certain of the octave they draw.
+    """Scales and shifts of the generator's finest map, only as far as the photograph is certain of the octave it draws.
 
-    They carry the photograph's own detail over, and its blur, blocks and noise where there is no detail. The slots' own
-    latents, which were learned for the mean of faces, are left out.
+    They carry the photograph's own detail over, and its blur, blocks and noise where there is no detail.
     """
-    octaves = (certainty[:, [i]] for i in (3, 2, 1))  # of maps of 64, 128 and 256 px
-    spatial = [
-        tuple(part * sized(sure, part.shape[2]) for part in pair)
-        for pair, sure in zip(parts.spatial, octaves, strict=False)
-    ]
-    return replace(parts, spatial=spatial, styles=None)
+    if not parts.spatial:
+        return parts
+    *coarse, finest = parts.spatial
+    sure = sized(certainty[:, [FINEST_OCTAVE]], finest[0].shape[2])
+    return replace(parts, spatial=[*coarse, tuple(part * sure for part in finest)])
 
 
 def inside(values: Tensor, masks: Tensor) -> list[float]:
@@ -898,15 +950,18 @@ def boxes_of_each(
     return list(boxes)
 
 
-def why_noted(photo: Photo, faces: Faces, i: int) -> str:
+def why_noted(photo: Photo, faces: Faces, i: int, settled: bool) -> str:
     """What is unusual about how face i was found, or an empty string."""
     notes = []
     x0, y0, x1, y1 = faces.boxes[i].tolist()
     shown = max(min(x1, photo.width) - max(x0, 0), 0) * max(min(y1, photo.height) - max(y0, 0), 0)
     if shown < (1 - CUT) * (x1 - x0) * (y1 - y0):
         notes.append("cut by the edge of the photo")
-    if faces.mesh_scores[i] < MIN_PRESENCE and faces.given[i]:
-        notes.append("the mesh sees no face: aligned by " + ("its box" if faces.frames is None else "the picture"))
+    if settled:
+        notes.append("little to be seen: aligned by a first restoration")
+    elif faces.mesh_scores[i] < MIN_PRESENCE:
+        how = "what the finder sees" if not faces.given[i] else "its box" if faces.frames is None else "the picture"
+        notes.append(f"the mesh sees no face: aligned by {how}")
     return ", ".join(notes)
 
 
@@ -939,7 +994,7 @@ def report(photo: Photo, faces: Faces, i: int, skipped: dict[int, str], details:
         guided=k is not None and used > 0 and bool(details.guided[k]),
         crop_pixels=round(float(align.scale_of(faces[[i]].crops(1))[0]), 1),
         given=bool(faces.given[i]),
-        note=why_noted(photo, faces, i),
+        note=why_noted(photo, faces, i, bool(details.settled[i])),
         region=details.region if used > 0 else "",
         invented=round(details.drawn[k] * used, 3) if k is not None else 0.0,
     )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from studio import images, weights
 from studio.base import StudioPipeline
+from studio.detect import Together
 from studio.errors import InputError, NoFaceError
 from studio.faces import align
 from studio.find import FaceFinder
@@ -24,6 +25,7 @@ from studio.images import Photo
 from studio.latents import search
 from studio.latents.measure import Resemblance, embed, place_aligned
 from studio.networks.detector import FaceDetector
+from studio.networks.finder import FinderNet
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
@@ -138,6 +140,7 @@ class UpsamplePipeline(StudioPipeline):
         generator: Generator,
         head: ImageHead,
         space: LatentSpace,
+        detector: FinderNet,
         full_range: FaceDetector,
         back: FaceDetector,
         mesh: FaceMesh,
@@ -148,12 +151,13 @@ class UpsamplePipeline(StudioPipeline):
             generator=generator,
             head=head,
             space=space,
+            detector=detector,
             full_range=full_range,
             back=back,
             mesh=mesh,
             identity=identity,
         )
-        for network in (generator, head):
+        for network in (generator, head, detector, full_range, back, mesh):
             network.to(memory_format=torch.channels_last)
         for network in (generator, head, identity):
             network.requires_grad_(False)  # gradients go to the latents, and pass through these
@@ -429,7 +433,7 @@ class UpsamplePipeline(StudioPipeline):
 
     def finder(self) -> FaceFinder:
         """Finds faces with this pipeline's networks."""
-        return FaceFinder(self.full_range, self.back, self.mesh)
+        return FaceFinder(Together(self.detector, self.full_range, self.back), self.mesh)
 
     def encoder(self) -> IdentityEncoder:
         """Embeds faces with this pipeline's network."""

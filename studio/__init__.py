@@ -21,6 +21,7 @@ _PUBLIC = {
     "FaceDetector": "studio.networks.detector",
     "FaceFinder": "studio.find",
     "FaceMesh": "studio.networks.mesh",
+    "FinderNet": "studio.networks.finder",
     "Faces": "studio.faces.faces",
     "FrontalizeOutput": "pipelines.frontalize",
     "FrontalizePipeline": "pipelines.frontalize",

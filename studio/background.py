@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from studio import images, weights
-from studio.device import fast_bfloat16
+from studio.device import fast_bfloat16, quick
 from studio.errors import InputError
 from studio.networks.cleaner import STRIDE, Cleaner
 from studio.networks.rrdb import RRDBNet
@@ -176,7 +176,8 @@ def clean(photo: Tensor, cleaner: Cleaner, on_tile: OnTile | None = None) -> Ten
         tall, wide = given.shape[2:]
         given = F.pad(given, (0, -wide % STRIDE, 0, -tall % STRIDE), mode="replicate")
         given = given.to(cleaner.device, cleaner.dtype).contiguous(memory_format=torch.channels_last)
-        cleaned = cleaner(given).estimate[0, :, :tall, :wide].cpu()
+        with quick(cleaner.device, cleaner.dtype):
+            cleaned = cleaner(given).estimate[0, :, :tall, :wide].cpu()
         share = row.weight[:, None] * column.weight
         result[:, row.first : row.last, column.first : column.last] += share * cleaned
         if on_tile:

@@ -38,6 +38,7 @@ class FileReport:
         seconds: wall time.
         credentials: "written", or why the output has no Content Credentials; empty without an output.
         faces: `FaceReport.to_dict` of each face.
+        doubtful: boxes x0, y0, x1, y1 of places that look a little like a face and were left alone.
     """
 
     input: str
@@ -48,6 +49,7 @@ class FileReport:
     seconds: float = 0.0
     credentials: str = ""
     faces: list[dict[str, Any]] = field(default_factory=list)
+    doubtful: list[list[float]] = field(default_factory=list)
 
 
 def plan_outputs(inputs: Sequence[Path], folder: Path, suffix: str | None = None) -> list[Path]:
@@ -174,6 +176,7 @@ def restore_file(
     """Restore one file and fill in its report, see `FileReport` for when one is written."""
     output = pipeline(source, **seeded(settings))
     found.faces = [face.to_dict() for face in output.reports[0]]
+    found.doubtful = output.faces[0].doubtful.round(1).tolist()
     if not found.faces:
         found.status, found.reason = NO_FACE, NONE_FOUND
     elif not any(face["restored"] for face in found.faces):

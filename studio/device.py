@@ -29,3 +29,9 @@ def fast_bfloat16(device: str) -> bool:
         return torch.cuda.is_bf16_supported()
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # newer versions of torch tell
     return device == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def quick(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Within it, float32 networks on a CPU that has bfloat16 in hardware use that: twice as fast, to three digits."""
+    fits = dtype == torch.float32 and device.type == "cpu" and fast_bfloat16("cpu")
+    return torch.autocast("cpu", torch.bfloat16, enabled=fits)

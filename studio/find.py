@@ -1,20 +1,21 @@
-"""Finding faces: two detectors look at the photo at several scales, then the mesh looks at what they found.
+"""Finding faces: a detector looks at the whole photo, then the mesh looks at what it found.
 
-1. `views`: squares to look at; the whole photo, then overlapping tiles, smaller and smaller, so that a small face in a
-   large photo is looked at too.
-2. `detect`: both detectors on the whole photo, because they miss different faces, the better one at small faces on the
-   tiles, and one suppression over all they found.
-3. `place`: the mesh on every candidate, twice, because the second crop is cut better.
-4. What the mesh does not take for a face, or finds a second time, is dropped.
-5. `steady`: the mesh of what is left is the mean over eight crops, because its points move with the crop.
-6. When nothing is left, `look_again` at the photo without what hides faces in old prints.
+1. A detector (`studio.detect`) says where faces may be, how they are turned, and how surely.
+2. `place`: the mesh on every candidate, twice, because the second crop is cut better.
+3. What neither of them is sure of is dropped, and what is found a second time. A face of which the detector is sure and
+   the mesh sees nothing gets the mean face, laid on the detector's five points.
+4. `steady`: the mesh of what is left is the mean over eight crops, because its points move with the crop.
+5. `look_again`, where nothing was found: for faces that lie, and with dots, tint and a tight frame taken away.
+6. Faces come largest first, and those of about one size as one reads.
+
+Networks run in their own type; places are always float32.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio import weights
+from studio.detect import BlazePair, Detected, Detector, Together
 from studio.errors import InputError
 from studio.faces.align import transform_points, warp
 from studio.faces.faces import Faces
@@ -29,73 +31,71 @@ from studio.faces.given import aligned_frame, check_aligned, check_boxes, mean_m
 from studio.faces.mean_mesh import MEAN_MESH
 from studio.faces.pose import pose_from_mesh
 from studio.faces.templates import five_points
-from studio.networks import detector as blaze
-from studio.networks.detector import FaceDetector
+from studio.networks.detector import FaceDetector, overlap, same_face
+from studio.networks.finder import FinderNet
 from studio.networks.mesh import SIZE as MESH_SIZE
 from studio.networks.mesh import FaceMesh
 
 MIN_SCORE = 0.5
 MIN_PRESENCE = 0.5
-# The mesh doubts faces of 20 px and half profiles that a detector is sure of, and still lies well on them.
-SURE_SCORE, SURE_PRESENCE = 0.85, 0.05
+# A detector as sure as this needs no mesh to confirm it: beside other faces, and where there is no other.
+SURE_SCORE, SURE_ALONE = 0.85, 0.66
+# The second look: long sides in pixels, and the least presence, higher because blur invites false faces.
+DETAILS, AGAIN_PRESENCE = (400, 200, 100), 0.85
+# What is less than a face but more than nothing: told apart, so that somebody can look.
+DOUBTFUL_SCORE, DOUBTFUL_OVERLAP = 0.45, 0.1
 # The mesh was trained on crops this much larger than the face.
 MARGIN = 1.5
 # The crops of `steady`: moved along and across the eye line by shares of the face, and of these sizes.
 SHIFTS, ZOOMS = (-0.05, 0.05), (0.94, 1.06)
-# A tile side of 12.5 faces shows a face about 20 px wide to the 256 px detector, the least it can see.
-FACES_PER_TILE = 12.5
-SMALLEST_FACE = 28.0
-SMALLEST_FACE_SHARE = 1 / 80
-TILE_OVERLAP = 0.25
-# The second look: long sides in pixels, and the least presence, higher because blur invites false faces.
-DETAILS, AGAIN_PRESENCE = (400, 200, 100), 0.85
 # Where the caller points, a detector may doubt: what it sees there is more than nothing. Of what is found around such a
 # box, what shares this much with it (intersection over union) is meant.
-POINTED_SCORE, POINTED_OVERLAP = 0.2, 0.2
-POINTS_KNOWN = (0, 1, 2)  # of a detector's points, those that the mean face has too, in its order
+POINTED_SCORE, POINTED_OVERLAP = 0.1, 0.2
 # The box of the mesh and the eyes in an FFHQ-aligned crop, shares of its side.
 ALIGNED_BOX, ALIGNED_EYES = (0.3, 0.3, 0.7, 0.82), ((0.39, 0.48), (0.61, 0.48))
-# Squares at once; with more, their features leave the processor's cache and it gets slower.
-BATCH = 2
+# Faces at least this large, relative to the largest of them, are of about one size: numbered as one reads. A row is
+# this share of a face high.
+ALIKE, ROW = 0.75, 0.6
+BATCH = 16  # crops at once; with more, their features leave the processor's cache and it gets slower
 
 
 class FaceFinder:
     """Finds faces in a photo.
 
     Args:
-        full_range: BlazeFace, variant "full_range".
-        back: BlazeFace, variant "back".
+        detector: `Together`, or anything that answers as `studio.detect.Detector` says.
         mesh: the face mesh.
-
-    Raises:
-        InputError: the detectors are of other variants.
     """
 
-    def __init__(self, full_range: FaceDetector, back: FaceDetector, mesh: FaceMesh) -> None:
-        for net, variant in ((full_range, "full_range"), (back, "back")):
-            if net.config.variant != variant:
-                raise InputError(f"this place takes the {variant} detector, got {net.config.variant}: swap them")
-        # Channels last makes the depthwise convolutions about 1.5 times faster on a CPU.
-        self.detectors = [net.eval().to(memory_format=torch.channels_last) for net in (full_range, back)]
-        self.mesh = mesh.eval().to(memory_format=torch.channels_last)
+    def __init__(self, detector: Detector, mesh: FaceMesh) -> None:
+        self.detector, self.mesh = detector, mesh.eval()
 
     @classmethod
-    def from_pretrained(cls) -> FaceFinder:
+    def from_pretrained(cls, folder: Path | None = None) -> FaceFinder:
         """The finder with the weights of the weight store.
+
+        Args:
+            folder: of another network of ours, such as `RUN/finder` of a training.
 
         Raises:
             MissingWeightsError: they are not on this machine and could not be fetched.
         """
-        return cls(
-            FaceDetector.from_pretrained(weights.path("detector_full_range")),
-            FaceDetector.from_pretrained(weights.path("detector_back")),
-            FaceMesh.from_pretrained(weights.path("mesh")),
-        )
+        net = FinderNet.from_pretrained(folder or weights.path("finder"))
+        return cls(Together(net.to(memory_format=torch.channels_last), *published()), mesh())
+
+    @classmethod
+    def with_blaze(cls) -> FaceFinder:
+        """The same mesh after the published detectors alone, to compare with.
+
+        Raises:
+            MissingWeightsError: they are not on this machine and could not be fetched.
+        """
+        return cls(BlazePair(*published()), mesh())
 
     def to(self, device: torch.device | str) -> FaceFinder:
         """Moves the networks; returns self."""
-        for net in (*self.detectors, self.mesh):
-            net.to(device)
+        self.detector.to(device)
+        self.mesh.to(device)
         return self
 
     @torch.inference_mode()
@@ -115,10 +115,13 @@ class FaceFinder:
         if not 0 <= min_score <= 1:
             raise InputError(f"min_score must be in [0,1], got {min_score}")
         image = self._taken(image)
-        faces = self.look(image, min_score, MIN_PRESENCE)
+        found = self.detector(image, min(min_score, DOUBTFUL_SCORE))
+        faces = self.confirm(image, found[found.scores >= min_score])
         if not len(faces):
             faces = self.look_again(image, min_score)
-        return faces
+        faces = faces[reading_order(faces.boxes)]
+        apart = overlap(found.boxes.float().cpu(), torch.from_numpy(faces.boxes)) <= DOUBTFUL_OVERLAP
+        return replace(faces, doubtful=found.boxes.float().cpu()[apart.all(1)].numpy())
 
     @torch.inference_mode()
     def given(self, image: Tensor, boxes: Sequence[Sequence[float]] | np.ndarray) -> Faces:
@@ -165,139 +168,94 @@ class FaceFinder:
         frame = aligned_frame(placed[0] if seen else None, *image.shape[-2:])
         if placed is None:
             placed = mean_mesh_on(transform_points(five_points(MEAN_MESH[None]), frame[None]))
-        return self._faces(placed, torch.zeros(1), presence, given=np.ones(1, bool), frames=frame[None])
+        return spanned(placed, torch.zeros(1), presence, given=np.ones(1, bool), frames=frame[None])
 
     def _point_out(self, image: Tensor, box: Tensor) -> Faces:
         """`given`, for one box (4,)."""
         side, middle = (box[2:] - box[:2]).amax(), (box[:2] + box[2:]) / 2
         low, high = ((middle + way * side).round().long().tolist() for way in (-1, 1))
         x0, y0, x1, y1 = (max(n, 0) for n in (*low, *high))
-        boxes, scores, points = self.detect(image[:, y0:y1, x0:x1], POINTED_SCORE)
-        corner = box.new_tensor([x0, y0])
-        boxes, points = boxes + corner.repeat(2), points + corner
-        near = torch.nonzero(blaze.overlap(boxes, box[None])[:, 0] > POINTED_OVERLAP).squeeze(1)
+        found = self.detector(image[:, y0:y1, x0:x1], POINTED_SCORE).shifted(box.new_tensor([x0, y0]))
+        near = found[overlap(found.boxes, box[None])[:, 0] > POINTED_OVERLAP][:1]
         across = side * box.new_tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])  # eye lines of four turns
         starts, eyes = box.expand(4, 4), torch.stack([middle - across / 4, middle + across / 4], 1)
-        score, known = scores.new_zeros(1), None
+        score = torch.zeros(1)
         if len(near):
-            best = near[scores[near].argmax()][None]
-            score, known = scores[best], points[best][:, POINTS_KNOWN]
-            starts, eyes = torch.cat([boxes[best], starts]), torch.cat([points[best][:, :2], eyes])
+            score = near.scores
+            starts, eyes = torch.cat([near.boxes, starts]), torch.cat([near.points[:, :2], eyes])
         meshes, presences = self.place(image, starts, eyes)
         presence, chosen = presences.max(0, keepdim=True)
         if presence >= MIN_PRESENCE:
             mesh = self.steady(image, meshes[chosen])
-        elif known is not None:
-            mesh = mean_mesh_on(known.float().cpu().numpy(), POINTS_KNOWN)
+        elif len(near):
+            mesh = self.mean_faces(near)
         else:
-            mesh = mean_mesh_in(box[None].float().cpu().numpy())
-        return self._faces(mesh, score, presence, given=np.ones(1, bool))
+            mesh = mean_mesh_in(box[None].cpu().numpy())
+        return spanned(mesh, score, presence, given=np.ones(1, bool))
 
     def _taken(self, image: Tensor) -> Tensor:
         """The photo, checked, where and as the networks take it."""
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             raise InputError(f"the photo must be (3,H,W) float in [0,1], got {tuple(image.shape)} {image.dtype}")
-        return image.to(self.mesh.device, self.mesh.dtype)
-
-    def _faces(self, mesh: Tensor | np.ndarray, scores: Tensor, presence: Tensor, **more: np.ndarray) -> Faces:
-        """`Faces` of meshes (N,468,3), whose boxes they span."""
-        if isinstance(mesh, Tensor):
-            mesh = mesh.detach().float().cpu().numpy()
-        boxes = np.concatenate([mesh[..., :2].min(1), mesh[..., :2].max(1)], 1)
-        scores, presence = (x.detach().float().cpu().numpy() for x in (scores, presence))
-        return Faces(boxes, scores, mesh, presence, pose_from_mesh(mesh), **more)
-
-    def look(self, image: Tensor, min_score: float, min_presence: float) -> Faces:
-        """Detects, places the mesh and drops what the mesh does not confirm.
-
-        Args:
-            image: (3,H,W) RGB in [0,1].
-            min_score: least detector score in [0,1].
-            min_presence: least presence score of the mesh in [0,1]; a detector that is very sure needs less.
-
-        Returns:
-            As `__call__`.
-        """
-        boxes, scores, points = self.detect(image, min_score)
-        if not len(boxes):
-            return Faces.empty()
-        mesh, presence = self.place(image, boxes, points)
-        # Each face once, on the boxes that the meshes span: two detections can lead to one mesh.
-        boxes = torch.cat([mesh[..., :2].amin(1), mesh[..., :2].amax(1)], 1)
-        confirmed = (presence >= min_presence) | ((scores >= SURE_SCORE) & (presence >= SURE_PRESENCE))
-        sure = torch.nonzero(confirmed).squeeze(1)
-        kept = sure[blaze.nms(boxes[sure], scores[sure])]
-        faces = self._faces(self.steady(image, mesh[kept]), scores[kept], presence[kept])
-        return faces[by_size(faces)]
+        return image.to(self.mesh.device, torch.float32)
 
     def look_again(self, image: Tensor, min_score: float) -> Faces:
-        """Looks at the photo with its halftone dots, tint and tight framing taken away.
-
-        Screens of newsprint, tinted paper and faces that fill the picture hide from the networks. The mesh has to be
-        surer here.
+        """Looks for faces that lie, and else at the photo without halftone dots and tint, and not so tightly framed.
 
         Args:
             image: (3,H,W) RGB in [0,1].
             min_score: least detector score in [0,1].
 
         Returns:
-            As `__call__`; scores are those of the picture so prepared.
+            As `confirm`; scores are those of the picture so prepared.
         """
+        faces = self.confirm(image, self.detector.lying(image, min_score))
         height, width = image.shape[-2:]
         grey = image.mean(0).expand(1, 3, -1, -1)
         for detail in DETAILS:
+            if len(faces):
+                break
             scale = max(height, width) / detail
             size = [max(1, round(n / scale)) for n in (height, width)]
             smooth = F.interpolate(grey, size, mode="bilinear", antialias=True, align_corners=False)
             border = detail // 2
             framed = F.pad(smooth, [border] * 4, value=0.5)[0]
-            faces = self.look(framed, min_score, AGAIN_PRESENCE)
-            if len(faces):
-                # Points and boxes were measured in the framed picture.
-                mesh = (faces.mesh - [border, border, 0]) * scale
-                boxes = (faces.boxes - border) * scale
-                return replace(faces, boxes=boxes.astype(np.float32), mesh=mesh.astype(np.float32))
-        return Faces.empty()
+            faces = self.confirm(framed, self.detector(framed, min_score), AGAIN_PRESENCE)
+            if len(faces):  # measured in the framed picture
+                mesh, boxes = (faces.mesh - [border, border, 0]) * scale, (faces.boxes - border) * scale
+                faces = replace(faces, boxes=boxes.astype(np.float32), mesh=mesh.astype(np.float32))
+        return faces
 
-    def detect(self, image: Tensor, min_score: float = MIN_SCORE) -> tuple[Tensor, Tensor, Tensor]:
-        """Runs the detectors on all views of the photo.
+    def confirm(self, image: Tensor, found: Detected, presence_needed: float | None = None) -> Faces:
+        """Places the mesh on what a detector found, and drops what is no face, or the same face again.
 
         Args:
             image: (3,H,W) RGB in [0,1].
-            min_score: least score.
+            found: best first.
+            presence_needed: least presence score of the mesh in [0,1]; None: `MIN_PRESENCE`, or a very sure detector.
 
         Returns:
-            Boxes (N,4) xyxy and key points (N,6,2) in pixels of the photo, and scores (N,), as (boxes, scores,
-            points), best first, suppressed.
+            Faces in pixels of the photo, in the order of `found`.
         """
-        found = []
-        for side, corners in views(*image.shape[-2:]):
-            # On tiles the second one is enough: it sees smaller faces, and they would be most of the time.
-            for net in self.detectors if len(corners) == 1 else self.detectors[1:]:
-                found.append(self._look(net, image, side, corners, min_score))
-        boxes, scores, points = (torch.cat(parts) for parts in zip(*found, strict=True))
-        kept = blaze.nms(boxes, scores)
-        return boxes[kept], scores[kept], points[kept]
+        if not len(found):
+            return Faces.empty()
+        mesh, presence = self.place(image, found.boxes, found.points[:, :2])
+        seen = presence >= (MIN_PRESENCE if presence_needed is None else presence_needed)
+        sure = found.scores >= (SURE_SCORE if seen.any() else SURE_ALONE)
+        kept = torch.nonzero(seen | (sure & (presence_needed is None))).squeeze(1)
+        found, mesh, presence, seen = found[kept], mesh[kept], presence[kept], seen[kept]
+        mesh = torch.where(seen[:, None, None], mesh, self.mean_faces(found).to(mesh))
+        # Each face once: two detections can lead to one mesh.
+        kept = unique(torch.cat([mesh[..., :2].amin(1), mesh[..., :2].amax(1)], 1), found.scores)
+        found, mesh, presence, seen = found[kept], mesh[kept], presence[kept], seen[kept]
+        if seen.any():
+            mesh[seen] = self.steady(image, mesh[seen])
+        return spanned(mesh, found.scores, presence, quality=found.quality.cpu().numpy())
 
-    def _look(
-        self, net: FaceDetector, image: Tensor, side: float, corners: Tensor, min_score: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One detector on the squares of one size; as `detect`, not yet suppressed."""
-        height, width = image.shape[-2:]
-        corners = corners.to(image)
-        squares = cut(image, side, corners, net.size) * 2 - 1
-        parts = [net(part) for part in squares.split(BATCH)]
-        raw, logits = (torch.cat(p) for p in zip(*parts, strict=True))
-        boxes, scores, points = blaze.decode(raw, logits, net.config.variant)
-        view, anchor = torch.nonzero(scores >= min_score, as_tuple=True)
-        boxes, scores, points = boxes[view, anchor], scores[view, anchor], points[view, anchor]
-        # A face cut by a tile's edge is whole in the next tile; at the photo's edge there is no next tile.
-        edge = 0.01
-        least, most = corners[view] > 0, corners[view] + side < torch.tensor([width, height]).to(image)
-        cut_off = (least & (boxes[:, :2] < edge)) | (most & (boxes[:, 2:] > 1 - edge))
-        whole = ~cut_off.any(1)
-        shift = corners[view][whole]
-        return boxes[whole] * side + shift.repeat(1, 2), scores[whole], points[whole] * side + shift[:, None]
+    def mean_faces(self, found: Detected) -> Tensor:
+        """The mean face on the points of every detection, turned as the detector sees it: (N,468,3)."""
+        points, pose = found.points.cpu().numpy(), found.pose.cpu().numpy()
+        return torch.from_numpy(mean_mesh_on(points, range(points.shape[1]), pose))
 
     def place(self, image: Tensor, boxes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Places the mesh on each face, twice.
@@ -305,7 +263,7 @@ class FaceFinder:
         Args:
             image: (3,H,W) RGB in [0,1].
             boxes: (N,4) xyxy, pixels of the photo.
-            points: (N,6,2) detector key points, pixels of the photo.
+            points: (N,K,2) of which the first two are the right and left eye, pixels of the photo.
 
         Returns:
             Meshes (N,468,3) in pixels of the photo and the mesh's presence score (N,) in [0,1].
@@ -331,81 +289,78 @@ class FaceFinder:
     def _mesh(self, image: Tensor, crop_to_image: Tensor) -> tuple[Tensor, Tensor]:
         """The mesh network on crops (N,2,3) of the photo; as `place`."""
         meshes, logits = [], []
-        for part in crop_to_image.split(8 * BATCH):
-            mesh, logit = self.mesh(warp(image, part, MESH_SIZE))
-            meshes.append(mesh)
-            logits.append(logit)
+        for part in crop_to_image.split(BATCH):
+            mesh, logit = self.mesh(warp(image, part, MESH_SIZE).to(self.mesh.dtype))
+            meshes.append(mesh.to(image))
+            logits.append(logit.to(image))
         mesh = torch.cat(meshes)
         xy = mesh[..., :2] @ crop_to_image[..., :2].mT + crop_to_image[:, None, :, 2]
         z = mesh[..., 2:] * crop_to_image[:, None, :, 0].norm(dim=-1, keepdim=True)
         return torch.cat([xy, z], -1), torch.cat(logits).sigmoid()
 
 
-def by_size(faces: Faces) -> np.ndarray:
-    """Order of faces (N,), largest box first."""
-    return np.argsort(-(faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(1), kind="stable")
+def spanned(mesh: Tensor | np.ndarray, scores: Tensor, presence: Tensor, **more: np.ndarray) -> Faces:
+    """`Faces` of meshes (N,468,3), whose boxes they span, with further fields."""
+    if isinstance(mesh, Tensor):
+        mesh = mesh.detach().float().cpu().numpy()
+    boxes = np.concatenate([mesh[..., :2].min(1), mesh[..., :2].max(1)], 1)
+    scores, presence = (x.detach().float().cpu().numpy() for x in (scores, presence))
+    return Faces(boxes, scores, mesh, presence, pose_from_mesh(mesh), **more)
+
+
+def unique(boxes: Tensor, scores: Tensor) -> list[int]:
+    """Indices of the boxes (N,4) that are not drawn around the face of a better one, in order."""
+    same = same_face(boxes, boxes)
+    kept: list[int] = []
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        if not same[i, kept].any():
+            kept.append(i)
+    return sorted(kept)
+
+
+def reading_order(boxes: np.ndarray) -> list[int]:
+    """Order of faces by their boxes (N,4): largest first, and those of about one size row by row, from the left."""
+    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1))
+    left = np.argsort(-sides, kind="stable").tolist()
+    order: list[int] = []
+    while left:
+        alike = [i for i in left if sides[i] >= ALIKE * sides[left[0]]]
+        left = [i for i in left if i not in alike]
+        order += row_by_row(alike, (boxes[:, :2] + boxes[:, 2:]) / 2, ROW * sides[alike[0]])
+    return order
+
+
+def row_by_row(indices: list[int], middles: np.ndarray, height: float) -> list[int]:
+    """Indices of places (N,2), by rows that are that high, and from the left in each."""
+    rows: list[list[int]] = []
+    for i in sorted(indices, key=lambda i: middles[i, 1]):
+        if rows and middles[i, 1] - middles[rows[-1], 1].mean() < height:
+            rows[-1].append(i)
+        else:
+            rows.append([i])
+    return [i for row in rows for i in sorted(row, key=lambda i: middles[i, 0])]
+
+
+def published() -> list[FaceDetector]:
+    """BlazeFace in its two variants."""
+    names = ("detector_full_range", "detector_back")
+    nets = [FaceDetector.from_pretrained(weights.path(name)) for name in names]
+    return [net.to(memory_format=torch.channels_last) for net in nets]
+
+
+def mesh() -> FaceMesh:
+    """The face mesh."""
+    return FaceMesh.from_pretrained(weights.path("mesh")).to(memory_format=torch.channels_last)
 
 
 def with_given(found: Faces, given: Faces) -> Faces:
-    """The faces found and those that the caller pointed at, each once, largest first."""
+    """The faces found and those that the caller pointed at, each once, in `reading_order`."""
     if not len(given):
         return found
-    same = blaze.same_face(torch.from_numpy(found.boxes), torch.from_numpy(given.boxes)).numpy()  # (F, G)
+    same = same_face(torch.from_numpy(found.boxes), torch.from_numpy(given.boxes)).numpy()  # (F, G)
     found = replace(found, given=found.given | same.any(1))
     together = Faces.cat([found, given[~same.any(0)]])
-    return together[by_size(together)]
-
-
-def views(height: int, width: int) -> list[tuple[float, Tensor]]:
-    """Squares that the detectors look at.
-
-    Args:
-        height: of the photo, pixels.
-        width: of the photo, pixels.
-
-    Returns:
-        Per level the side of its squares and their top left corners (K,2) as (x, y), in pixels of the photo. The first
-        level is the whole photo in the middle of one square; then tiles, each level about half as large.
-    """
-    whole = float(max(height, width))
-    corner = torch.tensor([[(width - whole) / 2, (height - whole) / 2]])
-    levels = [(whole, corner)]
-    times = whole / (FACES_PER_TILE * max(SMALLEST_FACE, SMALLEST_FACE_SHARE * whole))
-    count = math.floor(math.log2(max(times, 1)) + 0.5)
-    for k in range(1, count + 1):
-        side = whole / times ** (k / count)
-        x, y = (starts(length, side) for length in (width, height))
-        levels.append((side, torch.cartesian_prod(x, y)))
-    return levels
-
-
-def starts(length: int, side: float) -> Tensor:
-    """Where tiles begin along one edge, evenly, so that neighbours share at least `TILE_OVERLAP` of a tile."""
-    if length <= side:
-        return torch.tensor([(length - side) / 2])
-    count = math.ceil((length - side) / (side * (1 - TILE_OVERLAP))) + 1
-    return torch.linspace(0, length - side, count)
-
-
-def cut(image: Tensor, side: float, corners: Tensor, size: int) -> Tensor:
-    """Squares of the photo, shrunk with antialiasing, black where they leave it.
-
-    Args:
-        image: (3,H,W).
-        side: of the squares, pixels of the photo.
-        corners: (K,2) top left corners as (x, y), pixels of the photo.
-        size: pixels of the result.
-
-    Returns:
-        (K,3,size,size), channels last.
-    """
-    scale = size / side
-    height, width = (max(1, round(n * scale)) for n in image.shape[-2:])
-    small = F.interpolate(image[None], (height, width), mode="bilinear", antialias=True, align_corners=False)
-    small = F.pad(small, (size, size, size, size))[0]
-    places = ((corners * scale).round().long() + size).tolist()
-    squares = torch.stack([small[:, y : y + size, x : x + size] for x, y in places])
-    return squares.contiguous(memory_format=torch.channels_last)
+    return together[reading_order(together.boxes)]
 
 
 def level(eyes: Tensor) -> Tensor:

@@ -743,6 +743,7 @@ def load(name: str) -> StrictModel:
 
 
 FACE_NETWORKS = {
+    "detector": "finder",
     "full_range": "detector_full_range",
     "back": "detector_back",
     "mesh": "mesh",

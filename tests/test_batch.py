@@ -223,6 +223,23 @@ def test_sheets_of_restored_photos(pipeline, album):
         assert sheet.height == 3 * (320 + 18)  # the photo and two faces
 
 
+def test_pictures_of_what_was_drawn(pipeline, album):
+    run(pipeline, album, invented=True)
+    folder = album.parent / "out" / "invented"
+    assert [path.name for path in folder.iterdir()] == ["1 good.png"]  # of restored photos alone
+    shown = images.load(folder / "1 good.png").pixels
+    restored = images.load(album.parent / "out" / "1 good.png").pixels
+    assert shown.shape == restored.shape
+    assert (shown - restored).abs().max() > 0.1
+
+
+def test_a_seed_is_one_for_every_photo(pipeline, album):
+    images.save(images.load(tiny.photo()), album / "0 the same.png")
+    run(pipeline, album, settings=SETTINGS | {"seed": 5, "fidelity": 0.0})
+    first, second = (images.load(album.parent / "out" / name).pixels for name in ("0 the same.png", "1 good.png"))
+    assert torch.equal(first, second)
+
+
 # ---- the report
 
 

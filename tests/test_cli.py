@@ -18,6 +18,7 @@ from studio import cli, images, weights
 from studio.benchmarks import album as album_bench
 from studio.benchmarks import background as drawn
 from studio.benchmarks import edit, frontalize, generate, identity, inversion, reference, speed, upsample
+from studio.benchmarks import find as finding
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.find import FaceFinder
@@ -46,6 +47,7 @@ COMMANDS = {
     "weights": ["list", "pull", "verify", "path"],
     "bench": [
         "restore",
+        "find",
         "reference",
         "old",
         "speed",
@@ -73,12 +75,20 @@ COMMANDS = {
         "reader",
         "turned",
         "frontal",
+        "niqe",
+        "finder-faces",
+        "finder",
+        "maps",
+        "map-flow",
+        "pairs",
+        "cleaner",
         "export",
     ],
 }
 OPTIONS = {
-    "restore": "output faces box aligned fidelity strength scale background guard caution colorize reference "
-    "reference-steps format quality report sheets resume overwrite keep-gps credentials model licence device",
+    "restore": "output faces box aligned fidelity region strength scale background guard caution colorize seed steps "
+    "reference reference-steps format quality report sheets show-invented resume overwrite keep-gps credentials model "
+    "licence device",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
@@ -95,7 +105,8 @@ OPTIONS = {
     "weights pull": "",
     "weights verify": "",
     "weights path": "",
-    "bench restore": "photos recipe seed limit fidelity model sheet unseen without restorer out",
+    "bench restore": "photos recipe seed limit fidelity model sheet unseen without restorer find steps cases out",
+    "bench find": "photos cases pictures detector recipe seed limit threads net sheet out",
     "bench inversion": "photos steps limit threads model sheet out",
     "train parts": "folder cache sheet skin hair",
     "train reader": "folder cache steps",
@@ -114,7 +125,7 @@ OPTIONS = {
     "bench background": "photos limit scale seed threads sheet out",
     "bench app": "visitors side threads out",
     "train list": "",
-    "train faces": "count cache device",
+    "train faces": "count cache device size",
     "train run": "folder minutes resume cache photos device start dry-run",
     "train heads": "folder images cache minutes resume device start",
     "train encoder": "folder images cache minutes resume device",
@@ -122,7 +133,14 @@ OPTIONS = {
     "train ages": "folder photos people seed",
     "train identities": "folder count faces",
     "train generate": "folder cache steps minutes resume",
-    "train export": "mean-with",
+    "train niqe": "photos folder",
+    "train finder-faces": "folder cache photos",
+    "train finder": "folder pictures faces scenes minutes resume device dry-run",
+    "train maps": "folder cache",
+    "train map-flow": "folder maps steps minutes resume",
+    "train pairs": "folder cache photos pictures",
+    "train cleaner": "folder pairs steps minutes resume",
+    "train export": "mean-with rows",
 }
 
 
@@ -154,8 +172,8 @@ def _toys(monkeypatch, pipeline):
 
     monkeypatch.setattr(RestorePipeline, "from_pretrained", classmethod(from_pretrained))
     monkeypatch.setattr(restore, "FaceFinder", tiny.TwoFaces)
-    finder = tiny.TwoFaces(pipeline.full_range, pipeline.back, pipeline.mesh)
-    monkeypatch.setattr(FaceFinder, "from_pretrained", classmethod(lambda cls: finder))
+    finder = tiny.TwoFaces(pipeline.finder().detector, pipeline.mesh)
+    monkeypatch.setattr(FaceFinder, "from_pretrained", classmethod(lambda cls, folder=None: finder))
 
 
 @pytest.fixture
@@ -383,7 +401,7 @@ def test_faces_as_json(call, album):
     found = json.loads(out)
     assert code == 0
     assert len(found["faces"]) == 2
-    assert set(found["faces"][0]) == {"box", "score", "mesh_score", "pose"}
+    assert set(found["faces"][0]) == {"box", "score", "mesh_score", "quality", "pose"}
     assert json.loads(call("faces", album / "nobody.png", "--json")[1])["faces"] == []
 
 
@@ -479,6 +497,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         return {"benchmark": 1}
 
     modules = (bench, reference, speed, identity, album_bench, upsample, frontalize, inversion, edit, generate, drawn)
+    modules += (finding,)
     for module, name in [(bench, "run_old"), *((module, "run") for module in modules)]:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"
@@ -490,9 +509,10 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         assert code == 0
         assert json.loads(text) == json.loads(out.read_text()) == {"benchmark": 1}
         out.unlink()
-    assert seen[0] == (tmp_path, ["gfpgan", "codeformer_large"], 0, 0, [0.5], "restore", None, False, [], None, cli.say)
+    settings = "restore", None, False, [], None, False, 4, None, cli.say
+    assert seen[0] == (tmp_path, ["gfpgan", "codeformer_large"], 0, 0, [0.5], *settings)
     call("bench", "restore", "--photos", tmp_path, "--recipe", "none", "--fidelity", 0, "--fidelity", 1, "--limit", 3)
-    assert seen[-1] == (tmp_path, ["none"], 0, 3, [0.0, 1.0], "restore", None, False, [], None, cli.say)
+    assert seen[-1] == (tmp_path, ["none"], 0, 3, [0.0, 1.0], *settings)
 
 
 def test_training(call, monkeypatch, tmp_path):
@@ -514,11 +534,11 @@ def test_training(call, monkeypatch, tmp_path):
     call("train", "export", tmp_path, tmp_path / "out", "--mean-with", tmp_path / "old")
     assert seen == [
         ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None),
-        (300, tmp_path, "cpu", cli.say),
+        (300, tmp_path, "cpu", cli.say, 256),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say, None),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),
-        (tmp_path, tmp_path / "out", None),
-        (tmp_path, tmp_path / "out", tmp_path / "old"),
+        (tmp_path, tmp_path / "out", None, False),
+        (tmp_path, tmp_path / "out", tmp_path / "old", False),
     ]
 
 

@@ -32,7 +32,8 @@ ARROWS = {
     "weights": {"errors", "hub", "networks", "convert"},
     "models": {"errors", "weights"},
     "card": {"errors", "weights", "base"},  # the base for its type alone
-    "find": {"errors", "images", "faces", "networks", "weights"},
+    "detect": {"errors", "faces", "networks"},
+    "find": {"errors", "images", "faces", "networks", "weights", "detect"},
     "identity": {"errors", "images", "faces", "networks", "weights", "find"},
     "latents": {"errors", "device", "images", "faces", "tone", "networks", "weights", "find", "identity"},
     "tone": set(),
@@ -50,9 +51,9 @@ ARROWS["memory"] = set()  # what a program does with its process, and no library
 # Nobody below imports these back: batch runs a pipeline over many files, training and benchmarks hang off the side,
 # ui and cli are the outermost.
 ARROWS["pipelines"] = ENGINE - {"convert", "degradations", "metrics"}
-ARROWS["batch"] = {"errors", "images", "background", "sheets", "provenance", "pipelines"}
+ARROWS["batch"] = {"errors", "images", "background", "faces", "sheets", "provenance", "pipelines"}
 ARROWS["training"] = ENGINE - {"base", "card", "hub", "models"}
-ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch"}
+ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch", "training"}
 ARROWS["ui"] = (ENGINE - {"convert"}) | {"memory", "pipelines", "batch"}
 ARROWS["cli"] = ENGINE | {"memory", "pipelines", "batch", "training", "benchmarks", "ui"}
 ARROWS["app"] = {"ui", "cli", "errors"}

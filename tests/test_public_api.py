@@ -12,12 +12,14 @@ import studio
 
 # Others write these names in their scripts: taking one away or moving its meaning is a change for the changelog.
 NAMES = [
+    "Cleaner",
     "CodeFormer",
     "CredentialsError",
     "FaceDetector",
     "FaceFinder",
     "FaceMesh",
     "Faces",
+    "FinderNet",
     "FrontalizeOutput",
     "FrontalizePipeline",
     "Frontalizer",
@@ -41,6 +43,7 @@ NAMES = [
     "LivePortraitMotion",
     "LivePortraitRetargeting",
     "LivePortraitWarping",
+    "MapFlow",
     "MissingWeightsError",
     "NoFaceError",
     "Photo",

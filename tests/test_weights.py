@@ -377,7 +377,16 @@ def flip_last_byte(file):
 
 def test_manifest():
     entries = weights.read_manifest(weights.MANIFEST)
-    assert {"generator", "identity", "detector_full_range", "detector_back", "mesh", "iris", "restore"} <= set(entries)
+    assert {
+        "generator",
+        "identity",
+        "detector_full_range",
+        "detector_back",
+        "finder",
+        "mesh",
+        "iris",
+        "restore",
+    } <= set(entries)
     for entry in entries.values():
         assert entry.commercial in ("yes", "no", "check")
         assert entry.licence

@@ -28,6 +28,7 @@ from pipelines.generate import GeneratePipeline
 from pipelines.restore import RestorePipeline
 from pipelines.upsample import UpsamplePipeline
 from studio.base import StudioPipeline
+from studio.detect import Together
 from studio.errors import InputError
 from studio.faces.faces import Faces
 from studio.faces.given import check_aligned
@@ -37,6 +38,7 @@ from studio.latents.editor import Editor
 from studio.latents.photo_editor import PhotoEditor
 from studio.networks.cleaner import Cleaner
 from studio.networks.detector import FaceDetector
+from studio.networks.finder import FinderNet
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
 from studio.networks.head_parts import HeadParts
@@ -257,13 +259,10 @@ def latent_reader(*, dim: int = 8) -> LatentReader:
 # --- studio.faces -----------------------------------------------------------------------------------------------------
 
 
-class TwoFaces:
+class TwoFaces(FaceFinder):
     """Stands in for `FaceFinder`: random detectors find nothing. Two faces in any photo that is not of one colour."""
 
     meshes = (head((88, 92), height=110), head((205, 80), height=70, roll=10))
-
-    def __init__(self, full_range: FaceDetector, back: FaceDetector, mesh: FaceMesh) -> None:
-        assert (full_range.config.variant, back.config.variant) == ("full_range", "back")
 
     def __call__(self, image: Tensor) -> Faces:
         return faces_of(*self.meshes) if image.max() > image.min() else Faces.empty()
@@ -302,7 +301,7 @@ class SureFinder(FaceFinder):
 def finder() -> SureFinder:
     with seeded():
         mesh = FaceMesh(channels=(8,) * 6, head_channels=8)
-        return SureFinder(FaceDetector("full_range"), FaceDetector("back"), mesh)
+        return SureFinder(Together(*detectors()), mesh)
 
 
 def editor() -> Editor:
@@ -346,10 +345,8 @@ def sharp_photo(*, seed: int = 0) -> Tensor:
 def restore_pipeline() -> RestorePipeline:
     """The real classes; with `TwoFaces` in place of the finder it does everything that the real one does."""
     # Five blocks and a head after the fourth are enough: a prior of 128 px is enlarged to the crop's 512.
-    with seeded():
-        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     drawn = generator(channels=(8,) * 6), image_head(), restorer(), map_flow(), cleaner(), head_parts()
-    return RestorePipeline(*drawn, *detectors, face_mesh(), identity_net())
+    return RestorePipeline(*drawn, *detectors(), face_mesh(), identity_net())
 
 
 def map_flow(*, feature_channels: int = 8, components: int = 4, size: int = 256, width: int = 8) -> MapFlow:
@@ -370,6 +367,18 @@ def cleaner(*, widths: tuple[int, int, int] = (8, 8, 8)) -> Cleaner:
     return net.eval()
 
 
+def finder_net(**sizes: Any) -> FinderNet:
+    """Sees nothing: of random weights, and unsure."""
+    with seeded():
+        return FinderNet(**{"widths": (8, 8, 8), "blocks": (1, 1), "merged": 8, **sizes}).eval()
+
+
+def detectors() -> list[Any]:
+    """`finder_net` and two of the published network that see nothing either."""
+    with seeded():
+        return [finder_net(), *(FaceDetector(variant).eval() for variant in ("full_range", "back"))]
+
+
 def face_mesh() -> FaceMesh:
     """The real crop size and number of points."""
     with seeded():
@@ -378,31 +387,25 @@ def face_mesh() -> FaceMesh:
 
 def upsample_pipeline() -> UpsamplePipeline:
     """The real classes; a prior of 128 px, a head of 64 behind the map of 32 that can be moved."""
-    with seeded():
-        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     # Two mapping layers: the tensors of the saved file are then aligned. Those that are not are multiplied in another
     # order, so that the last digit of a loaded prior's picture differs.
     prior = varied_generator(blocks=4, mapping_depth=2), image_head(start=3)
-    built = UpsamplePipeline(*prior, latent_space(), *detectors, face_mesh(), identity_net())
+    built = UpsamplePipeline(*prior, latent_space(), *detectors(), face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built
 
 
 def frontalize_pipeline() -> FrontalizePipeline:
     """The real classes; a prior of 64 px, a head of 32."""
-    with seeded():
-        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     prior = varied_generator(), image_head(start=2)
-    built = FrontalizePipeline(*prior, latent_space(), frontalizer(), *detectors, face_mesh(), identity_net())
+    built = FrontalizePipeline(*prior, latent_space(), frontalizer(), *detectors(), face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built
 
 
 def generate_pipeline() -> GeneratePipeline:
     """The real classes; a prior of 64 px, a head of 32."""
-    with seeded():
-        detectors = [FaceDetector(variant).eval() for variant in ("full_range", "back")]
     parts = varied_generator(), image_head(start=2), latent_space(), latent_flow(), latent_reader()
-    built = GeneratePipeline(*parts, FlowMatchEulerDiscreteScheduler(), *detectors, face_mesh(), identity_net())
+    built = GeneratePipeline(*parts, FlowMatchEulerDiscreteScheduler(), *detectors(), face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built

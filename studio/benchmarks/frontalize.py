@@ -25,7 +25,7 @@ from torch import Tensor
 from pipelines.frontalize import METHODS, STEPS, FrontalizePipeline, check_arguments
 from studio import images, sheets
 from studio.benchmarks.identity import read_pairs, separation
-from studio.benchmarks.provenance import provenance
+from studio.benchmarks.provenance import FINDER, provenance
 from studio.errors import InputError, StudioError
 from studio.identity.similarity import SAME_PERSON
 from studio.latents.edit import move_to
@@ -38,7 +38,7 @@ ANGLES = (15.0, 30.0, 45.0, 60.0)
 OFF = 4.0  # degrees that a side may be off its angle
 HOLD_STEPS = 25
 TRUNCATION = 0.7
-WEIGHTS = ("generator", "head_256", "directions", "identity", "detector_full_range", "detector_back", "mesh", "frontal")
+WEIGHTS = ("generator", "head_256", "directions", "identity", *FINDER, "frontal")
 
 
 def run(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from studio import images
-from studio.benchmarks.provenance import provenance
+from studio.benchmarks.provenance import FINDER, provenance
 from studio.errors import InputError
 from studio.find import FaceFinder
 from studio.identity.compare import probability
@@ -31,7 +31,7 @@ EVERY = 4  # pair is shrunk
 FOLDS = 10
 RIDGE = 0.01  # on the slope: the two kinds hardly overlap, and the likelihood alone would want a step
 BINS = (0.0, 0.05, 0.5, 0.95, 1.0)  # of probabilities, for the reliability table
-WEIGHTS = ("identity", "detector_full_range", "detector_back", "mesh")
+WEIGHTS = ("identity", *FINDER)
 
 
 def run(photos_dir: str | Path, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from studio import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "diffusers", "numpy", "pillow")
+FINDER = ("finder", "detector_full_range", "detector_back", "mesh")  # what finds faces
 
 
 def provenance(names: Iterable[str] = (), folders: Mapping[str, Path] = MappingProxyType({})) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def run(
     say(f"{len(clean)} pairs")
     report: dict[str, Any] = {}
     rows: list[list[Tensor]] = []
-    placed = place_meshes(pipeline, clean, faces)
+    placed, hair = place_meshes(pipeline, clean, faces), pipeline.read(clean).hair
     for recipe in recipes:
         damaged = damage(clean, recipe, seed)
         made: dict[str, list[Tensor]] = {"alone": [], "guided": [], "stranger": []}
@@ -84,7 +84,7 @@ def run(
                 made[name].append(pipeline.guide(*given).picture)
         versions = {"input": damaged} | {name: torch.cat(crops) for name, crops in made.items()}
         report[recipe] = {
-            name: measure(pipeline, clean, damaged, crops, faces, placed)
+            name: measure(pipeline, clean, damaged, crops, faces, placed, hair)
             | {"to_reference": to_people(pipeline, crops, faces, people.roll(1, 0) if name == "stranger" else people)}
             for name, crops in versions.items()
         }
@@ -139,8 +139,8 @@ def largest_face(pipeline: RestorePipeline, path: Path) -> tuple[Tensor, float, 
     found = pipeline.find(photo)
     if not len(found):
         return None
-    crop, to_photo = pipeline.crop(photo, found[[0]])
-    return crop, float(align.scale_of(to_photo)[0]) * CROP, pipeline.embed(crop, to_photo, found[[0]])[0]
+    crop, to_photo = pipeline.crop(photo, found.largest)
+    return crop, float(align.scale_of(to_photo)[0]) * CROP, pipeline.embed(crop, to_photo, found.largest)[0]
 
 
 def to_people(pipeline: RestorePipeline, crops: Tensor, faces: Faces, people: Tensor) -> float:

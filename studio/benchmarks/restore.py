@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,22 +17,32 @@ from torch import Tensor, nn
 
 from pipelines.restore import RestorePipeline
 from studio import images, sheets
-from studio.benchmarks.provenance import provenance
+from studio.benchmarks.provenance import FINDER, provenance
 from studio.degradations import degrade
 from studio.errors import InputError
 from studio.faces.faces import Faces
-from studio.find import FaceFinder
-from studio.metrics import landmark_error, mean_lab_difference, psnr, sharpness, ssim
+from studio.metrics import (
+    blockiness,
+    landmark_error,
+    mean_lab_difference,
+    niqe,
+    overshoot,
+    psnr,
+    sharpness,
+    ssim,
+    weave,
+)
 from studio.networks.restorer import Restorer
 from studio.photosets import held_out
 from studio.tone import luma, tone_curve
 
-WEIGHTS = ("restore", "head_512", "generator", "identity", "mesh")
+WEIGHTS = ("restore", "map_flow", "cleaner", "parts", "head_512", "generator", "identity", *FINDER)
 RECIPES = ("gfpgan", "codeformer_large")
 SHEET_ROWS = 8
 CLEAN_SHARPNESS = 0.022  # mean of the 72 portraits on 512 px
 OLD_PER_ROW = 2
 CELLS = 16
+MIDDLE = slice(170, 400), slice(130, 382)  # rows and columns of the face in an aligned crop of 512 px
 PARTS = {"dictionary": "dictionary", "spatial": "to_spatial", "fine": "to_fine", "styles": "to_styles"}  # attributes
 JUDGE_NOTE = "the identity encoder and the face mesh took part in training, so they flatter the restored side"
 
@@ -48,6 +59,9 @@ def run(
     unseen: bool,
     without: Sequence[str],
     restorer: Path | None,
+    find: bool,
+    steps: int,
+    cases: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Damage the largest face of each portrait, restore it, compare both with the original.
@@ -64,15 +78,26 @@ def run(
             `aligned_clean` of such a folder.
         without: parts of the restorer to switch off, see `leave_out`.
         restorer: folder of a restorer to measure in place of the model's, such as `FOLDER/restorer` of a training.
+        find: start from the damaged picture alone, as a user does: the face is found in it and aligned by what is
+            found, and the person guarded. Else the crop is restored as it is: the original says where the face is.
+        steps: of the flow; 0 leaves it out, so that the mean of all faces is drawn.
+        cases: a folder with `cases.csv`, whose columns `damaged` and `original` name aligned faces of 512 px: measured
+            too, under the folder's name. None: no such.
         say: receives progress lines.
 
     Returns:
-        Per recipe the means for the input and for each fidelity: `psnr` dB, `ssim`, `identity_distance` (dlib, to the
+        Per recipe the means for the `input` and for each fidelity: `psnr` dB, `ssim`, `identity_distance` (dlib, to the
         original), `identity_to_input` (to the damaged picture), `landmark_error` (share of the eye distance; over all
         faces, the mesh on both pictures started where the original's face is), `landmark_error_found` (the same over
-        the faces that the detector finds, wherever it finds them), `sharpness`, `lab_difference`, `colour_shift` (Lab
-        difference to the input, both averaged over cells of 1/16 of the side: what changed in colour and tone, without
-        texture), `found` (share of the faces that the detector finds).
+        the faces that the detector finds, wherever it finds them), `sharpness`, `sharpness_inside` (of the face's
+        middle), `niqe` (naturalness, lower is better), `blockiness`, `overshoot` and `weave` (in the hair of the
+        original, 0 where there is none) as `studio.metrics` has them, `lab_difference`, `colour_shift` (Lab difference
+        to the input, both averaged over cells of 1/16 of the side: what changed in colour and tone, without texture),
+        `found` (share of the faces that the detector finds). With `find` also `untouched` (share of the pictures that
+        came back as they
+        were), `points_found` and `points_settled` (distance of the mesh's points to those of the clean face in eye
+        distances, as found in the damaged picture, and as they are after a second look at a first restoration; over
+        the faces that are found). Of the `original` what needs no other picture.
     """
     pipeline = RestorePipeline.from_pretrained(model)
     if restorer:
@@ -87,18 +112,31 @@ def run(
         paths = [path for path in paths if path.stem in names]
     clean, faces = portraits(pipeline, paths[: limit or None])
     say(f"{len(clean)} faces from {photos.name}")
-    placed = place_meshes(pipeline, clean, faces)
+    sets = {recipe: (clean, faces, damage(clean, recipe, seed)) for recipe in recipes}
+    if cases:
+        sets[cases.name] = given_pairs(pipeline, cases, limit)
     report: dict[str, Any] = {}
     rows: list[list[Tensor]] = []
-    for recipe in recipes:
-        damaged = damage(clean, recipe, seed)
-        report[recipe] = {"input": measure(pipeline, clean, damaged, damaged, faces, placed)}
+    originals = {}
+    for name, (clean, faces, damaged) in sets.items():
+        if id(clean) not in originals:  # the same for all recipes
+            originals[id(clean)] = place_meshes(pipeline, clean, faces), pipeline.read(clean).hair
+        placed, hair = originals[id(clean)]
+        report[name] = {
+            "original": naturalness(clean, hair),
+            "input": measure(pipeline, clean, damaged, damaged, faces, placed, hair),
+        }
         shown = [clean[:SHEET_ROWS], damaged[:SHEET_ROWS]]
         for fidelity in fidelities:
-            restored = torch.cat([pipeline.restore_crops(crop[None], fidelity, tone_curve(crop)) for crop in damaged])
-            report[recipe][f"fidelity {fidelity:g}"] = measure(pipeline, clean, damaged, restored, faces, placed)
+            more: dict[str, float] = {}
+            if find:
+                restored, more = found_and_restored(pipeline, damaged, placed, fidelity, steps)
+            else:
+                restored = torch.cat([restored_crop(pipeline, crop[None], fidelity, steps) for crop in damaged])
+            measured = measure(pipeline, clean, damaged, restored, faces, placed, hair)
+            report[name][f"fidelity {fidelity:g}"] = measured | more
             shown.append(restored[:SHEET_ROWS])
-            say(f"{recipe} fidelity {fidelity:g}: {line(report[recipe], f'fidelity {fidelity:g}')}")
+            say(f"{name} fidelity {fidelity:g}: {line(report[name], f'fidelity {fidelity:g}')}")
         rows += [list(cells) for cells in zip(*shown, strict=True)]
     if sheet:
         sheets.write(sheet, rows)
@@ -107,11 +145,57 @@ def run(
         "set": f"{photos.name}, unseen by training" if unseen else photos.name,
         "faces": len(clean),
         "seed": seed,
+        "steps": steps,
         "without": list(without),
+        "find": find,
         "recipes": report,
         "note": JUDGE_NOTE,
         "provenance": measured_with(model, restorer),
     }
+
+
+def found_and_restored(
+    pipeline: RestorePipeline, damaged: Tensor, placed: np.ndarray, fidelity: float, steps: int
+) -> tuple[Tensor, dict[str, float]]:
+    """Damaged pictures (N,3,512,512) given to the pipeline as they are, and what came of them; see `run`.
+
+    `placed` are the meshes (N,468,3) of the clean faces in those pictures.
+    """
+    restored, untouched, found, settled = [], 0, [], []
+    for crop, mesh in zip(damaged, placed, strict=True):
+        output = pipeline(crop, fidelity=fidelity, num_inference_steps=steps, output_type="pt")
+        restored.append(output.images[0])
+        untouched += not any(report.restored for report in output.reports[0])
+        first = pipeline.find(images.load(crop))
+        if len(first):
+            for errors, faces in ((found, first), (settled, output.faces[0])):
+                errors.append(landmark_error(faces.mesh, np.repeat(mesh[None], len(faces), 0)).min())
+    return torch.stack(restored), {
+        "untouched": round(untouched / len(damaged), 4),
+        "points_found": mean(found),
+        "points_settled": mean(settled),
+    }
+
+
+def restored_crop(pipeline: RestorePipeline, crop: Tensor, fidelity: float, steps: int) -> Tensor:
+    """An aligned crop (1,3,512,512), restored as it is."""
+    tone = tone_curve(crop[0])
+    return pipeline.join(pipeline.read(crop, tone, steps), fidelity, tone).picture
+
+
+def given_pairs(pipeline: RestorePipeline, folder: Path, limit: int) -> tuple[Tensor, Faces, Tensor]:
+    """Originals (N,3,512,512) of a folder with `cases.csv`, their faces, and the damaged ones."""
+    with (folder / "cases.csv").open(encoding="utf-8", newline="") as file:
+        named = list(csv.DictReader(file))[: limit or None]
+    clean, damaged, faces = [], [], []
+    for row in named:
+        pair = [images.load(folder / row[name]).pixels for name in ("original", "damaged")]
+        face = find_in_crop(pipeline, pair[0])
+        if face is not None:
+            clean.append(pair[0])
+            damaged.append(pair[1])
+            faces.append(face)
+    return torch.stack(clean), Faces.cat(faces), torch.stack(damaged)
 
 
 def damage(clean: Tensor, recipe: str, seed: int) -> Tensor:
@@ -154,7 +238,7 @@ def portraits(pipeline: RestorePipeline, paths: Sequence[Path]) -> tuple[Tensor,
         found = pipeline.find(photo)
         if not len(found):
             continue
-        crop, _ = pipeline.crop(photo, found[[0]])
+        crop, _ = pipeline.crop(photo, found.largest)
         again = find_in_crop(pipeline, crop[0])
         if again is not None:
             crops.append(crop)
@@ -167,15 +251,21 @@ def portraits(pipeline: RestorePipeline, paths: Sequence[Path]) -> tuple[Tensor,
 def find_in_crop(pipeline: RestorePipeline, crop: Tensor) -> Faces | None:
     """The face in an aligned crop (3,512,512), or None."""
     found = pipeline.find(images.load(crop))
-    return found[[0]] if len(found) else None
+    return found.largest if len(found) else None
 
 
 def measure(
-    pipeline: RestorePipeline, clean: Tensor, damaged: Tensor, crops: Tensor, faces: Faces, placed: np.ndarray
+    pipeline: RestorePipeline,
+    clean: Tensor,
+    damaged: Tensor,
+    crops: Tensor,
+    faces: Faces,
+    placed: np.ndarray,
+    hair: Tensor,
 ) -> dict[str, float]:
     """Means over the faces of one version; the identity chip is cut with the original's mesh on both sides.
 
-    `placed` are the meshes (N,468,3) that `place_meshes` puts on the originals.
+    `placed` are the meshes (N,468,3) that `place_meshes` puts on the originals, `hair` (N,1,h,w) where their hair is.
     """
     still = unmoved(len(crops))
     found = [find_in_crop(pipeline, crop) for crop in crops]
@@ -188,10 +278,24 @@ def measure(
         "identity_to_input": mean(pipeline.distances(crops, damaged, still, faces)),
         "landmark_error": mean(landmark_error(place_meshes(pipeline, crops, faces), placed)),
         "landmark_error_found": mean(of_found),
-        "sharpness": mean(sharpness(crops)),
+        **naturalness(crops, hair),
         "lab_difference": mean(mean_lab_difference(crops, clean)),
         "colour_shift": mean(mean_lab_difference(*(F.adaptive_avg_pool2d(x, CELLS) for x in (crops, damaged)))),
         "found": round(len(seen) / len(crops), 4),
+    }
+
+
+def naturalness(crops: Tensor, hair: Tensor) -> dict[str, float]:
+    """What can be said of faces (N,3,512,512) without their originals, but for where the hair is."""
+    woven = weave(crops, hair)
+    woven = woven[~woven.isnan()]
+    return {
+        "sharpness": mean(sharpness(crops)),
+        "sharpness_inside": mean(sharpness(crops[:, :, MIDDLE[0], MIDDLE[1]])),
+        "niqe": mean(niqe(crops)),
+        "blockiness": mean(blockiness(crops)),
+        "overshoot": mean(overshoot(crops)),
+        "weave": mean(woven) if len(woven) else 0.0,
     }
 
 
@@ -202,7 +306,7 @@ def unmoved(count: int) -> np.ndarray:
 
 def place_meshes(pipeline: RestorePipeline, crops: Tensor, faces: Faces) -> np.ndarray:
     """The mesh on every crop, started from the original's box and eyes, so that no face is left out: (N,468,3)."""
-    finder = FaceFinder(pipeline.full_range, pipeline.back, pipeline.mesh)
+    finder = pipeline.finder()
     meshes = []
     for crop, face in zip(crops, faces, strict=True):
         mesh = torch.from_numpy(face.mesh)

@@ -31,6 +31,13 @@ def bench_restore(
     restorer: Annotated[
         Path | None, typer.Option(help="Folder of a restorer to measure, such as RUN/restorer of a training.")
     ] = None,
+    find: Annotated[
+        bool, typer.Option("--find", help="Start from the damaged picture alone: the face is found in it.")
+    ] = False,
+    steps: Annotated[int, typer.Option(help="Of the flow; 0 leaves it out.")] = 4,
+    cases: Annotated[
+        Path | None, typer.Option(help="Folder with cases.csv (damaged, original) that is measured, too.")
+    ] = None,
     out: OutOption = None,
 ) -> None:
     """Damage clean portraits by a recipe, restore them, and compare both with the original."""
@@ -38,7 +45,31 @@ def bench_restore(
 
     recipes = recipe or list(restore.RECIPES)
     fidelities = fidelity or [0.5]
-    show(restore.run(photos, recipes, seed, limit, fidelities, model, sheet, unseen, without or [], restorer, say), out)
+    settings = (fidelities, model, sheet, unseen, without or [], restorer, find, steps, cases)
+    show(restore.run(photos, recipes, seed, limit, *settings, say), out)
+
+
+@app.command("find")
+def bench_find(
+    photos: Annotated[Path, typer.Option(help="Folder with portraits, aligned_clean and old.")],
+    cases: Annotated[Path | None, typer.Option(help="Folder with upscaled: faces that websites enlarged.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Images without faces; the eighth that no training sees is used.")
+    ] = None,
+    detector: Annotated[str, typer.Option(help="finder, or blaze: the published pair alone.")] = "finder",
+    recipe: RecipesOption = None,
+    seed: Annotated[int, typer.Option(help="Of the damage, and of what is pasted where.")] = 0,
+    limit: Annotated[int, typer.Option(help="At most so many faces of each set; 0 takes all.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads while times are taken; 0 leaves the default.")] = 2,
+    net: Annotated[Path | None, typer.Option(help="Folder of a network to measure, such as RUN/finder.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the worst heavily damaged faces here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Find faces in pictures whose faces are known: damaged, small, turned, old; and in pictures without any."""
+    from studio.benchmarks import find
+
+    recipes = recipe or list(find.RECIPES)
+    show(find.run(photos, cases, pictures, detector, recipes, seed, limit, threads, net, sheet, say), out)
 
 
 @app.command("reference")

@@ -20,7 +20,7 @@ def restore(
     paths: PathsArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; inputs are never touched.")],
     faces: Annotated[
-        str, typer.Option(help='"all", "largest", "given" (see --box), or indices like 0,2 (0 is the largest).')
+        str, typer.Option(help='"all", "largest", "given" (see --box), or indices like 0,2 (see studio faces).')
     ] = "all",
     box: Annotated[
         list[str] | None,
@@ -177,7 +177,10 @@ def summary(found: Any) -> str:
     enlarged = f"  {found.scale:g} times as large" if (found.scale or 1) > 1 else ""
     guided = [face for face in restored if face.get("guided")]
     person = "".join(f"  person {face['reference_before']:.2f} -> {face['reference_after']:.2f}" for face in guided)
-    return f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}{person}{enlarged}"
+    maybe = f"  {len(found.doubtful)} more may be faces: see --report" if found.doubtful else ""
+    return (
+        f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}{person}{enlarged}{maybe}"
+    )
 
 
 @app.command()
@@ -202,6 +205,8 @@ def faces(
     typer.echo(f"{len(found)} faces in {photo}")
     if not len(found):
         typer.echo("if there is one, cut the photo closer to it, or give its box: studio restore --box x0,y0,x1,y1")
+    for x0, y0, x1, y1 in found.doubtful.tolist():
+        typer.echo(f"    may be one: --box {x0:.0f},{y0:.0f},{x1:.0f},{y1:.0f}")
     for i, face in enumerate(found):
         yaw, pitch, roll = face.pose[0]
         x0, y0, x1, y1 = face.boxes[0]

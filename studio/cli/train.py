@@ -17,9 +17,9 @@ def train_list() -> None:
     """The presets, as data."""
     from dataclasses import asdict
 
-    from studio.training.presets import PRESETS
+    from studio.training.presets import FINDER, PRESETS
 
-    show({name: asdict(preset) for name, preset in PRESETS.items()})
+    show({name: asdict(preset) for name, preset in {**PRESETS, FINDER.name: FINDER}.items()})
 
 
 @app.command("faces")
@@ -27,11 +27,12 @@ def train_faces(
     count: Annotated[int, typer.Option(help="At least so many generated faces.")] = 20_000,
     cache: Annotated[Path, typer.Option(help="Folder of the generated faces.")] = Path(".cache/faces"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    size: Annotated[int, typer.Option(help="Their side, px: 512 for maps and pairs.")] = 256,
 ) -> None:
     """Generate faces to train on; can be stopped and continued."""
     from studio.training.run import make_faces
 
-    make_faces(count, cache, device, say)
+    make_faces(count, cache, device, say, size)
 
 
 @app.command("run")
@@ -213,13 +214,103 @@ def train_niqe(
     show(fit_niqe(photos, folder, say))
 
 
+@app.command("finder-faces")
+def train_finder_faces(
+    folder: Annotated[Path, typer.Option(help="Of the labelled faces.")] = Path(".cache/finder-faces"),
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+    photos: Annotated[
+        Path | None, typer.Option(help="Real faces too: aligned_clean, aligned_studio, aligned_old, portraits.")
+    ] = None,
+) -> None:
+    """Label faces by their mesh, generated ones, turned ones and real ones; can be stopped and continued."""
+    from studio.training.run import make_finder_faces
+
+    make_finder_faces(folder, cache, photos, say)
+
+
+@app.command("finder")
+def train_finder(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, log, sheet and the averaged network.")],
+    pictures: Annotated[Path, typer.Option(help="Images without faces, and things cut out (PNG with transparency).")],
+    faces: Annotated[Path, typer.Option(help="See `studio train finder-faces`.")] = Path(".cache/finder-faces"),
+    scenes: Annotated[int | None, typer.Option(help="Of the whole training; default: the preset's.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dry_run: Annotated[bool, typer.Option(help="Print the preset and stop.")] = False,
+) -> None:
+    """Train the face finder."""
+    from dataclasses import asdict
+
+    from studio.training.presets import FINDER
+    from studio.training.run import train_finder
+
+    if dry_run:
+        show(asdict(FINDER))
+        return
+    train_finder(folder, faces, pictures, scenes, minutes, resume, device, say)
+
+
+@app.command("maps")
+def train_maps(
+    folder: Annotated[Path, typer.Option(help="Of the maps.")] = Path(".cache/maps"),
+    cache: Annotated[Path, typer.Option(help="Generated faces, see `studio train faces`.")] = Path(".cache/faces"),
+) -> None:
+    """Damage generated faces and keep their maps, which the flow learns from; can be stopped and continued."""
+    from studio.training.run import make_flow_maps
+
+    make_flow_maps(folder, cache, say)
+
+
+@app.command("map-flow")
+def train_map_flow(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
+    maps: Annotated[Path, typer.Option(help="See `studio train maps`.")] = Path(".cache/maps"),
+    steps: Annotated[int, typer.Option(help="Of 16 faces, of the whole training.")] = 4600,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+) -> None:
+    """Train the flow that draws one face where the damage allows many."""
+    from studio.training.run import train_map_flow
+
+    train_map_flow(folder, maps, steps, minutes, resume, say)
+
+
+@app.command("pairs")
+def train_pairs(
+    folder: Annotated[Path, typer.Option(help="Of the pairs.")] = Path(".cache/pairs"),
+    cache: Annotated[Path, typer.Option(help="Generated faces of 512 px.")] = Path(".cache/faces-512"),
+    photos: Annotated[Path | None, typer.Option(help="Real faces too: aligned_clean, aligned_studio.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Pictures without faces, one safetensors file.")] = None,
+) -> None:
+    """Damage photographs for the cleaner to learn from; can be stopped and continued."""
+    from studio.training.run import make_cleaner_pairs
+
+    make_cleaner_pairs(folder, cache, photos, pictures, say)
+
+
+@app.command("cleaner")
+def train_cleaner(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
+    pairs: Annotated[Path, typer.Option(help="See `studio train pairs`.")] = Path(".cache/pairs"),
+    steps: Annotated[int, typer.Option(help="Of 8 patches, of the whole training.")] = 5200,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+) -> None:
+    """Train the cleaner, which says what a damaged photograph tells for sure."""
+    from studio.training.run import train_cleaner
+
+    train_cleaner(folder, pairs, steps, minutes, resume, say)
+
+
 @app.command("export")
 def train_export(
     folder: Annotated[Path, typer.Argument(help="Folder of a training.")],
     target: Annotated[Path, typer.Argument(help="Folder to write, such as weights/restore.")],
     mean_with: Annotated[Path | None, typer.Option(help="Write the mean with the weights in this folder.")] = None,
+    rows: Annotated[bool, typer.Option("--rows", help="Large weights as int8, a scale a row: half the size.")] = False,
 ) -> None:
-    """Write a training's (averaged) weights in half precision."""
+    """Write a training's (averaged) weights in half precision, or less."""
     from studio.training.run import export
 
-    export(folder, target, mean_with)
+    export(folder, target, mean_with, rows)

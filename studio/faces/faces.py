@@ -13,7 +13,7 @@ from studio.faces.templates import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
 
 # What follows the first axis, which is the face.
 _SHAPES = {"boxes": (4,), "scores": (), "mesh": (POINTS, 3), "mesh_scores": (), "pose": (3,)}
-_MORE = {"given": (), "frames": (2, 3)}  # fields that need not be told
+_MORE = {"given": (), "quality": (), "frames": (2, 3)}  # fields that need not be told
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +27,10 @@ class Faces:
         mesh_scores: (N,) float32 in [0,1], how sure the mesh is that it lies on a face.
         pose: (N,3) float32, yaw, pitch and roll in degrees, as `pose_from_mesh` defines them.
         given: (N,) bool, faces that the caller pointed at; none of them by default.
+        quality: (N,) float32 in [0,1], how much of the face is to be seen, and how well; 1 by default.
         frames: (N,2,3) float32, unit square to pixels of the photo: the FFHQ-aligned crop of each face where that is
             known better than from its mesh; None where the mesh tells.
+        doubtful: (M,4) float32, boxes of places that look a little like a face and are none of these.
 
     Raises:
         InputError: the fields differ in length, or one has another shape or holds nan or infinity.
@@ -40,12 +42,17 @@ class Faces:
     mesh_scores: np.ndarray
     pose: np.ndarray
     given: np.ndarray | None = None
+    quality: np.ndarray | None = None
     frames: np.ndarray | None = None
+    doubtful: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
-        if self.given is None:
-            object.__setattr__(self, "given", np.zeros(count, bool))
+        usual = {"given": np.zeros(count, bool), "quality": np.ones(count), "doubtful": np.zeros((0, 4))}
+        for name, array in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, array)
+        object.__setattr__(self, "doubtful", np.asarray(self.doubtful, dtype=np.float32).reshape(-1, 4))
         for name, shape in (_SHAPES | _MORE).items():
             if getattr(self, name) is None:
                 continue
@@ -66,7 +73,9 @@ class Faces:
         """The faces of all parts, in order; none for no parts."""
         if not parts:
             return cls.empty()
-        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*_SHAPES, "given")}
+        names = (*_SHAPES, "given", "quality", "doubtful")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        joined["doubtful"] = np.unique(joined["doubtful"], axis=0)
         if any(part.frames is not None for part in parts):
             joined["frames"] = np.concatenate([part.crops(1) for part in parts])
         return cls(**joined)
@@ -89,13 +98,20 @@ class Faces:
             key = np.asarray(key)
             key = key if len(key) else key.astype(int)  # numpy makes an empty list float, which cannot index
         known = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Faces(**{name: None if array is None else array[key] for name, array in known.items()})
+        some = {name: None if array is None else array[key] for name, array in known.items() if name != "doubtful"}
+        return Faces(**some, doubtful=self.doubtful)
 
     def crops(self, size: int) -> np.ndarray:
         """(N,2,3) float32 crop_to_image of the FFHQ-aligned crops of `size` pixels: `frames`, or as the mesh lies."""
         if self.frames is None:
             return ffhq_transform(self.mesh, size)
         return self.frames * np.array([1 / size, 1 / size, 1], np.float32)
+
+    @property
+    def largest(self) -> Faces:
+        """The face with the largest box alone; none of none."""
+        areas = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(1)
+        return self[[int(areas.argmax())] if len(self) else []]
 
     @property
     def widths(self) -> np.ndarray:
@@ -115,6 +131,7 @@ class Faces:
                 "box": [round(float(v), 2) for v in self.boxes[i]],
                 "score": round(float(self.scores[i]), 4),
                 "mesh_score": round(float(self.mesh_scores[i]), 4),
+                "quality": round(float(self.quality[i]), 4),
                 "pose": dict(zip(("yaw", "pitch", "roll"), (round(float(v), 2) for v in self.pose[i]), strict=True)),
             }
             for i in range(len(self))

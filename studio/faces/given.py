@@ -9,6 +9,7 @@ import numpy as np
 from studio.errors import InputError
 from studio.faces.align import ffhq_transform, similarity, transform_points
 from studio.faces.mean_mesh import MEAN_MESH
+from studio.faces.pose import pose_from_mesh
 from studio.faces.templates import five_points
 
 SQUARE = 0.02  # share of the longer side by which an aligned picture may miss being square
@@ -50,19 +51,34 @@ def check_aligned(height: int, width: int) -> None:
         )
 
 
-def mean_mesh_on(points: np.ndarray, chosen: Sequence[int] = range(5)) -> np.ndarray:
+def mean_mesh_on(points: np.ndarray, chosen: Sequence[int] = range(5), pose: np.ndarray | None = None) -> np.ndarray:
     """The mean face, laid on points.
 
     Args:
         points: (N,K,2) in pixels of the photo.
         chosen: which of `five_points` they are.
+        pose: (N,3) degrees, of which yaw and pitch turn the mean face before it is laid; None: it looks straight ahead.
 
     Returns:
         (N,468,3) in pixels of the photo.
     """
     points = np.asarray(points, np.float64)
-    own = np.broadcast_to(five_points(MEAN_MESH[None])[:, list(chosen)], points.shape)
-    return _moved(similarity(own, points))
+    faces = np.broadcast_to(MEAN_MESH, (len(points), *MEAN_MESH.shape)).astype(np.float64)
+    if pose is not None:
+        middle = np.array([0.5, 0.5, 0.0])
+        faces = (faces - middle) @ turned(pose[:, 0], pose[:, 1]).swapaxes(1, 2) + middle
+    return _moved(faces, similarity(five_points(faces)[:, list(chosen)], points))
+
+
+def turned(yaw: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    """Rotations (N,3,3) of the mean face, which looks straight ahead, to angles as `pose_from_mesh` measures them."""
+    own = pose_from_mesh(MEAN_MESH[None])[0]
+    a, b = np.radians(-(np.asarray(pitch, np.float64) - own[1])), np.radians(np.asarray(yaw, np.float64))
+    one, zero = np.ones_like(a), np.zeros_like(a)
+    nod = [[one, zero, zero], [zero, np.cos(a), -np.sin(a)], [zero, np.sin(a), np.cos(a)]]
+    shake = [[np.cos(b), zero, np.sin(b)], [zero, one, zero], [-np.sin(b), zero, np.cos(b)]]
+    nod, shake = (np.moveaxis(np.array(part), -1, 0) for part in (nod, shake))
+    return shake @ nod
 
 
 def mean_mesh_in(boxes: np.ndarray) -> np.ndarray:
@@ -74,7 +90,7 @@ def mean_mesh_in(boxes: np.ndarray) -> np.ndarray:
     affine = np.zeros((len(boxes), 2, 3))
     affine[:, 0, 0] = affine[:, 1, 1] = scale
     affine[:, :, 2] = shift
-    return _moved(affine)
+    return _moved(np.broadcast_to(MEAN_MESH, (len(boxes), *MEAN_MESH.shape)), affine)
 
 
 def aligned_frame(mesh: np.ndarray | None, height: int, width: int) -> np.ndarray:
@@ -106,9 +122,8 @@ def aligned_frame(mesh: np.ndarray | None, height: int, width: int) -> np.ndarra
     return whole if apart[0] <= apart[1] else by_rule[0]
 
 
-def _moved(affine: np.ndarray) -> np.ndarray:
-    """The mean face, moved by similarities (N,2,3): (N,468,3)."""
-    mesh = np.broadcast_to(MEAN_MESH, (len(affine), *MEAN_MESH.shape))
+def _moved(mesh: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Meshes (N,468,3) moved by similarities (N,2,3) of the plane."""
     scale = np.hypot(affine[:, 0, 0], affine[:, 1, 0])
     flat = transform_points(mesh[..., :2], affine)
     return np.concatenate([flat, mesh[..., 2:] * scale[:, None, None]], 2).astype(np.float32)

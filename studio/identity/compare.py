@@ -105,7 +105,7 @@ class Comparer:
             faces = self.finder(photo.pixels)
             if not len(faces):
                 raise NoFaceError(f"both photos must show a face, {photo.name} shows none: cut it closer")
-            largest = faces[[0]]
+            largest = faces.largest
             vectors.append(self.encoder.embed(photo.pixels, largest.mesh))
             crops.append(align.warp(photo.pixels, align.ffhq_transform(largest.mesh, CROP), CROP).clamp(0, 1))
             eyes.append(float(largest.eye_distances[0]))

@@ -58,17 +58,17 @@ def shard_path(cache: Path, number: int) -> Path:
 
 
 @torch.inference_mode()
-def make_shard(generator: Generator, number: int, cache: Path) -> Path:
+def make_shard(generator: Generator, number: int, cache: Path, size: int = SIZE) -> Path:
     """Generate one shard unless it is there; written to a temporary name first, so a kill leaves no half file."""
     path = shard_path(cache, number)
     if path.exists():
         return path
     cache.mkdir(parents=True, exist_ok=True)
     pairs = draw_latents(generator, SHARD, seed=1_000_000 + number)
-    images = torch.empty(SHARD, 3, SIZE, SIZE, dtype=torch.uint8)
+    images = torch.empty(SHARD, 3, size, size, dtype=torch.uint8)
     for i in range(SHARD):
         w = expand_latents(pairs[i : i + 1]).to(generator.device, generator.dtype)
-        image = F.interpolate(generator(w).float(), size=(SIZE, SIZE), mode="area")
+        image = F.interpolate(generator(w).float(), size=(size, size), mode="area")
         images[i] = (image[0] * 127.5 + 127.5).round().clamp(0, 255).byte().cpu()
     part = path.with_suffix(f".{os.getpid()}.part")
     save_file({"images": images, "latents": pairs}, part)

@@ -238,3 +238,36 @@ PRESETS = {
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )
 }
+
+
+@dataclass(frozen=True)
+class FinderPreset:
+    """One training of the face finder.
+
+    Attributes:
+        scenes: pictures seen over the whole training; the learning rate falls to its end by then.
+        batch: of them in one step.
+        faces: kinds of faces in the bank, and the share of each among the faces that are pasted: generated ones as they
+            come, generated ones turned aside, real ones in colour, real studio portraits, real prints of before 1940.
+        turned: shards of 256 faces that are turned.
+        learning_rate: its peak, after `warmup` steps; cosine to 1 % of it.
+        ema: of the averaged weights, which are what is used.
+        seed: of everything that is drawn.
+        expect: what the finished weights should reach, for whoever repeats it.
+    """
+
+    name: str
+    scenes: int
+    batch: int = 16
+    faces: tuple[tuple[str, float], ...] = (
+        *(("generated", 0.45), ("turned", 0.2), ("clean", 0.13), ("studio", 0.07), ("old", 0.15)),
+    )
+    turned: int = 12
+    learning_rate: float = 2e-3
+    warmup: int = 200
+    ema: float = 0.999
+    seed: int = 0
+    expect: str = ""
+
+
+FINDER = FinderPreset("finder", scenes=48_000)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from studio import weights
+from studio import images, weights
 from studio.device import pick_device
 from studio.errors import InputError, WeightsError
+from studio.networks.cleaner import Cleaner
+from studio.networks.finder import FinderNet
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
@@ -20,22 +23,29 @@ from studio.networks.latent_encoder import LatentEncoder
 from studio.networks.latent_flow import LatentFlow
 from studio.networks.latent_reader import LatentReader
 from studio.networks.latent_space import LatentSpace
-from studio.networks.loading import CONFIG_NAME
+from studio.networks.loading import CONFIG_NAME, WEIGHTS_STEM
+from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restorer
+from studio.networks.rows import save_rows
 from studio.photosets import an_eighth, held_out
+from studio.training.cleaner import CleanerTrainer, make_pairs
 from studio.training.clusters import choose_atoms
-from studio.training.data import SHARD, SyntheticFaces, load_real_faces, make_shard
+from studio.training.data import SHARD, SIZE, SyntheticFaces, load_real_faces, make_shard
+from studio.training.finder import FinderTrainer, load_bank, make_bank
 from studio.training.flow import FlowTrainer
 from studio.training.frontalizer import Drawing, FrontalTrainer
 from studio.training.heads import HeadTrainer
 from studio.training.identities import load_identities
 from studio.training.latent_encoder import EncoderTrainer
 from studio.training.loop import Trainer
-from studio.training.presets import PRESETS, Preset
+from studio.training.map_flow import MapFlowTrainer, fit, make_maps
+from studio.training.presets import FINDER, PRESETS, Preset
 from studio.training.reader import train_reader
+from studio.training.scenes import Faceless, Scenes
 from studio.training.turned import load_turned
 
+NEW = "new-flow"  # beside its maps: a flow that knows their components, and nothing else
 ADDED = ("to_spatial.", "to_fine.", "to_styles.", "dictionary.")  # parts of the restorer that earlier weights may lack
 SMALLEST_OLD = 128  # px, of old faces
 CANDIDATES = 1024  # generated faces that atoms are chosen from
@@ -52,13 +62,15 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def make_faces(count: int, cache: Path, device: str = "auto", report: Callable[[str], None] = print) -> None:
-    """Fill a cache with at least `count` generated faces; shards that are there are kept."""
+def make_faces(
+    count: int, cache: Path, device: str = "auto", report: Callable[[str], None] = print, size: int = SIZE
+) -> None:
+    """Fill a cache with at least `count` generated faces of `size` px; shards that are there are kept."""
     generator = Generator.from_pretrained(weights.path("generator"), dtype=torch.bfloat16)
     generator.to(pick_device(device), memory_format=torch.channels_last)
     shards = -(-count // SHARD)
     for number in range(shards):
-        make_shard(generator, number, cache)
+        make_shard(generator, number, cache, size)
         report(f"{(number + 1) * SHARD} of {shards * SHARD} faces")
 
 
@@ -308,26 +320,147 @@ def train_frontal(
     trainer.run(minutes)
 
 
+def make_finder_faces(
+    folder: Path, cache: Path, photos: Path | None = None, report: Callable[[str], None] = print
+) -> None:
+    """Label the faces that the face finder learns from, see `make_bank`."""
+    make_bank(folder, cache, photos, FINDER.turned, report)
+
+
+def train_finder(
+    folder: Path,
+    bank: Path,
+    pictures: Path,
+    scenes: int | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the face finder, or go on with it.
+
+    Args:
+        folder: of the training; must hold none yet unless `resume`.
+        bank: labelled faces, see `make_finder_faces`.
+        pictures: images without faces, and things cut out (PNG with transparency), searched through; an eighth of them,
+            by the name, is kept for measuring.
+        scenes: of the whole training; None takes the preset's.
+        minutes: stop after these; None trains to the end.
+        resume: continue the checkpoint in `folder`.
+        device: "auto", "cpu" or "cuda".
+        report: receives log lines.
+    """
+    check_folder(folder, resume)
+    preset = replace(FINDER, scenes=scenes or FINDER.scenes)
+    paths = images.find_images([pictures])
+    measured = an_eighth(path.stem for path in paths)
+    faceless = Faceless([path for path in paths if path.stem not in measured])
+    torch.manual_seed(preset.seed)
+    faces = load_bank(bank, dict(preset.faces))
+    trainer = FinderTrainer(
+        preset, Scenes(faces, faceless), folder, FinderNet(folded=False), pick_device(device), report
+    )
+    if resume:
+        trainer.resume()
+    report(f"{len(faces)} faces, {len(faceless.whole)} pictures and {len(faceless.things)} things without any")
+    trainer.run(minutes)
+
+
+def make_flow_maps(folder: Path, cache: Path, report: Callable[[str], None] = print) -> None:
+    """What the flow of the generator's map learns from, see `make_maps`; the flow that fits it is kept there, too."""
+    generator = Generator.from_pretrained(weights.path("generator"), dtype=torch.bfloat16)
+    restorer = Restorer.from_pretrained(weights.path("restore")).to(memory_format=torch.channels_last)
+    new = folder / NEW
+    if (new / CONFIG_NAME).is_file():
+        net = MapFlow.from_pretrained(new)
+    else:
+        torch.manual_seed(0)
+        net = MapFlow()
+        fit(net, generator, cache)
+        net.save_pretrained(new)
+    make_maps(folder, cache, generator, restorer, net, report)
+
+
+def train_map_flow(
+    folder: Path,
+    maps: Path,
+    steps: int,
+    minutes: float | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the flow of the generator's map, or go on with it.
+
+    Args:
+        folder: of the training; must hold none yet unless `resume`.
+        maps: see `make_flow_maps`.
+        steps: of 16 faces, of the whole training.
+        minutes: stop after these; None trains to the end.
+        resume: continue the checkpoint in `folder`.
+        report: receives log lines.
+    """
+    check_folder(folder, resume)
+    if not (maps / NEW / CONFIG_NAME).is_file():
+        raise InputError(f"{maps} must hold the maps of generated faces, and holds none: run `studio train maps`")
+    trainer = MapFlowTrainer(MapFlow.from_pretrained(maps / NEW), folder, steps, 16, 4e-4, report, maps=maps)
+    if resume:
+        trainer.resume()
+    trainer.run(minutes)
+
+
+def make_cleaner_pairs(
+    folder: Path,
+    cache: Path,
+    photos: Path | None = None,
+    pictures: Path | None = None,
+    report: Callable[[str], None] = print,
+) -> None:
+    """What the cleaner learns from, see `make_pairs`."""
+    make_pairs(folder, cache, photos, pictures, report)
+
+
+def train_cleaner(
+    folder: Path,
+    pairs: Path,
+    steps: int,
+    minutes: float | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the cleaner, or go on with it; as `train_map_flow`, in steps of 8 patches, on the pairs of `make_pairs`."""
+    check_folder(folder, resume)
+    torch.manual_seed(0)
+    trainer = CleanerTrainer(Cleaner(), folder, steps, 8, 1e-3, report, pairs=pairs)
+    if resume:
+        trainer.resume()
+    trainer.run(minutes)
+
+
 def check_folder(folder: Path, resume: bool) -> None:
     """Refuse to start over a training that is there."""
     if not resume and (folder / "checkpoint").exists():
         raise InputError(f"{folder} must hold no training yet: pass --resume to go on with it, or another folder")
 
 
-def export(folder: Path, target: Path, mean_with: Path | None = None) -> None:
-    """Write the weights of a training in half precision, as a network's folder.
+def export(folder: Path, target: Path, mean_with: Path | None = None, rows: bool = False) -> None:
+    """Write the weights of a training in half precision or less, as a network's folder.
 
     Args:
-        folder: of the network: `RUN` of a restorer's, a flow's, a reader's or a frontalizer's training, `RUN/head-512`,
-            `RUN/latent-encoder`.
+        folder: of the network: `RUN` of a restorer's, a flow's, a reader's, a frontalizer's or a finder's training,
+            `RUN/head-512`, `RUN/latent-encoder`.
         target: folder to write; its weights are replaced.
         mean_with: folder of the weights that the training began with, or others of that line: the mean of both is
             written (model soups, arXiv 2203.05482).
+        rows: as int8 in rows, half as large, see `studio.networks.rows`.
 
     Raises:
         InputError: no network there, or two of different sizes.
     """
-    inside = [folder / name for name in ("restorer", "flow", "reader", "frontalizer") if (folder / name).is_dir()]
+    inside = [
+        folder / name
+        for name in ("restorer", "flow", "reader", "frontalizer", "finder", "map_flow", "cleaner")
+        if (folder / name).is_dir()
+    ]
     source = inside[0] if inside else folder
     if not (source / CONFIG_NAME).is_file():
         raise InputError(f"{folder} must be the folder of a training, and holds no network: train first")
@@ -339,6 +472,9 @@ def export(folder: Path, target: Path, mean_with: Path | None = None) -> None:
         "LatentFlow": LatentFlow,
         "LatentReader": LatentReader,
         "Frontalizer": Frontalizer,
+        "FinderNet": FinderNet,
+        "MapFlow": MapFlow,
+        "Cleaner": Cleaner,
     }
     net = kinds[kind].from_pretrained(source).to(torch.float16)
     if mean_with is not None:
@@ -349,3 +485,5 @@ def export(folder: Path, target: Path, mean_with: Path | None = None) -> None:
         for name, value in mine.items():
             value.copy_((value.float() + other[name].float()) / 2)
     net.save_pretrained(target)
+    if rows:
+        save_rows(net.state_dict(), target / f"{WEIGHTS_STEM}.safetensors")

@@ -106,12 +106,14 @@ class Found:
     Attributes:
         pixels: the photo as shown, (3,H,W) uint8 RGB: it is kept for every visitor, so it is small.
         boxes: (N,4), x0, y0, x1, y1 in those pixels.
+        given: (N,) bool, those that were marked by hand.
         scale: pixels of the photo for one of those.
         corner: (x, y) where a face that was not found begins, once the first corner is clicked; else None.
     """
 
     pixels: torch.Tensor
     boxes: np.ndarray
+    given: np.ndarray
     scale: float = 1.0
     corner: tuple[int, int] | None = None
 
@@ -159,7 +161,7 @@ def one(models: Models) -> None:
                 ["all", "largest"],
                 value="all",
                 label="Faces to restore",
-                info="all, largest, or numbers such as 0,2 (0 is the largest face)",
+                info="all, largest, or numbers such as 0,2, as they stand in the frames",
                 allow_custom_value=True,
             )
             shelf(photo)
@@ -380,7 +382,7 @@ class Runner:
 
         Args:
             photo: JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC or GIF file.
-            faces: "all", "largest", or numbers such as "0,2"; 0 is the largest face.
+            faces: "all", "largest", or numbers such as "0,2": largest first.
             fidelity: 0 to 1. 0 shows the model's idea of the face, 1 only what the photo shows.
             strength: 0 to 1, share of the restored face in the result.
             scale: 1, 1.5, 2, 3 or 4 times the photo's size; "auto" makes it as large as its largest face needs it.
@@ -434,10 +436,11 @@ class Runner:
         """`restore_photo` with the pipeline of the model in `settings`."""
         return restore_photo(self.models(settings["model"]), photo, folder, **settings)
 
-    def find(self, path: str, boxes: str = "", aligned: bool = False) -> np.ndarray:
-        """The boxes of the faces in a file, (N,4), in widths of the photo; see `restore` for the arguments."""
+    def find(self, path: str, boxes: str = "", aligned: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (N,4) of the faces in a file, in widths of the photo, and which are given; see `restore`."""
         photo = read(path)
-        return self.models().find(photo, parse_boxes(boxes) or None, aligned).boxes / photo.width
+        faces = self.models().find(photo, parse_boxes(boxes) or None, aligned)
+        return faces.boxes / photo.width, faces.given
 
     def look(self, path: str | None, found: Found | None, boxes: str = "", aligned: bool = False) -> list[Any]:
         """Find the faces of the uploaded photo, so that they can be chosen by a click or from the list."""
@@ -445,11 +448,11 @@ class Runner:
             return [gr.skip(), gr.skip(), None]
         try:
             self.models()  # before a GPU is lent
-            places = self._find(path, boxes, aligned) * found.pixels.shape[2]
+            places, given = self._find(path, boxes, aligned)
         except StudioError as error:
             warn(error)
             return [gr.skip(), gr.skip(), found]
-        found = replace(found, boxes=places)
+        found = replace(found, boxes=places * found.pixels.shape[2], given=given)
         choices = ["all", "largest", *(str(i) for i in range(len(places)))]
         return [mark("all", found), gr.Dropdown(choices=choices, value="all"), found]
 
@@ -466,7 +469,7 @@ def preview(path: str | None) -> list[Any]:
         forget_unreadable(path)
         return [None, gr.Image(value=None, visible=False), plain, None, "", False]
     small = images.resize(photo.pixels, *fit(photo, CHOICE_SIDE)).mul(255).round().to(torch.uint8)
-    found = Found(small, np.zeros((0, 4)), photo.width / small.shape[2])
+    found = Found(small, np.zeros((0, 4)), np.zeros(0, bool), photo.width / small.shape[2])
     return [gr.skip(), mark("all", found), plain, found, "", False]
 
 
@@ -474,7 +477,7 @@ def mark(faces: str | None, found: Found | None) -> Any:
     """The photo with a frame around every face; those that will be restored stand out."""
     if found is None:
         return gr.skip()
-    picture = draw_choice(found.pixels / 255, found.boxes, indices(faces, len(found.boxes)))
+    picture = draw_choice(found.pixels / 255, found.boxes, indices(faces, found))
     if found.corner is not None:
         draw_cross(picture, found.corner, CORNER)
     return gr.Image(value=picture, visible=True)
@@ -510,24 +513,28 @@ def toggle(faces: str | None, found: Found | None, event: gr.SelectData) -> Any:
     if not inside.any():
         return gr.skip()
     area = np.where(inside, (found.boxes[:, 2:] - found.boxes[:, :2]).prod(1), np.inf)
-    return toggled(faces, int(area.argmin()), len(found.boxes))
+    return toggled(faces, int(area.argmin()), found)
 
 
-def toggled(faces: str | None, index: int, count: int) -> str:
+def toggled(faces: str | None, index: int, found: Found) -> str:
     """A choice of faces with one more, or one less; the last one cannot be taken out."""
-    chosen = sorted(set(indices(faces, count)) ^ {index})
-    return "all" if len(chosen) in (0, count) else ",".join(map(str, chosen))
+    chosen = sorted(set(indices(faces, found)) ^ {index})
+    return "all" if len(chosen) in (0, len(found.boxes)) else ",".join(map(str, chosen))
 
 
-def indices(faces: str | None, count: int) -> list[int]:
+def indices(faces: str | None, found: Found) -> list[int]:
     """The faces that a choice means, as far as it can be understood."""
+    count = len(found.boxes)
     try:
         choice = parse(faces or "all")
     except InputError:
         return []
-    if choice == "all":
-        return list(range(count))
-    return [0] if choice == "largest" else [i for i in choice if 0 <= i < count]
+    if choice == "largest":
+        areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(1)
+        return [int(areas.argmax())] if count else []
+    if choice == "given":
+        return np.flatnonzero(found.given).tolist()
+    return list(range(count)) if choice == "all" else [i for i in choice if 0 <= i < count]
 
 
 # ---- the pipeline call
@@ -608,7 +615,11 @@ def restore_photo(
     # No picture in 8 bits, which nobody looks at.
     output = pipeline(photo, **seeded(settings), callback_on_step_end=on_step, output_type="pt")
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
+    report.doubtful = output.faces[0].doubtful.round(1).tolist()
     result = Result(report, verdict(report, output.reports[0]))
+    if count := len(report.doubtful):
+        more = f"{count} more places may be faces" if count > 1 else "One more place may be a face"
+        result.message += f" {more}: mark what is missing under “A face is missing?”."
     after = output.photos[0]
     if report.status == RESTORED or background in NETWORKS:
         suffix = FORMATS[file_format]

@@ -32,6 +32,11 @@ MEASURES = {
     "landmark_error",
     "landmark_error_found",
     "sharpness",
+    "sharpness_inside",
+    "niqe",
+    "blockiness",
+    "overshoot",
+    "weave",
     "lab_difference",
     "colour_shift",
     "found",
@@ -73,8 +78,20 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, recipes=("gfpgan",), limit=0, fidelities=(0.0, 1.0), sheet=None, seed=3, unseen=False, net=None):
-    return bench.run(folder, recipes, seed, limit, fidelities, "restore", sheet, unseen, (), net, lambda _: None)
+def run(
+    folder,
+    recipes=("gfpgan",),
+    limit=0,
+    fidelities=(0.0, 1.0),
+    sheet=None,
+    seed=3,
+    unseen=False,
+    net=None,
+    find=False,
+    cases=None,
+):
+    settings = "restore", sheet, unseen, (), net, find, 4, cases, lambda _: None
+    return bench.run(folder, recipes, seed, limit, fidelities, *settings)
 
 
 def test_only_faces_that_no_training_sees(tmp_path, folder):
@@ -90,16 +107,30 @@ def test_only_faces_that_no_training_sees(tmp_path, folder):
     assert (report["faces"], report["set"]) == (1, "aligned_clean, unseen by training")
 
 
+def test_damaged_faces_may_be_given(folder, tmp_path):
+    cases = tmp_path / "websites"
+    cases.mkdir()
+    for seed in (1, 2):
+        pixels = images.resize(tiny.photo(seed=seed)[None], 512, 512)
+        images.save(images.load(pixels[0]), cases / f"{seed}.png")
+        images.save(images.load(images.resize(images.resize(pixels, 64, 64), 512, 512)[0]), cases / f"{seed}-small.png")
+    (cases / "cases.csv").write_text("damaged,original\n1-small.png,1.png\n2-small.png,2.png\n")
+    report = run(folder, ("none",), limit=1, fidelities=(0.5,), cases=cases)
+    assert list(report["recipes"]) == ["none", "websites"]
+    assert report["recipes"]["websites"]["input"]["psnr"] < 60 < report["recipes"]["none"]["input"]["psnr"]
+
+
 def test_damaged_portraits(folder, tmp_path):
     report = run(folder, ("gfpgan", "none"), sheet=tmp_path / "new" / "sheet.png")
     assert report["faces"] == 2
     assert report["set"] == folder.name
     assert set(report["recipes"]) == {"gfpgan", "none"}
     for versions in report["recipes"].values():
-        assert list(versions) == ["input", "fidelity 0", "fidelity 1"]
-        assert all(set(found) == MEASURES for found in versions.values())
-    numbers = [value for found in report["recipes"]["gfpgan"].values() for value in found.values()]
-    assert all(math.isfinite(value) for value in numbers)
+        assert list(versions) == ["original", "input", "fidelity 0", "fidelity 1"]
+        assert all(set(versions[name]) == MEASURES for name in list(versions)[1:])
+        assert set(versions["original"]) < MEASURES
+    numbers = [v for found in report["recipes"]["gfpgan"].values() for k, v in found.items() if k != "weave"]
+    assert all(math.isfinite(value) for value in numbers)  # of hair there may be none
     untouched = report["recipes"]["none"]["input"]
     assert untouched["identity_distance"] == untouched["landmark_error"] == untouched["landmark_error_found"] == 0
     assert report["recipes"]["none"]["input"]["ssim"] == pytest.approx(1)
@@ -190,7 +221,7 @@ def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
     monkeypatch.setattr(OneFace, "__call__", lambda self, image: Faces.empty())
     with torch.inference_mode():
         placed = bench.place_meshes(pipeline, crops, faces)
-        found = bench.measure(pipeline, crops, crops, crops, faces, placed)
+        found = bench.measure(pipeline, crops, crops, crops, faces, placed, torch.ones(len(crops), 1, 8, 8))
     assert found["found"] == 0
     assert math.isnan(found["landmark_error_found"])
 
@@ -220,7 +251,7 @@ def test_speed(monkeypatch):
     monkeypatch.setattr(restore, "FaceFinder", tiny.TwoFaces)
     report = speed.run(0, 1, ["restore"])
     assert report["batch 2"]["faces"] == 2
-    assert set(report["batch 2"]["steps"]) == {"find", "crop", "restore_crops", "guard", "paste"}
+    assert set(report["batch 2"]["steps"]) == {"find", "crop", "read", "join", "guard", "paste"}
     assert report["batch 2"]["seconds_per_face"] > 0
     assert report["peak_memory_mb"] > 50
     assert report["threads"] == torch.get_num_threads()

@@ -57,7 +57,7 @@ def test_sizes(three):
 
 def test_dicts_are_json_without_the_mesh(three):
     dicts = json.loads(json.dumps(three.to_dicts()))
-    assert set(dicts[0]) == {"box", "score", "mesh_score", "pose"}
+    assert set(dicts[0]) == {"box", "score", "mesh_score", "quality", "pose"}
     assert set(dicts[0]["pose"]) == {"yaw", "pitch", "roll"}
 
 

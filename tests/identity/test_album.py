@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from studio import images
+from studio.benchmarks.provenance import FINDER
 from studio.errors import InputError
 from studio.identity import album
 from studio.identity.album import COLUMNS, THRESHOLD, AlbumFace, AlbumMaker, grouped, why_aside
@@ -103,7 +104,7 @@ def test_the_committed_figures_are_what_the_benchmark_writes():
     assert (figures["people"], figures["photos"] + sum(figures["set_aside"].values())) == (206, 412)
     said = album.error_rates(THRESHOLD)
     assert f"{1 - figures['scores']['precision']:.0%} of the pairs put together were two people" in said
-    assert set(figures["provenance"]["weights"]) == {"identity", "detector_full_range", "detector_back", "mesh"}
+    assert set(figures["provenance"]["weights"]) == {"identity", *FINDER}
 
 
 @pytest.mark.weights

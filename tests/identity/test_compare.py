@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from studio.benchmarks.provenance import FINDER
 from studio.errors import ImageError, InputError, NoFaceError
 from studio.identity import compare
 from studio.identity.compare import DIFFERENT, SAME, TOO_POOR, UNSURE
@@ -99,6 +100,6 @@ def test_the_committed_figures_are_what_the_benchmark_writes():
     table = compare.curve()
     assert (np.diff(table, axis=0) >= 0).all()
     assert table[-1, 1] == table[-1, 2] == 1
-    assert set(figures["provenance"]["weights"]) == {"identity", "detector_full_range", "detector_back", "mesh"}
+    assert set(figures["provenance"]["weights"]) == {"identity", *FINDER}
     small = [row for row in figures["shrunk"] if row["eyes"] < compare.SMALLEST_EYE_DISTANCE]
     assert small  # what is called too poor was measured

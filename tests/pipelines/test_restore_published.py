@@ -12,7 +12,7 @@ from studio.faces import align
 from studio.networks.codeformer import CodeFormer
 from studio.networks.gfpgan import GFPGAN
 from studio.networks.restoreformer import RestoreFormer
-from studio.tone import apply_tone, luma, tone_curve
+from studio.tone import luma, tone_curve, with_tone
 from tests import parity, tiny
 from tests.convert import test_torch
 from tests.tiny import seeded
@@ -34,8 +34,8 @@ def toy(name):
 
 def pipeline(name="gfpgan"):
     ours = tiny.restore_pipeline()
-    parts = {part: getattr(ours, part) for part in ("full_range", "back", "mesh", "identity")}
-    built = RestorePipeline(None, None, toy(name), None, **parts)
+    parts = {part: getattr(ours, part) for part in ("cleaner", *weights.FACE_NETWORKS)}
+    built = RestorePipeline(**restore.OWN_PARTS, restorer=toy(name), **parts)
     built.set_progress_bar_config(disable=True)
     return built
 
@@ -53,10 +53,10 @@ def test_the_known_names_are_those_of_the_list():
 @pytest.mark.parametrize("name", TOYS)
 def test_photos_guard_report_and_paste_back_are_the_same(name):
     pipe, photo = pipeline(name), tiny.photo()
-    output = pipe(photo, output_type="pt", scale=1.5, identity_guard=None)
+    output = pipe(photo, output_type="pt", scale=1.5, identity_guard=None, region="face")
     assert output.images[0].shape == (3, 264, 384)
     assert [report.restored for report in output.reports[0]] == [True, True]
-    untouched = pipe(photo, output_type="pt", scale=1.5, strength=0.0).images[0]
+    untouched = pipe(photo, output_type="pt", scale=1.5, strength=0.0, region="face").images[0]
     changed = (output.images[0] - untouched).abs().amax(0) > 0
     assert changed[60:160, 60:200].any()
     assert not changed[:, -3:].any()
@@ -87,8 +87,16 @@ def test_a_sepia_photo_keeps_its_tone_and_may_be_coloured():
         pipeline()(sepia, output_type="pt", identity_guard=None, colorize=wanted).images[0] for wanted in (False, True)
     )
     tone = tone_curve(sepia)
-    assert float((kept[None] - apply_tone(luma(kept[None]), tone)).abs().max()) < 0.02
-    assert float((coloured[None] - apply_tone(luma(coloured[None]), tone)).abs().max()) > 0.05
+    assert float((kept[None] - with_tone(kept[None], tone)).abs().max()) < 0.02
+    assert float((coloured[None] - with_tone(coloured[None], tone)).abs().max()) > 0.05
+
+
+def test_the_rest_of_the_photo_is_cleaned_but_a_head_is_not_known():
+    pipe, photo = pipeline(), tiny.photo()
+    report = pipe(photo, region="photo", identity_guard=None).reports[0][0]
+    assert (report.region, report.invented) == ("photo", 1.0)
+    with pytest.raises(InputError, match="a GFPGAN does not tell a head from what is behind it"):
+        pipe(photo, region="head")
 
 
 def test_a_reference_measures_but_does_not_lead():
@@ -114,7 +122,7 @@ def test_a_known_name_and_a_file(tmp_path, monkeypatch):
     """Through the store: a passport, and a published file that lies somewhere."""
     monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "cache"))
     ours = tiny.restore_pipeline()
-    own = {name: getattr(ours, part) for part, name in weights.FACE_NETWORKS.items()}
+    own = {name: getattr(ours, part) for part, name in weights.FACE_NETWORKS.items()} | {"cleaner": ours.cleaner}
     asked = []
 
     def load(name):
@@ -123,7 +131,7 @@ def test_a_known_name_and_a_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(weights, "load", load)
     assert isinstance(RestorePipeline.from_pretrained("gfpgan-1.4").restorer, GFPGAN)
-    assert asked == ["gfpgan-1.4", *weights.FACE_NETWORKS.values()]
+    assert asked == ["gfpgan-1.4", "cleaner", *weights.FACE_NETWORKS.values()]
     family = test_torch.published.FAMILIES["gfpgan"]
     toys = {"widths": (8,) * 8, "latent_dim": 8, "mapping_depth": 1}
     monkeypatch.setitem(test_torch.published.FAMILIES, "gfpgan", type(family)(family.mark, GFPGAN, options=toys))
@@ -139,5 +147,5 @@ def test_a_known_name_and_a_file(tmp_path, monkeypatch):
 
 def test_our_restorer_is_not_complete_alone():
     ours = tiny.restore_pipeline()
-    with pytest.raises(InputError, match="generator, head and parts beside it"):
-        RestorePipeline(None, None, ours.restorer, None, ours.full_range, ours.back, ours.mesh, ours.identity)
+    with pytest.raises(InputError, match="generator, head, flow, parts beside it"):
+        RestorePipeline(**{**ours.components, **restore.OWN_PARTS})

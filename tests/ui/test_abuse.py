@@ -117,6 +117,7 @@ def send(address, name, data):
             return "refused upload"
         upload = {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
         arguments = [upload, "all", 0.5, 1, 1, 0.6, False, "png", False, None]
+        arguments += ["lanczos", "", False, "auto", 0, "restore"]
         event = http.post(f"{address}gradio_api/call/restore", json={"data": arguments}).json()["event_id"]
         said = http.get(f"{address}gradio_api/call/restore/{event}").text
     if "event: complete" not in said:

@@ -45,6 +45,8 @@ def test_defaults_are_those_named(client, page):
         "background": "lanczos",
         "boxes": "",
         "aligned": False,
+        "region": "auto",
+        "seed": 0,
         "model": "restore",
     }
 

@@ -123,8 +123,8 @@ def test_a_result_too_large_for_memory_is_refused(pipeline, photo, tmp_path, mon
 def test_an_error_empties_the_page_and_is_said(pipeline, text):
     steps = Runner(lambda: pipeline).restore(str(text))
     next(steps)
-    file, report, message, slider, faces, strip = next(steps)
-    assert (file, report, slider, faces, strip) == (None, None, None, "", [])
+    file, report, message, slider, faces, strip, invented = next(steps)
+    assert (file, report, slider, faces, strip, invented) == (None, None, None, "", [], None)
     assert "notes.jpg" in message
     with pytest.raises(gr.Error, match="notes"):
         next(steps)
@@ -235,7 +235,7 @@ def test_a_click_takes_a_face_out_and_in(found):
 
 
 def test_the_smaller_face_is_meant(found):
-    nested = Found(found.pixels, np.array([[0, 0, 60, 40], [20, 10, 30, 20.0]]))
+    nested = Found(found.pixels, np.array([[0, 0, 60, 40], [20, 10, 30, 20.0]]), np.zeros(2, bool))
     assert toggle("all", nested, at(25, 15)) == "0"
     assert toggle("all", nested, at(5, 15)) == "1"
 
@@ -270,15 +270,29 @@ def test_marked_faces_and_cut_out_ones_are_restored(pipeline, black, tmp_path):
 
 @pytest.mark.parametrize(
     ("choice", "expected"),
-    [("all", [0, 1, 2]), ("largest", [0]), ("2,0", [2, 0]), ("7", []), ("nobody", []), (None, [0, 1, 2])],
+    [
+        ("all", [0, 1, 2]),
+        ("largest", [1]),
+        ("given", [2]),
+        ("2,0", [2, 0]),
+        ("7", []),
+        ("nobody", []),
+        (None, [0, 1, 2]),
+    ],
 )
 def test_what_a_choice_means(choice, expected):
-    assert indices(choice, 3) == expected
+    assert indices(choice, three()) == expected
+
+
+def three():
+    """The second is the largest, the third was marked by hand."""
+    boxes = np.array([[0, 0, 10, 10], [20, 0, 32, 12], [40, 0, 50, 10.0]])
+    return Found(torch.zeros(3, 40, 60, dtype=torch.uint8), boxes, np.array([False, False, True]))
 
 
 def test_the_last_face_stays():
-    assert toggled("1", 1, 3) == "all"
-    assert toggled("0", 2, 3) == "0,2"
+    assert toggled("1", 1, three()) == "all"
+    assert toggled("0", 2, three()) == "0,2"
 
 
 def test_chosen_faces_stand_out():
@@ -346,7 +360,7 @@ def test_the_page_asks_no_other_server(url):
 
 
 def test_endpoint(client, photo):
-    file, report, message, slider, faces, strip = client.predict(
+    file, report, message, slider, faces, strip, invented = client.predict(
         handle_file(photo), "all", 0.5, 1.0, 2, 0.6, False, "tiff", False, api_name="/restore"
     )
     whole = images.load(file)
@@ -360,6 +374,7 @@ def test_endpoint(client, photo):
     assert all(path.endswith(".png") for path in slider)
     assert "<td>0.31</td>" in faces
     assert len(strip) == 2
+    assert size(invented) == (120, 80)
 
 
 def test_endpoint_has_defaults(client, photo):
@@ -384,6 +399,8 @@ def test_endpoints_and_their_arguments(client):
             "background",
             "boxes",
             "aligned",
+            "region",
+            "seed",
             "model",
         ],
         "/restore_many": ["photos", "fidelity", "scale", "file_format", "credentials", "background", "model"],
@@ -448,7 +465,7 @@ def test_endpoint_reads_only_uploads(url, repository):
 def test_endpoint_fetches_nothing(url):
     """An address in place of an upload would make the server ask another one."""
     photo = {"path": "http://example.com/aunt.jpg", "meta": {"_type": "gradio.FileData"}}
-    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None, "lanczos", "", False, "restore"]
+    data = [photo, "all", 0.5, 1, 1, 0.6, False, "png", False, None, "lanczos", "", False, "auto", 0, "restore"]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}", timeout=60).text
     assert "event: error" in answer
@@ -474,7 +491,8 @@ def test_a_generated_face(tmp_path, rng):
     canvas = torch.full((3, 480, 640), 0.5)
     canvas[:, 100:300, 200:400] = images.resize(face.clamp(0, 1), 200, 200)
     path = images.save(Photo(canvas), tmp_path / "generated.jpg", quality=60)
-    result = restore_photo(RestorePipeline.from_pretrained("restore"), path, tmp_path / "out", scale=2)
+    pipe = RestorePipeline.from_pretrained("restore")
+    result = restore_photo(pipe, path, tmp_path / "out", scale=2, region="head")
     assert result.report.status == "restored", result.message
     after = images.load(result.file).pixels
     assert after.shape == (3, 960, 1280)

@@ -67,6 +67,7 @@ class ToyRestore(StudioPipeline):
         strength=1.0,
         scale=1,
         background="lanczos",
+        region="auto",
         identity_guard=0.6,
         caution=True,
         colorize=False,
@@ -74,6 +75,8 @@ class ToyRestore(StudioPipeline):
         reference_steps=12,
         boxes=None,
         aligned=False,
+        num_inference_steps=4,
+        generator=None,
         output_type="pil",
         callback_on_step_end=None,
         return_dict=True,
@@ -84,13 +87,16 @@ class ToyRestore(StudioPipeline):
         for step in range(reference_steps if reference is not None and callback_on_step_end else 0):
             callback_on_step_end(self, step, step, {"identity_distance": 0.5})
         if photo.pixels.max() == 0 and not boxes and not aligned:
-            return RestoreOutput([images.to_pil(photo.pixels)], [Faces.empty()], [[]], [photo], [1])
+            nothing = photo.pixels.new_zeros(photo.height, photo.width)
+            return RestoreOutput([images.to_pil(photo.pixels)], [Faces.empty()], [[]], [photo], [1], [nothing])
         size = 2 if scale == "auto" else scale
         tinted = photo.with_pixels(
             images.resize(self.restorer(photo.pixels[None])[0], photo.height * size, photo.width * size)
         )
         reports = [self.report(photo, i, faces in ("all", "largest") or i in faces, reference) for i in (0, 1)]
-        return RestoreOutput([images.to_pil(tinted.pixels)], [Faces.empty()], [reports], [tinted], [size])
+        drawn = tinted.pixels.new_zeros(tinted.height, tinted.width)
+        drawn[:, : tinted.width // 2] = 0.5
+        return RestoreOutput([images.to_pil(tinted.pixels)], [Faces.empty()], [reports], [tinted], [size], [drawn])
 
     def find(self, photo, boxes=None, aligned=False):
         """Boxes as in the reports, and those that are given; of an aligned photo, one of the whole."""
@@ -147,7 +153,7 @@ class ToyComparer(Comparer):
 
     def __init__(self):
         pipeline = tiny.restore_pipeline()
-        finder = tiny.TwoFaces(pipeline.full_range, pipeline.back, pipeline.mesh)
+        finder = tiny.TwoFaces(pipeline.finder().detector, pipeline.mesh)
         super().__init__(finder, IdentityEncoder(pipeline.identity))
 
 
@@ -156,4 +162,4 @@ class ToyAlbum(AlbumMaker):
 
     def __init__(self, finder=tiny.TwoFaces):
         pipeline = tiny.restore_pipeline()
-        super().__init__(finder(pipeline.full_range, pipeline.back, pipeline.mesh), IdentityEncoder(pipeline.identity))
+        super().__init__(finder(pipeline.finder().detector, pipeline.mesh), IdentityEncoder(pipeline.identity))
