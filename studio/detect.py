@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
@@ -35,6 +35,7 @@ LAST = 96  # px, the longer side at which a face that fills the photo is well se
 TURNED = 640
 # What is found at several sizes, or twice at one, is one face: see `nms`. Two faces that touch are two.
 OVERLAP, INSIDE = 0.4, 0.75
+TRUSTED = 0.5  # score of ours from which on its word counts for a face that the published pair sees, too
 # For the published pair: a tile side of 12.5 faces shows a face about 20 px wide to the 256 px network.
 FACES_PER_TILE = 12.5
 SMALLEST_FACE, SMALLEST_FACE_SHARE = 28.0, 1 / 80
@@ -59,12 +60,6 @@ class Detected:
     points: Tensor
     pose: Tensor
     quality: Tensor
-
-    @classmethod
-    def none(cls, image: Tensor) -> Detected:
-        """Nothing found in a photo."""
-        empty = image.new_zeros(0)
-        return cls(image.new_zeros(0, 4), empty, image.new_zeros(0, 5, 2), image.new_zeros(0, 3), empty)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -94,15 +89,14 @@ class Detector(Protocol):
     def __call__(self, image: Tensor, min_score: float) -> Detected:
         """Faces of a photo (3,H,W) float32 RGB in [0,1] whose score is at least that."""
 
-    def lying(self, image: Tensor, min_score: float) -> Detected:
-        """Those on their side or upside down; asked where there are no others."""
-
     def to(self, device: torch.device | str) -> Detector:
         """Moves the networks; returns self."""
 
 
 class Pyramid:
-    """The finder's network on a photo of several sizes.
+    """The finder's network on a photo of several sizes, upright and turned by 90, 180 and 270 degrees.
+
+    A face that is seen in several of them counts as it is seen best: the right way up.
 
     Args:
         net: folded or not.
@@ -119,18 +113,14 @@ class Pyramid:
     @torch.no_grad()
     def __call__(self, image: Tensor, min_score: float) -> Detected:
         """As `Detector.__call__`."""
-        return best([self.look(view, scale, min_score) for view, scale in shrunk(image)])
-
-    @torch.no_grad()
-    def lying(self, image: Tensor, min_score: float) -> Detected:
-        """As `Detector.lying`: the photo is turned by 90, 180 and 270 degrees."""
-        return best(
-            [
+        found = [self.look(view, scale, min_score) for view, scale in shrunk(image)]
+        for quarters in (1, 2, 3):
+            lying = torch.rot90(image, quarters, (1, 2))
+            found += [
                 self.look(view, scale, min_score).turned_back(quarters, *image.shape[-2:])
-                for quarters in (1, 2, 3)
-                for view, scale in shrunk(torch.rot90(image, quarters, (1, 2)), TURNED)
+                for view, scale in shrunk(lying, TURNED)
             ]
-        )
+        return best(found)
 
     def look(self, view: Tensor, scale: Tensor, min_score: float) -> Detected:
         """One size of the photo.
@@ -232,10 +222,6 @@ class BlazePair:
         points = torch.from_numpy(laid).to(boxes)
         return Detected(boxes, scores, points, boxes.new_zeros(len(boxes), 3), torch.ones_like(scores))
 
-    def lying(self, image: Tensor, min_score: float) -> Detected:
-        """As `Detector.lying`: none, because it has seen them already if it can see them."""
-        return Detected.none(image)
-
     def look(
         self, net: FaceDetector, image: Tensor, side: float, corners: Tensor, min_score: float
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -260,6 +246,8 @@ class BlazePair:
 class Together:
     """The finder's network and the published pair: what either of them sees.
 
+    Where both see a face ours says which way up it is, because the pair doesn't know, and the surer one how sure.
+
     Args:
         net: see `Pyramid`.
         full_range: see `BlazePair`.
@@ -277,11 +265,18 @@ class Together:
 
     def __call__(self, image: Tensor, min_score: float) -> Detected:
         """As `Detector.__call__`."""
-        return best([self.ours(image, min_score), self.published(image, min_score)])
+        return best([*together(self.ours(image, min_score), self.published(image, min_score))])
 
-    def lying(self, image: Tensor, min_score: float) -> Detected:
-        """As `Detector.lying`."""
-        return self.ours.lying(image, min_score)
+
+def together(ours: Detected, published: Detected) -> tuple[Detected, Detected]:
+    """What ours sees, as sure as the surer of both, and of the published pair's what ours does not see."""
+    if not len(ours) or not len(published):
+        return ours, published
+    shared = blaze.overlap(published.boxes, ours.boxes) * (ours.scores >= TRUSTED)
+    most, mine = shared.max(1)
+    same = most >= OVERLAP
+    scores = ours.scores.scatter_reduce(0, mine[same], published.scores[same], "amax")
+    return replace(ours, scores=scores), published[torch.nonzero(~same)[:, 0]]
 
 
 def tiles(height: int, width: int) -> list[tuple[float, Tensor]]:

@@ -5,7 +5,7 @@
 3. What neither of them is sure of is dropped, and what is found a second time. A face of which the detector is sure and
    the mesh sees nothing gets the mean face, laid on the detector's five points.
 4. `steady`: the mesh of what is left is the mean over eight crops, because its points move with the crop.
-5. `look_again`, where nothing was found: for faces that lie, and with dots, tint and a tight frame taken away.
+5. `look_again`, where nothing was found: with dots, tint and a tight frame taken away.
 6. Faces come largest first, and those of about one size as one reads.
 
 Networks run in their own type; places are always float32.
@@ -200,7 +200,10 @@ class FaceFinder:
         return image.to(self.mesh.device, torch.float32)
 
     def look_again(self, image: Tensor, min_score: float) -> Faces:
-        """Looks for faces that lie, and else at the photo without halftone dots and tint, and not so tightly framed.
+        """Looks at the photo with its halftone dots, tint and tight framing taken away.
+
+        Screens of newsprint, tinted paper and faces that fill the picture hide from the networks. The mesh has to be
+        surer here.
 
         Args:
             image: (3,H,W) RGB in [0,1].
@@ -209,12 +212,9 @@ class FaceFinder:
         Returns:
             As `confirm`; scores are those of the picture so prepared.
         """
-        faces = self.confirm(image, self.detector.lying(image, min_score))
         height, width = image.shape[-2:]
         grey = image.mean(0).expand(1, 3, -1, -1)
         for detail in DETAILS:
-            if len(faces):
-                break
             scale = max(height, width) / detail
             size = [max(1, round(n / scale)) for n in (height, width)]
             smooth = F.interpolate(grey, size, mode="bilinear", antialias=True, align_corners=False)
@@ -223,8 +223,8 @@ class FaceFinder:
             faces = self.confirm(framed, self.detector(framed, min_score), AGAIN_PRESENCE)
             if len(faces):  # measured in the framed picture
                 mesh, boxes = (faces.mesh - [border, border, 0]) * scale, (faces.boxes - border) * scale
-                faces = replace(faces, boxes=boxes.astype(np.float32), mesh=mesh.astype(np.float32))
-        return faces
+                return replace(faces, boxes=boxes.astype(np.float32), mesh=mesh.astype(np.float32))
+        return Faces.empty()
 
     def confirm(self, image: Tensor, found: Detected, presence_needed: float | None = None) -> Faces:
         """Places the mesh on what a detector found, and drops what is no face, or the same face again.

@@ -57,6 +57,25 @@ def test_what_a_turned_photo_shows_lies_where_the_photo_has_it(quarters):
     assert found.pose[0].tolist() == [0, 0, {1: 90, 2: -180, 3: -90}[quarters]]
 
 
+def detected(*faces):
+    """Faces (x, score) of 40 px; the first point says whose they are."""
+    boxes = torch.tensor([[x, 0.0, x + 40, 40] for x, _ in faces]).view(-1, 4)
+    count = len(faces)
+    scores = torch.tensor([score for _, score in faces])
+    return Detected(boxes, scores, torch.zeros(count, 5, 2), torch.zeros(count, 3), torch.ones(count))
+
+
+def test_of_a_face_that_both_see_ours_says_where_and_the_surer_one_how_sure():
+    ours, published = detect.together(
+        detected((0, 0.6), (100, 0.3), (200, 0.9)), detected((4, 0.9), (104, 0.8), (300, 0.7), (204, 0.2))
+    )
+    assert ours.boxes[:, 0].tolist() == [0, 100, 200]
+    assert ours.scores.tolist() == pytest.approx([0.9, 0.3, 0.9])
+    assert published.boxes[:, 0].tolist() == [104, 300]  # of the second, ours is too unsure
+    alone, _ = detect.together(detected((0, 0.6)), detected())
+    assert len(alone) == 1
+
+
 class OneCell(FinderNet):
     """Says that a face is in the cell under the brightest place of the picture, upright and 40 px wide."""
 

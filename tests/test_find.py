@@ -71,19 +71,13 @@ def test_looking_leaves_the_networks_as_they_are(monkeypatch):
 
 
 class Saw:
-    """A detector that saw faces of 40 px in a row, with these scores; and others where it looks for faces that lie."""
+    """A detector that saw faces of 40 px in a row, with these scores."""
 
-    def __init__(self, *scores, lying=()):
-        self.scores, self.others = scores, lying
+    def __init__(self, *scores):
+        self.scores = scores
 
     def __call__(self, image, min_score):
-        return self.row(self.scores, min_score)
-
-    def lying(self, image, min_score):
-        return self.row(self.others, min_score)
-
-    @staticmethod
-    def row(scores, min_score):
+        scores = self.scores
         places = [k for k, score in enumerate(scores) if score >= min_score]
         boxes = torch.tensor([[100.0 * k, 20, 100 * k + 40, 60] for k in places]).view(-1, 4)
         points = boxes[:, None, :2] + torch.tensor([[10.0, 12], [30, 12], [20, 24], [12, 32], [28, 32]])
@@ -119,13 +113,6 @@ def looking(detector, presences, monkeypatch):
 def test_what_counts_as_a_face(scores, presences, found, doubtful, monkeypatch):
     faces = looking(Saw(*scores), presences, monkeypatch)(torch.rand(3, 80, 300))
     assert (len(faces), len(faces.doubtful)) == (found, doubtful)
-
-
-def test_faces_that_lie_are_looked_for_where_there_are_no_others(monkeypatch):
-    lying = looking(Saw(lying=(0.9,)), (0.9,), monkeypatch)(torch.rand(3, 80, 300))
-    assert len(lying) == 1
-    both = looking(Saw(0.9, lying=(0.0, 0.9)), (0.9, 0.9), monkeypatch)(torch.rand(3, 80, 300))
-    assert len(both) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
