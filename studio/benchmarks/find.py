@@ -73,6 +73,8 @@ def run(
         for `pasted` (into pictures of 640 x 480) and for `turned` ones, and then `eight` (groups), `upscaled`, `old`,
         `faceless`, `seconds`.
     """
+    if cases and not (cases / "upscaled").is_dir():
+        raise InputError(f"cases must be a folder that holds upscaled, got {cases}: give the folder above it")
     finder = make_finder(detector, net)
     report: dict[str, Any] = {"benchmark": "find", "detector": detector, "seed": seed}
     known = {"portraits": portraits(photos / "portraits", limit), "aligned_clean": unseen(photos, limit)}
