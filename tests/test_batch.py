@@ -251,7 +251,7 @@ def test_report_round_trip(pipeline, album, tmp_path):
     assert document["settings"] == SETTINGS
     assert [entry["status"] for entry in document["files"]] == [batch.RESTORED, batch.FAILED, batch.NO_FACE]
     assert set(document["files"][0]) == {
-        *("input", "output", "status", "reason", "scale", "seconds", "credentials", "faces")
+        *("input", "output", "status", "reason", "scale", "seconds", "credentials", "faces", "doubtful")
     }
     assert set(document["files"][0]["faces"][0]) >= {"box", "pose", "restored", "strength", "identity_distance"}
     earlier = batch.read_report(path)

@@ -140,7 +140,7 @@ OPTIONS = {
     "train map-flow": "folder maps steps minutes resume",
     "train pairs": "folder cache photos pictures",
     "train cleaner": "folder pairs steps minutes resume",
-    "train export": "mean-with rows",
+    "train export": "mean-with rows keep",
 }
 
 
@@ -537,8 +537,8 @@ def test_training(call, monkeypatch, tmp_path):
         (300, tmp_path, "cpu", cli.say, 256),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say, None),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),
-        (tmp_path, tmp_path / "out", None, False),
-        (tmp_path, tmp_path / "out", tmp_path / "old", False),
+        (tmp_path, tmp_path / "out", None, False, []),
+        (tmp_path, tmp_path / "out", tmp_path / "old", False, []),
     ]
 
 

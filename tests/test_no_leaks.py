@@ -10,7 +10,7 @@ FOLDERS = "|".join(["home", "root", "work", "Users", "mnt", "opt", "srv", "tmp",
 ABSOLUTE_PATH = re.compile(rf"(?<![\w.~*\])}}:/-])(?:file://)?/(?:{FOLDERS})/[\w.]|\b[A-Z]:\\+Users\\+")
 REGISTRY = re.compile("|".join([r"pypi\." + "org", "files." + "pythonhosted", r"download\.pytorch\." + "org"]))
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".dat", ".tflite", ".npy"}
-WEIGHTS_LIMIT = 40 * 2**20
+WEIGHTS_LIMIT = 48_000_000
 
 
 @pytest.fixture(scope="module")

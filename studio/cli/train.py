@@ -309,8 +309,9 @@ def train_export(
     target: Annotated[Path, typer.Argument(help="Folder to write, such as weights/restore.")],
     mean_with: Annotated[Path | None, typer.Option(help="Write the mean with the weights in this folder.")] = None,
     rows: Annotated[bool, typer.Option("--rows", help="Large weights as int8, a scale a row: half the size.")] = False,
+    keep: Annotated[list[str] | None, typer.Option(help="Not those whose names begin so; may be repeated.")] = None,
 ) -> None:
     """Write a training's (averaged) weights in half precision, or less."""
     from studio.training.run import export
 
-    export(folder, target, mean_with, rows)
+    export(folder, target, mean_with, rows, keep or [])

@@ -24,11 +24,17 @@ def is_in_rows(path: Path) -> bool:
         return (file.metadata() or {}).get("rows") == METADATA["rows"]
 
 
-def save_rows(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors: weights of `LEAST` numbers or more as int8 in rows, the others in half precision."""
+def save_rows(tensors: dict[str, Tensor], path: Path, keep: tuple[str, ...] = ()) -> None:
+    """Write tensors: weights of `LEAST` numbers or more as int8 in rows, the others in half precision.
+
+    Args:
+        tensors: by name.
+        path: of the file.
+        keep: beginnings of names that stay in half precision, too.
+    """
     written: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        if name.endswith("weight") and value.ndim > 1 and value.numel() >= LEAST:
+        if name.endswith("weight") and value.ndim > 1 and value.numel() >= LEAST and not name.startswith(keep):
             rows = value.float().flatten(1)
             scale = (rows.abs().amax(1) / LARGEST).clamp(min=torch.finfo(torch.float16).tiny).half()
             whole = (rows / scale.float()[:, None]).round().clamp(-LARGEST, LARGEST).to(torch.int8)

@@ -442,7 +442,9 @@ def check_folder(folder: Path, resume: bool) -> None:
         raise InputError(f"{folder} must hold no training yet: pass --resume to go on with it, or another folder")
 
 
-def export(folder: Path, target: Path, mean_with: Path | None = None, rows: bool = False) -> None:
+def export(
+    folder: Path, target: Path, mean_with: Path | None = None, rows: bool = False, keep: Sequence[str] = ()
+) -> None:
     """Write the weights of a training in half precision or less, as a network's folder.
 
     Args:
@@ -452,6 +454,7 @@ def export(folder: Path, target: Path, mean_with: Path | None = None, rows: bool
         mean_with: folder of the weights that the training began with, or others of that line: the mean of both is
             written (model soups, arXiv 2203.05482).
         rows: as int8 in rows, half as large, see `studio.networks.rows`.
+        keep: beginnings of names that stay in half precision then.
 
     Raises:
         InputError: no network there, or two of different sizes.
@@ -486,4 +489,4 @@ def export(folder: Path, target: Path, mean_with: Path | None = None, rows: bool
             value.copy_((value.float() + other[name].float()) / 2)
     net.save_pretrained(target)
     if rows:
-        save_rows(net.state_dict(), target / f"{WEIGHTS_STEM}.safetensors")
+        save_rows(net.state_dict(), target / f"{WEIGHTS_STEM}.safetensors", tuple(keep))

@@ -49,6 +49,13 @@ def test_a_row_of_zeros_stays_one(tmp_path):
     assert (loaded["a.weight"][3] == 0).all() and loaded["count"] == 3
 
 
+def test_what_is_kept_stays_in_half_precision(tmp_path):
+    tensors = {name: torch.randn(70, 80) for name in ("fine.weight", "coarse.weight")}
+    rows.save_rows(tensors, tmp_path / WEIGHTS, keep=("fine",))
+    held = load_file(tmp_path / WEIGHTS)
+    assert (held["fine.weight"].dtype, held["coarse.weight"].dtype) == (torch.float16, torch.int8)
+
+
 def test_what_does_not_fit_is_refused(saved):
     _, folder = saved
     held = load_file(folder / WEIGHTS)
