@@ -35,6 +35,7 @@ LAST = 96  # px, the longer side at which a face that fills the photo is well se
 TURNED = 640
 # What is found at several sizes, or twice at one, is one face: see `nms`. Two faces that touch are two.
 OVERLAP, INSIDE = 0.4, 0.75
+ALONE = 0.93  # what ours sees alone counts so much less
 TRUSTED = 0.5  # score of ours from which on its word counts for a face that the published pair sees, too
 # For the published pair: a tile side of 12.5 faces shows a face about 20 px wide to the 256 px network.
 FACES_PER_TILE = 12.5
@@ -270,12 +271,14 @@ class Together:
 
 def together(ours: Detected, published: Detected) -> tuple[Detected, Detected]:
     """What ours sees, as sure as the surer of both, and of the published pair's what ours does not see."""
-    if not len(ours) or not len(published):
+    if not len(ours):
         return ours, published
+    if not len(published):
+        return replace(ours, scores=ALONE * ours.scores), published
     shared = blaze.overlap(published.boxes, ours.boxes) * (ours.scores >= TRUSTED)
     most, mine = shared.max(1)
     same = most >= OVERLAP
-    scores = ours.scores.scatter_reduce(0, mine[same], published.scores[same], "amax")
+    scores = (ALONE * ours.scores).scatter_reduce(0, mine[same], published.scores[same], "amax")
     return replace(ours, scores=scores), published[torch.nonzero(~same)[:, 0]]
 
 

@@ -39,7 +39,7 @@ from studio.networks.mesh import FaceMesh
 MIN_SCORE = 0.5
 MIN_PRESENCE = 0.5
 # A detector as sure as this needs no mesh to confirm it: beside other faces, and where there is no other.
-SURE_SCORE, SURE_ALONE = 0.85, 0.66
+SURE_SCORE, SURE_ALONE = 0.8, 0.62
 # The second look: long sides in pixels, and the least presence, higher because blur invites false faces.
 DETAILS, AGAIN_PRESENCE = (400, 200, 100), 0.85
 # What is less than a face but more than nothing: told apart, so that somebody can look.
@@ -50,7 +50,7 @@ MARGIN = 1.5
 SHIFTS, ZOOMS = (-0.05, 0.05), (0.94, 1.06)
 # Where the caller points, a detector may doubt: what it sees there is more than nothing. Of what is found around such a
 # box, what shares this much with it (intersection over union) is meant.
-POINTED_SCORE, POINTED_OVERLAP = 0.1, 0.2
+POINTED_SCORE, POINTED_OVERLAP = 0.2, 0.2
 # The box of the mesh and the eyes in an FFHQ-aligned crop, shares of its side.
 ALIGNED_BOX, ALIGNED_EYES = (0.3, 0.3, 0.7, 0.82), ((0.39, 0.48), (0.61, 0.48))
 # Faces at least this large, relative to the largest of them, are of about one size: numbered as one reads. A row is

@@ -70,7 +70,7 @@ def test_of_a_face_that_both_see_ours_says_where_and_the_surer_one_how_sure():
         detected((0, 0.6), (100, 0.3), (200, 0.9)), detected((4, 0.9), (104, 0.8), (300, 0.7), (204, 0.2))
     )
     assert ours.boxes[:, 0].tolist() == [0, 100, 200]
-    assert ours.scores.tolist() == pytest.approx([0.9, 0.3, 0.9])
+    assert ours.scores.tolist() == pytest.approx([0.9, 0.3 * detect.ALONE, 0.9 * detect.ALONE])
     assert published.boxes[:, 0].tolist() == [104, 300]  # of the second, ours is too unsure
     alone, _ = detect.together(detected((0, 0.6)), detected())
     assert len(alone) == 1
