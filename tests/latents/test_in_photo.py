@@ -145,7 +145,7 @@ def real():
 def test_real_glasses_are_taken_off_a_generated_face(real):
     pixels = real.editor.draw(real.editor.sample(12))[0]
     photo = images.load(images.resize(pixels[None], CROP, CROP)[0])
-    sitter = real.find(photo, steps=12)
+    sitter = real.find(photo, steps=40)
     edited, _, report = real.edit(sitter, {"glasses": -1.5})
     assert report.after["glasses"] < report.before["glasses"] - 0.7
     assert report.identity_distance < 0.6
