@@ -55,7 +55,6 @@ SMALLEST_EYE_DISTANCE = 4.0  # photo pixels; below it the mesh, and so the crop,
 CAUTIOUS_YAW, CAUTIOUS_EYE_DISTANCE = 50.0, 8.0  # degrees to a side and photo pixels; beyond, the prior guesses
 CAUTIOUS_FIDELITY = 0.75
 GUARD_STEPS = (0.75, 0.5, 0.25)
-CHUNK = 1  # faces held at once: no picture of a face then hangs on who is beside it, to the last digit
 AUTO = "auto"
 AUTO_SCALES = (1, 2, 4)
 AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
@@ -495,41 +494,42 @@ class RestorePipeline(StudioPipeline):
             tone: of a monochrome photo, whose luma alone is read.
             num_inference_steps: see `__call__`, like `generator`, which is drawn from face by face.
             generator: see above.
-            change: what was read of up to `CHUNK` faces to what is drawn of them.
+            change: what was read of each face to what is drawn of it.
         """
         if not len(crops):
             nothing = crops[:, :1]
             return Reading(crops, Cleaned(crops, nothing), crops, nothing, nothing)
         if tone is not None:
             crops = luma(crops).expand(-1, 3, -1, -1)
-        found = [self.read_chunk(chunk, num_inference_steps, generator, change) for chunk in crops.split(CHUNK)]
+        found = [self.read_face(crop, num_inference_steps, generator, change) for crop in crops.split(1)]
         estimate, certainty, prior, skin, hair = (torch.cat(parts) for parts in zip(*found, strict=True))
         if tone is not None:
             estimate, prior = (luma(x).expand(-1, 3, -1, -1) for x in (estimate, prior))
         return Reading(crops, Cleaned(estimate, certainty), prior, skin, hair)
 
-    def read_chunk(
+    def read_face(
         self,
-        crops: Tensor,
+        crop: Tensor,
         steps: int,
         generator: torch.Generator | None,
         change: Callable[[Restored, Cleaned], Restored],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """`read` of as many faces as fit into memory at once: estimate, certainty, prior, skin and hair."""
-        given = crops.to(self.device, self.cleaner.dtype).contiguous(memory_format=torch.channels_last)
+        """`read` of one crop (1,3,512,512): estimate, certainty, prior, skin and hair.
+
+        One at a time, so that no face hangs on who is beside it, to the last digit.
+        """
+        given = crop.to(self.device, self.cleaner.dtype).contiguous(memory_format=torch.channels_last)
         with quick(self.device, self.cleaner.dtype):
             cleaned = self.cleaner(given)
         if not self.leads:
-            unknown = crops.new_zeros(len(crops), 1, 1, 1)
-            return cleaned.estimate.cpu(), cleaned.certainty.cpu(), crops, unknown, unknown
-        small = images.resize(crops, self.restorer.config.size, self.restorer.config.size)
+            unknown = crop.new_zeros(1, 1, 1, 1)
+            return cleaned.estimate.cpu(), cleaned.certainty.cpu(), crop, unknown, unknown
+        small = images.resize(crop, self.restorer.config.size, self.restorer.config.size)
         small = small.to(self.device, self.restorer.dtype).contiguous(memory_format=torch.channels_last)
         parts = self.restorer(small)
         if steps:
             size = (1, self.flow.config.components, *parts.features.shape[2:])
-            # Without a generator every face gets the same noise, whatever faces are beside it.
-            rngs = (generator or torch.Generator().manual_seed(0) for _ in crops)
-            noise = CALM * torch.cat([torch.randn(size, generator=rng) for rng in rngs])
+            noise = CALM * torch.randn(size, generator=generator or torch.Generator().manual_seed(0))
             with quick(self.device, self.flow.dtype):
                 parts = replace(parts, features=self.flow.sample(small, parts.features, noise, steps))
         parts = change(as_certain(parts, cleaned.certainty), cleaned)
@@ -570,13 +570,9 @@ class RestorePipeline(StudioPipeline):
     @torch.no_grad()
     def drawn(self, reading: Reading, fidelity: Tensor, tone: Tone | None, colorize: bool) -> Joined:
         """`join` by a published restorer: all of the face is drawn."""
-        given = zip(reading.crops.split(CHUNK), fidelity.split(CHUNK), strict=True)
-        faces = torch.cat(
-            [
-                self.restorer.restore(crops.to(self.device, self.restorer.dtype), share.to(self.restorer.dtype)).cpu()
-                for crops, share in given
-            ]
-        ).float()
+        given = reading.crops.to(self.device, self.restorer.dtype), fidelity.to(self.device, self.restorer.dtype)
+        pairs = zip(*(x.split(1) for x in given), strict=True)
+        faces = torch.cat([self.restorer.restore(crop, share).cpu() for crop, share in pairs]).float()
         picture = toned(match_tone(faces, reading.crops), faces, reading.crops, tone, colorize)
         whole = torch.ones_like(picture[:, :1])
         return Joined(picture, whole, torch.zeros_like(whole))

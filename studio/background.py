@@ -8,7 +8,7 @@ border shows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Self
@@ -146,15 +146,12 @@ class Upsampler:
         Large areas keep their light and colour; what is grey or sepia stays in exactly that tone.
         """
         rows, columns = (spans(*sides, self.tile) for sides in zip(photo.shape[1:], (height, width), strict=True))
-        result = torch.zeros(3, height, width)
-        for done, (row, column) in enumerate(product(rows, columns), 1):
-            given = photo[None, :, row.start : row.stop, column.start : column.stop]
+
+        def draw(given: Tensor, row: Span, column: Span) -> Tensor:
             given = given.to(self.network.device, self.network.dtype).contiguous(memory_format=torch.channels_last)
-            drawn = self.network(given)[0].float().cpu().clamp(0, 1)
-            share = row.weight[:, None] * column.weight
-            result[:, row.first : row.last, column.first : column.last] += share * sample(drawn, row, column)
-            if self.on_tile:
-                self.on_tile(done, len(rows) * len(columns))
+            return sample(self.network(given)[0].float().cpu().clamp(0, 1), row, column)
+
+        result = in_tiles(photo, rows, columns, draw, self.on_tile)
         photo = photo.float().cpu()
         return with_tone(keep_light(result, photo)[None], tone_curve(photo))[0].clamp_(0, 1)
 
@@ -168,18 +165,31 @@ def clean(photo: Tensor, cleaner: Cleaner, on_tile: OnTile | None = None) -> Ten
         cleaner: the network, on the device where it shall run.
         on_tile: called with (tiles done, tiles in all) after each tile.
     """
-    height, width = photo.shape[1:]
-    rows, columns = (spans(side, side, CLEAN_TILE, CLEAN_OVERLAP) for side in (height, width))
-    result = torch.zeros(3, height, width)
-    for done, (row, column) in enumerate(product(rows, columns), 1):
-        given = photo[None, :, row.start : row.stop, column.start : column.stop]
+    rows, columns = (spans(side, side, CLEAN_TILE, CLEAN_OVERLAP) for side in photo.shape[1:])
+
+    def draw(given: Tensor, row: Span, column: Span) -> Tensor:
         tall, wide = given.shape[2:]
         given = F.pad(given, (0, -wide % STRIDE, 0, -tall % STRIDE), mode="replicate")
         given = given.to(cleaner.device, cleaner.dtype).contiguous(memory_format=torch.channels_last)
         with quick(cleaner.device, cleaner.dtype):
-            cleaned = cleaner(given).estimate[0, :, :tall, :wide].cpu()
+            return cleaner(given).estimate[0, :, :tall, :wide].cpu()
+
+    return in_tiles(photo, rows, columns, draw, on_tile)
+
+
+def in_tiles(
+    photo: Tensor,
+    rows: Sequence[Span],
+    columns: Sequence[Span],
+    draw: Callable[[Tensor, Span, Span], Tensor],
+    on_tile: OnTile | None,
+) -> Tensor:
+    """A picture (3,h,w) of a photo (3,H,W), put together of what `draw` makes of its tiles (1,3,a,b)."""
+    result = torch.zeros(3, rows[-1].last, columns[-1].last)
+    for done, (row, column) in enumerate(product(rows, columns), 1):
+        given = photo[None, :, row.start : row.stop, column.start : column.stop]
         share = row.weight[:, None] * column.weight
-        result[:, row.first : row.last, column.first : column.last] += share * cleaned
+        result[:, row.first : row.last, column.first : column.last] += share * draw(given, row, column)
         if on_tile:
             on_tile(done, len(rows) * len(columns))
     return result

@@ -72,6 +72,10 @@ class Detected:
         """The same in a photo in which this one begins at `corner` (2,)."""
         return Detected(self.boxes + corner.repeat(2), self.scores, self.points + corner, self.pose, self.quality)
 
+    def enlarged(self, times: Tensor) -> Detected:
+        """The same in a photo `times` (2,) as large, across and down."""
+        return replace(self, boxes=self.boxes * times.repeat(2), points=self.points * times)
+
     def turned_back(self, quarters: int, height: int, width: int) -> Detected:
         """What was found in a photo (H,W) after `torch.rot90(photo, quarters, (1, 2))`, in the photo as it was."""
         corners, points = self.boxes.view(-1, 2, 2), self.points
@@ -115,11 +119,13 @@ class Pyramid:
     def __call__(self, image: Tensor, min_score: float) -> Detected:
         """As `Detector.__call__`."""
         found = [self.look(view, scale, min_score) for view, scale in shrunk(image)]
+        small = sized(image, min(max(image.shape[-2:]), TURNED))  # once, and not for every turn
+        height, width = small.shape[-2:]
+        larger = image.new_tensor([image.shape[-1] / width, image.shape[-2] / height])
         for quarters in (1, 2, 3):
-            lying = torch.rot90(image, quarters, (1, 2))
             found += [
-                self.look(view, scale, min_score).turned_back(quarters, *image.shape[-2:])
-                for view, scale in shrunk(lying, TURNED)
+                self.look(view, scale, min_score).turned_back(quarters, height, width).enlarged(larger)
+                for view, scale in shrunk(torch.rot90(small, quarters, (1, 2)), TURNED)
             ]
         return best(found)
 
@@ -161,16 +167,26 @@ def shrunk(image: Tensor, most: float = MOST) -> list[tuple[Tensor, Tensor]]:
     views = []
     while True:
         size = [max(1, round(n * side / longest)) for n in (height, width)]
-        if size != [image.shape[-2], image.shape[-1]]:
-            smaller = F.interpolate(image[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
-        else:
-            smaller = image
+        image = resized(image, size)  # shrinking what is shrunk costs next to nothing
         padding = [-n % MULTIPLE for n in size]
-        padded = F.pad(smaller, (0, padding[1], 0, padding[0]), value=0.5)
+        padded = F.pad(image, (0, padding[1], 0, padding[0]), value=0.5)
         views.append((padded, image.new_tensor([size[1] / width, size[0] / height])))
         if side <= LAST:
             return views
-        image, side = smaller, max(side / STEP, LAST)  # shrinking what is shrunk costs next to nothing
+        side = max(side / STEP, LAST)
+
+
+def sized(image: Tensor, longest: float) -> Tensor:
+    """A picture (3,H,W) whose longer side is that."""
+    share = longest / max(image.shape[-2:])
+    return resized(image, [max(1, round(n * share)) for n in image.shape[-2:]])
+
+
+def resized(image: Tensor, size: list[int]) -> Tensor:
+    """A picture (3,H,W) of another size, antialiased."""
+    if size == list(image.shape[-2:]):
+        return image
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def best(found: Sequence[Detected]) -> Detected:

@@ -107,7 +107,7 @@ class FaceFinder:
             min_score: least detector score in [0,1].
 
         Returns:
-            Faces in pixels of the photo, largest box first; boxes span the mesh. Empty when there is none.
+            Faces in pixels of the photo, in `reading_order`; boxes span the mesh. Empty when there is none.
 
         Raises:
             InputError: the image or `min_score` is not as said.
@@ -255,7 +255,7 @@ class FaceFinder:
     def mean_faces(self, found: Detected) -> Tensor:
         """The mean face on the points of every detection, turned as the detector sees it: (N,468,3)."""
         points, pose = found.points.cpu().numpy(), found.pose.cpu().numpy()
-        return torch.from_numpy(mean_mesh_on(points, range(points.shape[1]), pose))
+        return torch.from_numpy(mean_mesh_on(points, pose=pose))
 
     def place(self, image: Tensor, boxes: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Places the mesh on each face, twice.

@@ -284,9 +284,9 @@ def train_pairs(
     pictures: Annotated[Path | None, typer.Option(help="Pictures without faces, one safetensors file.")] = None,
 ) -> None:
     """Damage photographs for the cleaner to learn from; can be stopped and continued."""
-    from studio.training.run import make_cleaner_pairs
+    from studio.training.cleaner import make_pairs
 
-    make_cleaner_pairs(folder, cache, photos, pictures, say)
+    make_pairs(folder, cache, photos, pictures, say)
 
 
 @app.command("cleaner")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,16 +15,15 @@ from torch import Tensor
 from studio.networks.latent_flow import TIMES, LatentFlow
 from studio.networks.latent_space import LatentSpace
 from studio.training import checkpoints
+from studio.training.steps import Loop
 
 UNKNOWN = 0.12  # share of steps without an identity, for guidance
 NOISE = 0.15  # length of what is added to a descriptor at the most; half the pairs of one person are 0.35 apart
 AVERAGE = 0.999
-SAVE_SECONDS = 60
-LOG_STEPS = 50
 
 
 @dataclass
-class FlowTrainer:
+class FlowTrainer(Loop):
     """A latent flow, its running average, and the loop that trains it.
 
     Args:
@@ -42,6 +41,7 @@ class FlowTrainer:
         report: receives one line of text at a time.
     """
 
+    save_seconds: ClassVar[float] = 60
     latents: Tensor
     descriptors: Tensor
     held: Tensor
@@ -80,8 +80,8 @@ class FlowTrainer:
         times = torch.randn(self.batch, generator=rng).sigmoid()  # logit-normal (arXiv 2403.03206, section 3.1)
         return self.samples[chosen], blur(self.descriptors[chosen], rng), known, times
 
-    def update(self) -> float:
-        """One step; returns the loss."""
+    def update(self) -> dict[str, float]:
+        """As `Loop.update`."""
         warm = min(1.0, (self.step + 1) / 200)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1, self.step / self.steps)))
@@ -99,7 +99,7 @@ class FlowTrainer:
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.flow.parameters(), strict=True):
                 mean.lerp_(value, 1 - share)
-        return float(loss.detach())
+        return {"loss": float(loss.detach())}
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -115,30 +115,10 @@ class FlowTrainer:
             found[name] = float(flow_loss(self.average, samples, descriptors, mask, times, rng))
         return found
 
-    def run(self, minutes: float | None = None) -> None:
-        """Train until `steps` are done or the minutes are over; saves every minute and at the end."""
-        start = saved = time.monotonic()
-        before, total = self.seconds, 0.0
-        while self.step < self.steps:
-            total += self.update()
-            now = time.monotonic()
-            self.seconds = before + now - start
-            if self.step % LOG_STEPS == 0:
-                held = "  ".join(f"{name} {value:.4f}" for name, value in self.measure().items())
-                self.say(f"step {self.step}  loss {total / LOG_STEPS:.4f}  held out: {held}  {self.seconds:.0f} s")
-                total = 0.0
-            if now - saved > SAVE_SECONDS:
-                self.save()
-                saved = now
-            if minutes is not None and now - start > minutes * 60:
-                break
-        self.save()
-
-    def say(self, text: str) -> None:
-        """A line to the reporter and to `log.txt`."""
-        self.report(text)
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
+    def told(self, means: dict[str, float]) -> str:
+        """As `Loop.told`: the loss, and that of the pairs that no step draws."""
+        held = "  ".join(f"{name} {value:.4f}" for name, value in self.measure().items())
+        return f"step {self.step}  loss {means['loss']:.4f}  held out: {held}  {self.seconds:.0f} s"
 
     # ---- files
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -42,11 +42,10 @@ from studio.training.augment import recolour
 from studio.training.data import expand_latents
 from studio.training.flow import blur
 from studio.training.losses import coarse_loss, descriptor_loss
+from studio.training.steps import Loop
 from studio.training.turned import TurnedFaces
 
 AVERAGE = 0.998
-SAVE_SECONDS = 120
-LOG_STEPS = 50
 WARM_UP = 100
 ALONE = 100  # updates of the critic before its verdict counts
 RECIPES = ("old_photo", "training_mild")  # of the first and the second third of a batch; the last stays as it is
@@ -98,7 +97,7 @@ class LatentCritic(nn.Module):
 
 
 @dataclass
-class FrontalTrainer:
+class FrontalTrainer(Loop):
     """The network, its running average, its critic, and the loop that trains them.
 
     Args:
@@ -119,6 +118,7 @@ class FrontalTrainer:
         report: receives one line of text at a time.
     """
 
+    save_seconds: ClassVar[float] = 120
     turned: TurnedFaces
     space: LatentSpace
     reader: LatentReader
@@ -240,33 +240,12 @@ class FrontalTrainer:
 
     # ---- the loop
 
-    def run(self, minutes: float | None = None) -> None:
-        """Train until `steps` are done or the minutes are over; saves every two minutes and at the end."""
-        start = saved = time.monotonic()
-        before = self.seconds
-        recent: dict[str, list[float]] = {}
-        while self.step < self.steps:
-            for name, value in self.update().items():
-                recent.setdefault(name, []).append(value)
-            now = time.monotonic()
-            self.seconds = before + now - start
-            if self.step % LOG_STEPS == 0:
-                losses = "  ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in recent.items())
-                held = "  ".join(f"{name} {value:.3f}" for name, value in self.measure().items())
-                self.say(f"step {self.step}  {losses}  held out: {held}  {self.seconds:.0f} s")
-                recent = {}
-            if now - saved > SAVE_SECONDS:
-                self.save()
-                saved = now
-            if minutes is not None and now - start > minutes * 60:
-                break
-        self.save()
-
-    def say(self, text: str) -> None:
-        """A line to the reporter and to `log.txt`."""
-        self.report(text)
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
+    def told(self, means: dict[str, float]) -> str:
+        """As `Loop.told`: losses, and what the people say that no step sees."""
+        losses, held = (
+            "  ".join(f"{name} {value:.3f}" for name, value in found.items()) for found in (means, self.measure())
+        )
+        return f"step {self.step}  {losses}  held out: {held}  {self.seconds:.0f} s"
 
     # ---- files
 

@@ -29,7 +29,7 @@ from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restorer
 from studio.networks.rows import save_rows
 from studio.photosets import an_eighth, held_out
-from studio.training.cleaner import CleanerTrainer, make_pairs
+from studio.training.cleaner import CleanerTrainer
 from studio.training.clusters import choose_atoms
 from studio.training.data import SHARD, SIZE, SyntheticFaces, load_real_faces, make_shard
 from studio.training.finder import FinderTrainer, load_bank, make_bank
@@ -406,17 +406,6 @@ def train_map_flow(
     if resume:
         trainer.resume()
     trainer.run(minutes)
-
-
-def make_cleaner_pairs(
-    folder: Path,
-    cache: Path,
-    photos: Path | None = None,
-    pictures: Path | None = None,
-    report: Callable[[str], None] = print,
-) -> None:
-    """What the cleaner learns from, see `make_pairs`."""
-    make_pairs(folder, cache, photos, pictures, report)
 
 
 def train_cleaner(

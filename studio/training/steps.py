@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from studio.errors import InputError
 from studio.networks.loading import StrictModel
 from studio.training import checkpoints
 
-SAVE_SECONDS, LOG_STEPS, WARMUP = 180, 50, 200
+LOG_STEPS, WARMUP = 50, 200
 LEAST_RATE = 0.02  # of the learning rate, at the end
 
 
@@ -35,8 +34,57 @@ def shards(folder: Path, made_by: str) -> list[dict[str, Tensor]]:
     return [load_file(path) for path in paths]
 
 
+class Loop:
+    """The loop of a trainer that counts steps."""
+
+    save_seconds: ClassVar[float] = 180
+    step: int
+    steps: int
+    seconds: float
+    folder: Path
+    report: Callable[[str], None]
+
+    def update(self) -> dict[str, float]:
+        """One step; returns the losses."""
+        raise NotImplementedError
+
+    def save(self) -> None:
+        """Checkpoint, and the averaged network."""
+        raise NotImplementedError
+
+    def told(self, means: dict[str, float]) -> str:
+        """The line of the log for the last `LOG_STEPS` steps, with the means of their losses."""
+        raise NotImplementedError
+
+    def run(self, minutes: float | None = None) -> None:
+        """Train until `steps` are done or the minutes are over; saves every few minutes and at the end."""
+        start = saved = time.monotonic()
+        before = self.seconds
+        recent: dict[str, list[float]] = {}
+        while self.step < self.steps:
+            for name, value in self.update().items():
+                recent.setdefault(name, []).append(value)
+            now = time.monotonic()
+            self.seconds = before + now - start
+            if self.step % LOG_STEPS == 0:
+                self.say(self.told({name: sum(values) / len(values) for name, values in recent.items()}))
+                recent = {}
+            if now - saved > self.save_seconds:
+                self.save()
+                saved = now
+            if minutes is not None and now - start > minutes * 60:
+                break
+        self.save()
+
+    def say(self, text: str) -> None:
+        """A line to the reporter and to `log.txt`."""
+        self.report(text)
+        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+
+
 @dataclass
-class StepTrainer:
+class StepTrainer(Loop):
     """Trains one network; a subclass says what a step sees and what it costs.
 
     Args:
@@ -98,31 +146,10 @@ class StepTrainer:
         self.step += 1
         return {name: value.item() for name, value in found.items()}
 
-    def run(self, minutes: float | None = None) -> None:
-        """Train until `steps` are done or the minutes are over; saves every few minutes and at the end."""
-        start = saved = time.monotonic()
-        before, sums = self.seconds, {}
-        while self.step < self.steps:
-            for name, value in self.update().items():
-                sums.setdefault(name, []).append(value)
-            now = time.monotonic()
-            self.seconds = before + now - start
-            if self.step % LOG_STEPS == 0:
-                told = "  ".join(f"{name} {np.mean(values):.4f}" for name, values in sums.items())
-                self.say(f"step {self.step} of {self.steps}  {told}  {self.step * self.batch / self.seconds:.1f}/s")
-                sums = {}
-            if now - saved > SAVE_SECONDS:
-                self.save()
-                saved = now
-            if minutes is not None and now - start > minutes * 60:
-                break
-        self.save()
-
-    def say(self, text: str) -> None:
-        """A line to the reporter and to `log.txt`."""
-        self.report(text)
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
+    def told(self, means: dict[str, float]) -> str:
+        """As `Loop.told`: losses, and examples a second."""
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        return f"step {self.step} of {self.steps}  {losses}  {self.step * self.batch / self.seconds:.1f}/s"
 
     def save(self) -> None:
         """Checkpoint, and the averaged network as the folder `name`."""
