@@ -30,6 +30,7 @@ from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import average, find_outliers
 from studio.images import Photo
 from studio.imaging.joining import Joined, join, sized
+from studio.imaging.lattice import without_lattice
 from studio.latents.measure import place_aligned
 from studio.latents.resemble import gaussian_space, resemble
 from studio.latents.search import quick_copy
@@ -47,7 +48,7 @@ from studio.networks.latent_space import LatentSpace
 from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
 from studio.networks.restoreformer import RestoreFormer
-from studio.networks.restorer import Restored, Restorer, draw_prior
+from studio.networks.restorer import Restored, Restorer, as_certain, draw_prior
 from studio.tone import Tone, luma, match_tone, tone_curve, with_tint, with_tone
 
 CROP = 512
@@ -66,7 +67,6 @@ SURE_AROUND = 0.5  # "auto" cleans the whole photo where less of its fine detail
 UNCHANGED_INVENTED, UNCHANGED_DIFFERENCE = 0.06, 0.008  # a face of which less is drawn, and changed on average, is left
 MOST_STEPS = 50  # of the flow
 CALM = 0.4  # of the noise that the flow was trained with: as natural, and nearer to the person
-FINEST_OCTAVE = 1  # that a map of 256 px draws, counted from the finest
 BESIDE = 0.35  # share of the prior in what is neither skin nor hair, where the photo says nothing: clothes, background
 OWN_PARTS: dict[str, None] = dict.fromkeys(("generator", "head", "flow", "parts"))  # published restorers do without
 
@@ -538,7 +538,7 @@ class RestorePipeline(StudioPipeline):
         if prior.shape[2] != CROP:
             prior = images.resize(prior, CROP, CROP)
         skin, hair = (cells[:, [PARTS.index(name)]] for name in ("skin", "hair"))
-        return cleaned.estimate.cpu(), cleaned.certainty.cpu(), prior, skin, hair
+        return cleaned.estimate.cpu(), cleaned.certainty.cpu(), without_lattice(prior), skin, hair
 
     def join(
         self,
@@ -625,9 +625,10 @@ class RestorePipeline(StudioPipeline):
 
             def draw(moved: Restored) -> Tensor:
                 prior = draw_prior(generator, head, moved, self.restorer.dictionary).float() / 2 + 0.5
-                return images.resize(prior, side, side)
+                return images.resize(without_lattice(prior), side, side)
 
             def embed(prior: Tensor) -> Tensor:
+                prior = match_tone(prior, estimate)
                 shown = join(estimate, certainty[:, 1:], prior, fidelity).picture  # the finest octave is not there
                 shown = shown if tone is None else luma(shown).expand(-1, 3, -1, -1)
                 return encoder.embed_chips(align.warp(shown, to_chip, chip).clamp(0, 1))
@@ -786,18 +787,6 @@ def check_drawing(region: str, num_inference_steps: int, generator: torch.Genera
         raise InputError(f"num_inference_steps must be from 0 to {MOST_STEPS}, got {steps}: 4 are usual")
     if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == "cpu"):
         raise InputError("generator must be a torch.Generator of the CPU: pass torch.Generator().manual_seed(1), say")
-
-
-def as_certain(parts: Restored, certainty: Tensor) -> Restored:
-    """Scales and shifts of the generator's finest map, only as far as the photograph is certain of the octave it draws.
-
-    They carry the photograph's own detail over, and its blur, blocks and noise where there is no detail.
-    """
-    if not parts.spatial:
-        return parts
-    *coarse, finest = parts.spatial
-    sure = sized(certainty[:, [FINEST_OCTAVE]], finest[0].shape[2])
-    return replace(parts, spatial=[*coarse, tuple(part * sure for part in finest)])
 
 
 def inside(values: Tensor, masks: Tensor) -> list[float]:

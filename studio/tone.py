@@ -105,16 +105,17 @@ def match_tone(restored: Tensor, photo: Tensor) -> Tensor:
     """Give a restored face the brightness, contrast and colour of the photo it goes back into.
 
     Undoing a print's fading in the face alone would set it off from the rest of the photo, so each channel of the
-    result gets the mean and spread that the photo's face has at 1/32 of the size, where damage averages out.
+    result gets the mean and spread that the photo's face has at 16 x 16 cells, where damage averages out.
 
     Args:
-        restored: (N,3,S,S) RGB.
+        restored: (N,3,S,S) RGB; S divisible by 16.
         photo: (N,3,S,S), the same faces as they are in the photo.
 
     Returns:
         (N,3,S,S).
     """
-    low = [F.avg_pool2d(x, 32)[:, :, 3:-3, 4:-4] for x in (restored, photo)]  # the face, without most background
+    cell = restored.shape[2] // 16
+    low = [F.avg_pool2d(x, cell)[:, :, 3:-3, 4:-4] for x in (restored, photo)]  # the face, without most background
     means = [x.mean((2, 3), keepdim=True) for x in low]
     spreads = [x.std((2, 3), keepdim=True).clamp_min(1e-3) for x in low]
     gain = (spreads[1] / spreads[0]).clamp(0.4, 2.5)

@@ -82,6 +82,7 @@ COMMANDS = {
         "map-flow",
         "pairs",
         "cleaner",
+        "lent",
         "export",
     ],
 }
@@ -140,7 +141,8 @@ OPTIONS = {
     "train map-flow": "folder maps steps minutes resume",
     "train pairs": "folder cache photos pictures",
     "train cleaner": "folder pairs steps minutes resume",
-    "train export": "mean-with rows keep",
+    "train lent": "folder photos seconds device pool",
+    "train export": "mean-with mean-of rows keep",
 }
 
 
@@ -531,14 +533,14 @@ def test_training(call, monkeypatch, tmp_path):
     call("train", "heads", "--folder", tmp_path, "--images", 40, "--minutes", 1)
     call("train", "encoder", "--folder", tmp_path, "--images", 50, "--cache", tmp_path, "--resume")
     call("train", "export", tmp_path, tmp_path / "out")
-    call("train", "export", tmp_path, tmp_path / "out", "--mean-with", tmp_path / "old")
+    call("train", "export", tmp_path, tmp_path / "out", "--mean-with", tmp_path / "old", "--mean-of", "to_styles.")
     assert seen == [
         ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None),
         (300, tmp_path, "cpu", cli.say, 256),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say, None),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),
-        (tmp_path, tmp_path / "out", None, False, []),
-        (tmp_path, tmp_path / "out", tmp_path / "old", False, []),
+        (tmp_path, tmp_path / "out", None, False, [], []),
+        (tmp_path, tmp_path / "out", tmp_path / "old", False, [], ["to_styles."]),
     ]
 
 

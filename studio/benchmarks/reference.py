@@ -84,7 +84,7 @@ def run(
                 made[name].append(pipeline.guide(*given).picture)
         versions = {"input": damaged} | {name: torch.cat(crops) for name, crops in made.items()}
         report[recipe] = {
-            name: measure(pipeline, clean, damaged, crops, faces, placed, hair)
+            name: measure(pipeline, clean, faces, placed, hair, damaged, crops)[0]
             | {"to_reference": to_people(pipeline, crops, faces, people.roll(1, 0) if name == "stranger" else people)}
             for name, crops in versions.items()
         }

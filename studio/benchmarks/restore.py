@@ -21,8 +21,10 @@ from studio.benchmarks.provenance import FINDER, provenance
 from studio.degradations import degrade
 from studio.errors import InputError
 from studio.faces.faces import Faces
+from studio.faces.paste import soft_mask
 from studio.metrics import (
     blockiness,
+    edge_contrast,
     landmark_error,
     mean_lab_difference,
     niqe,
@@ -95,7 +97,11 @@ def run(
         middle), `niqe` (naturalness, lower is better), `blockiness`, `overshoot` and `weave` (in the hair of the
         original, 0 where there is none) as `studio.metrics` has them, `lab_difference`, `colour_shift` (Lab difference
         to the input, both averaged over cells of 1/16 of the side: what changed in colour and tone, without texture),
-        `found` (share of the faces that the detector finds). With `find` also `untouched` (share of the pictures that
+        `edge_noise` and `edge_sharpness` (finest octave, and the next, just inside of the edge of the face's mask over
+        just outside of it: a composite is far from the original's), `found` (share of the faces that the detector
+        finds). For each fidelity `nearer` (share of the faces that are nearer to the original than the input is, in
+        identity and in
+        landmarks). With `find` also `untouched` (share of the pictures that
         came back as they
         were), `points_found` and `points_settled` (distance of the mesh's points to those of the clean face in eye
         distances, as found in the damaged picture, and as they are after a second look at a first restoration; over
@@ -124,10 +130,9 @@ def run(
         if id(clean) not in originals:  # the same for all recipes
             originals[id(clean)] = place_meshes(pipeline, clean, faces), pipeline.read(clean).hair
         placed, hair = originals[id(clean)]
-        report[name] = {
-            "original": naturalness(clean, hair),
-            "input": measure(pipeline, clean, damaged, damaged, faces, placed, hair),
-        }
+        known = (clean, faces, placed, hair)
+        before, each_before = measure(pipeline, *known, damaged, damaged)
+        report[name] = {"original": naturalness(clean, placed, hair), "input": before}
         shown = [clean[:SHEET_ROWS], damaged[:SHEET_ROWS]]
         for fidelity in fidelities:
             more: dict[str, float] = {}
@@ -135,7 +140,8 @@ def run(
                 restored, more = found_and_restored(pipeline, damaged, placed, fidelity, steps)
             else:
                 restored = torch.cat([restored_crop(pipeline, crop[None], fidelity, steps) for crop in damaged])
-            measured = measure(pipeline, clean, damaged, restored, faces, placed, hair)
+            measured, each = measure(pipeline, *known, damaged, restored)
+            more["nearer"] = mean(np.all(each < each_before, 0))
             report[name][f"fidelity {fidelity:g}"] = measured | more
             shown.append(restored[:SHEET_ROWS])
             say(f"{name} fidelity {fidelity:g}: {line(report[name], f'fidelity {fidelity:g}')}")
@@ -259,38 +265,43 @@ def find_in_crop(pipeline: RestorePipeline, crop: Tensor) -> Faces | None:
 def measure(
     pipeline: RestorePipeline,
     clean: Tensor,
-    damaged: Tensor,
-    crops: Tensor,
     faces: Faces,
     placed: np.ndarray,
     hair: Tensor,
-) -> dict[str, float]:
-    """Means over the faces of one version; the identity chip is cut with the original's mesh on both sides.
+    damaged: Tensor,
+    crops: Tensor,
+) -> tuple[dict[str, float], np.ndarray]:
+    """Means over the faces of one version, and (2,N) identity distances and landmark errors of each.
 
-    `placed` are the meshes (N,468,3) that `place_meshes` puts on the originals, `hair` (N,1,h,w) where their hair is.
+    The identity chip is cut with the original's mesh on both sides. `placed` are the meshes (N,468,3) that
+    `place_meshes` puts on the originals, `hair` (N,1,h,w) where their hair is.
     """
     still = unmoved(len(crops))
     found = [find_in_crop(pipeline, crop) for crop in crops]
     seen = [i for i, face in enumerate(found) if face is not None]
     of_found = landmark_error(np.concatenate([found[i].mesh for i in seen]), faces.mesh[seen]) if seen else [np.nan]
-    return {
+    identity = pipeline.distances(crops, clean, still, faces)
+    landmarks = landmark_error(place_meshes(pipeline, crops, faces), placed)
+    means = {
         "psnr": mean(psnr(crops, clean).clamp(max=SAME_PSNR)),
         "ssim": mean(ssim(crops, clean)),
-        "identity_distance": mean(pipeline.distances(crops, clean, still, faces)),
+        "identity_distance": mean(identity),
         "identity_to_input": mean(pipeline.distances(crops, damaged, still, faces)),
-        "landmark_error": mean(landmark_error(place_meshes(pipeline, crops, faces), placed)),
+        "landmark_error": mean(landmarks),
         "landmark_error_found": mean(of_found),
-        **naturalness(crops, hair),
+        **naturalness(crops, placed, hair),
         "lab_difference": mean(mean_lab_difference(crops, clean)),
         "colour_shift": mean(mean_lab_difference(*(F.adaptive_avg_pool2d(x, CELLS) for x in (crops, damaged)))),
         "found": round(len(seen) / len(crops), 4),
     }
+    return means, np.stack([identity, landmarks])
 
 
-def naturalness(crops: Tensor, hair: Tensor) -> dict[str, float]:
-    """What can be said of faces (N,3,512,512) without their originals, but for where the hair is."""
+def naturalness(crops: Tensor, placed: np.ndarray, hair: Tensor) -> dict[str, float]:
+    """What can be said of faces (N,3,512,512) without their originals, but for where their mesh and their hair are."""
     woven = weave(crops, hair)
     woven = woven[~woven.isnan()]
+    noise, edges = edge_contrast(crops, soft_mask(placed, unmoved(len(crops)), crops.shape[2], hair))
     return {
         "sharpness": mean(sharpness(crops)),
         "sharpness_inside": mean(sharpness(crops[:, :, MIDDLE[0], MIDDLE[1]])),
@@ -298,6 +309,8 @@ def naturalness(crops: Tensor, hair: Tensor) -> dict[str, float]:
         "blockiness": mean(blockiness(crops)),
         "overshoot": mean(overshoot(crops)),
         "weave": mean(woven) if len(woven) else 0.0,
+        "edge_noise": mean(noise),
+        "edge_sharpness": mean(edges),
     }
 
 

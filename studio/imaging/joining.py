@@ -15,11 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio.imaging.pyramid import collapse, pyramid
+from studio.tone import luma
 
 # Certainty at which half of an octave is the prior's, at fidelity 0.5 and at 1; below fidelity 0.5 all moves to the
 # prior. Around it the share falls from 1 to 0 over WIDTH.
 HALF, HALF_AT_ONE = 0.5, 0.12
 WIDTH = 0.4
+COARSE_HALF = 0.4  # the same for colours, and for octaves coarser than any whose certainty is known
+BANDS = 7  # octaves of a picture of 512 px; what is coarser, light and colour of the whole face, stays the estimate's
 
 
 @dataclass
@@ -42,9 +45,12 @@ def join(
 ) -> Joined:
     """Take each octave from the estimate where that is certain, else from the prior.
 
+    Colours are certain where the coarsest octave is: noise and blocks that were blurred and enlarged leave blotches of
+    colour as large as an eye, while the light of those octaves is right.
+
     Args:
-        estimate: (N,3,S,S) RGB.
-        certainty: (N,O,h,w) in [0,1] of the O finest octaves; coarser ones are as certain as the last, and more.
+        estimate: (N,3,S,S) RGB; S a power of two.
+        certainty: (N,O,h,w) in [0,1] of the O finest octaves; it decides on the coarser ones by the last.
         prior: (N,3,S,S) RGB, the drawn faces.
         fidelity: 0 shows the prior, in the estimate's light; 0.5 the estimate where it holds half of an octave's energy
             or more; 1 takes from the prior only what the estimate lacks nearly all of. A number, or (N,).
@@ -54,25 +60,31 @@ def join(
         `Joined`.
     """
     fidelity = torch.as_tensor(fidelity, dtype=estimate.dtype, device=estimate.device).view(-1, 1, 1, 1)
-    own, drawn = pyramid(estimate), pyramid(prior)
+    bands = min(BANDS, estimate.shape[2].bit_length() - 2)
+    own, drawn = pyramid(estimate, bands), pyramid(prior, bands)
     count = certainty.shape[1]
-    bands, shares = [], []
+    coarse = prior_share(certainty[:, -1:], fidelity, COARSE_HALF)
+    joined, shares = [], []
     for k, (e, p) in enumerate(zip(own[:-1], drawn[:-1], strict=True)):
-        sure = sized(certainty[:, min(k, count - 1)][:, None], e.shape[2])
-        for _ in range(k - count + 1):
-            sure = (1 + sure) / 2
-        share = prior_share(sure, fidelity)
+        side = e.shape[2]
+        colour = sized(coarse, side)
+        light = prior_share(sized(certainty[:, [k]], side), fidelity) if k < count else colour
+        colour = torch.maximum(light, colour)
         if where is not None:
-            share = share * sized(where, e.shape[2])
-        bands.append(e + share * (p - e))
-        shares.append(sized(share, estimate.shape[2]))
-    return Joined(collapse([*bands, own[-1]]), torch.stack(shares[:count]).mean(0), 1 - shares[0])
+            light, colour = (share * sized(where, side) for share in (light, colour))
+        change = luma(p - e)
+        joined.append(e + light * change + colour * (p - e - change))
+        shares.append(sized(light, estimate.shape[2]))
+    return Joined(collapse([*joined, own[-1]]), torch.stack(shares[:count]).mean(0), 1 - shares[0])
 
 
-def prior_share(certainty: Tensor, fidelity: Tensor) -> Tensor:
-    """How much of an octave is the prior's, (N,1,h,w) in [0,1], for certainties of it and fidelities (N,1,1,1)."""
+def prior_share(certainty: Tensor, fidelity: Tensor, half: float = HALF) -> Tensor:
+    """How much of an octave is the prior's, (N,1,h,w) in [0,1], for certainties of it and fidelities (N,1,1,1).
+
+    `half` is the certainty at which that is a half, at a fidelity of 0.5.
+    """
     upper = (2 * fidelity - 1).clamp(min=0)
-    half = HALF + upper * (HALF_AT_ONE - HALF)
+    half = half + upper * (HALF_AT_ONE - half)
     share = (0.5 + (half - certainty) / WIDTH).clamp(0, 1)
     return torch.lerp(torch.ones_like(share), share, (2 * fidelity).clamp(max=1))
 

@@ -129,9 +129,7 @@ def edge_contrast(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """
     grey = _grey(images)
     inside = (masks > 0.5).float()
-    side = 2 * RING + 1
-    grown = F.max_pool2d(inside, side, 1, RING)
-    shrunk = 1 - F.max_pool2d(1 - inside, side, 1, RING)
+    grown, shrunk = _spread(inside), 1 - _spread(1 - inside)
     within, without = inside - shrunk, grown - inside
     ratios = []
     for _ in range(2):
@@ -142,6 +140,12 @@ def edge_contrast(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         ratios.append((energy[0].clamp_min(1e-10) / energy[1].clamp_min(1e-10)).sqrt())
         grey = small
     return ratios[0], ratios[1]
+
+
+def _spread(x: Tensor) -> Tensor:
+    """The largest value within RING px along both sides; one side after the other, which is much quicker."""
+    x = F.max_pool2d(x, (2 * RING + 1, 1), 1, (RING, 0))
+    return F.max_pool2d(x, (1, 2 * RING + 1), 1, (0, RING))
 
 
 def _grey(images: Tensor) -> Tensor:

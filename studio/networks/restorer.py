@@ -10,7 +10,7 @@ predicts the *evidence*: the least-error estimate of the clean face, blurred whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from studio.errors import InputError
+from studio.imaging.joining import sized
 from studio.networks.dictionary import LEVELS, ComponentDictionary
 from studio.networks.generator import Generator
 from studio.networks.image_head import ImageHead
@@ -25,6 +26,7 @@ from studio.networks.loading import StrictModel
 
 START_BLOCK = 3  # the generator takes over after this many blocks, at 32 px
 STYLE_RANK = 32  # of what the slots' own latents can be: a full one would be half as large as the rest of the network
+FINEST_OCTAVE = 1  # that a map of the input's own size draws, counted from the finest of the 512 px crop
 FINE_RANK = 16  # numbers per pixel that the scale and shift of the largest map are made of
 
 
@@ -234,6 +236,22 @@ def draw_prior(
         if dictionary is not None and level < LEVELS:
             x = dictionary(x, level)
     return head(x.to(head.dtype), w.to(head.dtype))
+
+
+def as_certain(parts: Restored, certainty: Tensor) -> Restored:
+    """Scales and shifts of the generator's finest map, only as far as the photograph is certain of the octave it draws.
+
+    They carry the photograph's own detail over, and its blur, blocks and noise where there is no detail.
+
+    Args:
+        parts: of N faces.
+        certainty: (N,O,h,w) in [0,1], see `studio.networks.cleaner`.
+    """
+    if not parts.spatial:
+        return parts
+    *coarse, finest = parts.spatial
+    sure = sized(certainty[:, [FINEST_OCTAVE]], finest[0].shape[2])
+    return replace(parts, spatial=[*coarse, tuple(part * sure for part in finest)])
 
 
 def enlarged(x: Tensor, size: int) -> Tensor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +26,7 @@ from studio.networks.latent_encoder import LatentEncoder
 from studio.networks.latent_flow import LatentFlow
 from studio.networks.latent_reader import LatentReader
 from studio.networks.latent_space import LatentSpace
-from studio.networks.loading import CONFIG_NAME, WEIGHTS_STEM
+from studio.networks.loading import CONFIG_NAME, WEIGHTS_STEM, StrictModel
 from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restorer
@@ -38,6 +41,7 @@ from studio.training.frontalizer import Drawing, FrontalTrainer
 from studio.training.heads import HeadTrainer
 from studio.training.identities import load_identities
 from studio.training.latent_encoder import EncoderTrainer
+from studio.training.lent import FIRST, FLOW_SHARE, POOL, Damagers, FinishPart, FlowPart, Stream
 from studio.training.loop import Trainer
 from studio.training.map_flow import MapFlowTrainer, fit, make_maps
 from studio.training.presets import FINDER, PRESETS, Preset
@@ -425,6 +429,62 @@ def train_cleaner(
     trainer.run(minutes)
 
 
+def train_lent(
+    folder: Path,
+    photos: Path,
+    seconds: float,
+    device: str = "auto",
+    pool: int = POOL,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the flow of the map, then the restorer around it, for so many seconds on a lent GPU; see `lent`.
+
+    Args:
+        folder: receives `flow/` and `restore/`, in half precision, in files of 15 MB.
+        photos: with `aligned_clean/` and `aligned_studio/`.
+        seconds: in all, what it takes to begin counted in.
+        device: "auto", "cpu" or "cuda".
+        pool: generated faces held on the device, 1.5 MB each.
+        report: receives log lines.
+    """
+    end = time.monotonic() + seconds
+    workers = max(1, (os.cpu_count() or 2) - 1)
+    damagers = Damagers(workers, 4 * workers)  # first: they are forked, and must not inherit the GPU
+    device = pick_device(device)
+    real = [load_real_faces(photos / "aligned_clean", held_out(photos)), load_real_faces(photos / "aligned_studio")]
+
+    def load(kind: type[StrictModel], name: str, dtype: torch.dtype = torch.float32) -> StrictModel:
+        return kind.from_pretrained(weights.path(name), dtype=dtype).to(device).requires_grad_(False)
+
+    flow, restorer = load(MapFlow, "map_flow"), load(Restorer, "restore")
+    drawing = load(Generator, "generator"), load(ImageHead, "head_512")
+    stream = Stream(damagers, *drawing, copy.deepcopy(restorer), flow, torch.cat(real), pool)
+    try:
+        stream.fill(FIRST)
+        part = FlowPart(stream, flow.requires_grad_(True), FLOW_SHARE * (end - time.monotonic()), 6e-4, report)
+        part.average_decay = 0.999
+        flow = part.run()
+        save_half(flow, folder / "flow")
+        networks = {
+            "flow": flow,
+            "cleaner": load(Cleaner, "cleaner"),
+            "generator": load(Generator, "generator", torch.bfloat16),
+            "head": load(ImageHead, "head_512", torch.bfloat16),
+            "identity": load(IdentityNet, "identity"),
+            "mesh": load(FaceMesh, "mesh"),
+        }
+        save_half(
+            FinishPart(stream, restorer, end - time.monotonic(), 2e-4, report, **networks).run(), folder / "restore"
+        )
+    finally:
+        damagers.close()
+
+
+def save_half(net: StrictModel, folder: Path) -> None:
+    """As `save_pretrained`, in half precision; several files where one would be above 15 MB."""
+    copy.deepcopy(net).cpu().half().save_pretrained(folder, max_shard_size="15MB")
+
+
 def check_folder(folder: Path, resume: bool) -> None:
     """Refuse to start over a training that is there."""
     if not resume and (folder / "checkpoint").exists():
@@ -432,7 +492,12 @@ def check_folder(folder: Path, resume: bool) -> None:
 
 
 def export(
-    folder: Path, target: Path, mean_with: Path | None = None, rows: bool = False, keep: Sequence[str] = ()
+    folder: Path,
+    target: Path,
+    mean_with: Path | None = None,
+    rows: bool = False,
+    keep: Sequence[str] = (),
+    mean_of: Sequence[str] = (),
 ) -> None:
     """Write the weights of a training in half precision or less, as a network's folder.
 
@@ -442,6 +507,7 @@ def export(
         target: folder to write; its weights are replaced.
         mean_with: folder of the weights that the training began with, or others of that line: the mean of both is
             written (model soups, arXiv 2203.05482).
+        mean_of: beginnings of the names that the mean is taken of; all when there are none.
         rows: as int8 in rows, half as large, see `studio.networks.rows`.
         keep: beginnings of names that stay in half precision then.
 
@@ -475,6 +541,8 @@ def export(
         if {name: value.shape for name, value in mine.items()} != {name: value.shape for name, value in other.items()}:
             raise InputError(f"{mean_with} must hold the same network as {folder}, its size differs: leave it out")
         for name, value in mine.items():
+            if mean_of and not name.startswith(tuple(mean_of)):
+                continue
             value.copy_((value.float() + other[name].float()) / 2)
     net.save_pretrained(target)
     if rows:

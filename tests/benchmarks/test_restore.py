@@ -37,6 +37,8 @@ MEASURES = {
     "blockiness",
     "overshoot",
     "weave",
+    "edge_noise",
+    "edge_sharpness",
     "lab_difference",
     "colour_shift",
     "found",
@@ -127,7 +129,8 @@ def test_damaged_portraits(folder, tmp_path):
     assert set(report["recipes"]) == {"gfpgan", "none"}
     for versions in report["recipes"].values():
         assert list(versions) == ["original", "input", "fidelity 0", "fidelity 1"]
-        assert all(set(versions[name]) == MEASURES for name in list(versions)[1:])
+        assert set(versions["input"]) == MEASURES
+        assert all(set(versions[name]) == MEASURES | {"nearer"} for name in ("fidelity 0", "fidelity 1"))
         assert set(versions["original"]) < MEASURES
     numbers = [v for found in report["recipes"]["gfpgan"].values() for k, v in found.items() if k != "weave"]
     assert all(math.isfinite(value) for value in numbers)  # of hair there may be none
@@ -221,7 +224,8 @@ def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
     monkeypatch.setattr(OneFace, "__call__", lambda self, image: Faces.empty())
     with torch.inference_mode():
         placed = bench.place_meshes(pipeline, crops, faces)
-        found = bench.measure(pipeline, crops, crops, crops, faces, placed, torch.ones(len(crops), 1, 8, 8))
+        found, each = bench.measure(pipeline, crops, faces, placed, torch.ones(len(crops), 1, 8, 8), crops, crops)
+    assert each.shape == (2, len(crops))
     assert found["found"] == 0
     assert math.isnan(found["landmark_error_found"])
 
