@@ -22,6 +22,8 @@ from studio.tone import luma
 HALF, HALF_AT_ONE = 0.5, 0.12
 WIDTH = 0.4
 COARSE_HALF = 0.4  # the same for colours, and for octaves coarser than any whose certainty is known
+RICHNESS, WINDOW = (0.7, 1.1), 9  # of a drawn octave over the estimate's: none and all of it is taken; px looked at
+HEARD = 0.25  # certainty from which on the estimate's energy is a bound
 BANDS = 7  # octaves of a picture of 512 px; what is coarser, light and colour of the whole face, stays the estimate's
 
 
@@ -70,6 +72,9 @@ def join(
         colour = sized(coarse, side)
         light = prior_share(sized(certainty[:, [k]], side), fidelity) if k < count else colour
         colour = torch.maximum(light, colour)
+        if k < count:
+            heard = (sized(certainty[:, [k]], side) / HEARD).clamp(max=1) * (2 * fidelity).clamp(max=1)
+            light = light * torch.lerp(torch.ones_like(light), fuller(p, e), heard)
         if where is not None:
             light, colour = (share * sized(where, side) for share in (light, colour))
         change = luma(p - e)
@@ -87,6 +92,18 @@ def prior_share(certainty: Tensor, fidelity: Tensor, half: float = HALF) -> Tens
     half = half + upper * (HALF_AT_ONE - half)
     share = (0.5 + (half - certainty) / WIDTH).clamp(0, 1)
     return torch.lerp(torch.ones_like(share), share, (2 * fidelity).clamp(max=1))
+
+
+def fuller(prior: Tensor, estimate: Tensor) -> Tensor:
+    """How far an octave of the prior (N,3,h,w) is as rich as the estimate's, (N,1,h,w) in [0,1].
+
+    An estimate of least error holds too little of an octave, never too much: a drawn octave that is flatter is wrong.
+    """
+    drawn, own = (
+        F.avg_pool2d(luma(x).square(), WINDOW, 1, WINDOW // 2).clamp_min(1e-9).sqrt() for x in (prior, estimate)
+    )
+    poor, rich = RICHNESS
+    return ((drawn / own - poor) / (rich - poor)).clamp(0, 1)
 
 
 def sized(x: Tensor, side: int) -> Tensor:

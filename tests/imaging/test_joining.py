@@ -89,6 +89,13 @@ def test_the_prior_is_kept_out_of_some_places(blurred, prior):
     assert changed[: S // 4].mean() < 0.2 * changed[3 * S // 4 :].mean()
 
 
+def test_a_drawn_octave_that_is_flatter_is_not_taken(sharp):
+    grey = sharp.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    found, own = (pyramid(x)[0] for x in (join(grey, certain(0.3), blur(blur(grey)), 0.5).picture, grey))
+    assert alike(found, own) > 0.95
+    assert found.std() > 0.9 * own.std()
+
+
 def test_one_fidelity_for_each_face(blurred, prior):
     both = join(blurred, certain(0.5), prior, torch.tensor([0.2, 0.9])).picture
     for i, fidelity in enumerate((0.2, 0.9)):
