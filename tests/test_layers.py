@@ -24,7 +24,7 @@ ARROWS = {
     "video": {"errors", "images"},
     # geometry: no networks, no files
     "faces": {"errors", "images", "tone"},
-    "imaging": set(),
+    "imaging": {"tone"},
     "networks": {"errors", "faces", "images", "imaging"},
     # foreign formats: bytes in, tensors out
     "convert": {"errors", "networks"},
