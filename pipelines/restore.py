@@ -45,7 +45,7 @@ from studio.networks.head_parts import PARTS, HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
-from studio.networks.map_flow import MapFlow
+from studio.networks.map_flow import CALM, MapFlow
 from studio.networks.mesh import FaceMesh
 from studio.networks.restoreformer import RestoreFormer
 from studio.networks.restorer import Restored, Restorer, as_certain, draw_prior
@@ -66,7 +66,6 @@ REGIONS = ("auto", "face", "head", "photo")
 SURE_AROUND = 0.5  # "auto" cleans the whole photo where less of its fine detail around the faces is certain
 UNCHANGED_INVENTED, UNCHANGED_DIFFERENCE = 0.06, 0.008  # a face of which less is drawn, and changed on average, is left
 MOST_STEPS = 50  # of the flow
-CALM = 0.4  # of the noise that the flow was trained with: as natural, and nearer to the person
 BESIDE = 0.35  # share of the prior in what is neither skin nor hair, where the photo says nothing: clothes, background
 OWN_PARTS: dict[str, None] = dict.fromkeys(("generator", "head", "flow", "parts"))  # published restorers do without
 

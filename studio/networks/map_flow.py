@@ -21,6 +21,7 @@ from studio.networks.loading import StrictModel
 
 FREQUENCIES = 32  # of the time
 GROUPS = 8
+CALM = 0.4  # of the noise that the flow was trained with, to draw with: as natural, and nearer to the person
 
 
 class TimedBlock(nn.Module):

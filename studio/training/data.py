@@ -19,6 +19,7 @@ from torch import Tensor
 from studio.errors import InputError
 from studio.latents.inversion import STRUCTURE_SLOTS
 from studio.networks.generator import Generator
+from studio.tone import luma
 
 SHARD = 256
 SIZE = 256
@@ -50,6 +51,11 @@ def expand_latents(pairs: Tensor) -> Tensor:
     """(N,2,512) pairs of `draw_latents` -> W+ (N,16,512)."""
     structure, texture = pairs[:, :1], pairs[:, 1:]
     return torch.cat([structure.expand(-1, STRUCTURE_SLOTS, -1), texture.expand(-1, 16 - STRUCTURE_SLOTS, -1)], 1)
+
+
+def as_luma(faces: Tensor, grey: Tensor) -> Tensor:
+    """Faces (N,3,S,S), those that are monochrome, `grey` (N,), by their luma alone: this is how they are restored."""
+    return torch.where(grey.view(-1, 1, 1, 1), luma(faces).expand_as(faces), faces)
 
 
 def shard_path(cache: Path, number: int) -> Path:

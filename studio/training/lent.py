@@ -35,12 +35,12 @@ from studio.networks.cleaner import Cleaner
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
-from studio.networks.map_flow import MapFlow
+from studio.networks.map_flow import CALM, MapFlow
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import START_BLOCK, Restorer, as_certain, draw_prior
 from studio.tone import luma, match_tone
 from studio.training.critic import EYES, Adversary, components, whole
-from studio.training.data import draw_latents, expand_latents
+from studio.training.data import as_luma, draw_latents, expand_latents
 from studio.training.losses import (
     coarse_loss,
     descriptor_loss,
@@ -50,9 +50,8 @@ from studio.training.losses import (
     identity_loss,
     landmark_loss,
 )
+from studio.training.map_flow import RECIPE, UNIT, in_bytes, velocity_loss
 
-RECIPE = "training_all"
-UNIT = 24  # steps of a byte in one unit of a whitened component, as in `map_flow`
 TOGETHER = 8  # faces that a process damages at once
 REAL_EVERY = 6  # one of so many groups is of real faces
 FIRST = 1500  # generated faces that the pool must hold before training begins
@@ -61,7 +60,6 @@ FLOW_SHARE = 0.45  # of the time
 WARMUP = 100
 LEAST_RATE = 0.01
 LOG_SECONDS = 20
-CALM = 0.4  # of the flow's noise, as the pipeline draws
 # Parts of the restorer that the regressed map does not hang on.
 FINISHED = (
     *("stage64.", "to_latent.", "to_styles.", "context8.", "refine.", "to_spatial.", "to_fine.", "to_residual."),
@@ -87,7 +85,7 @@ def damage(clean: np.ndarray, damaged: np.ndarray, todo: Any, done: Any) -> None
         faces = torch.from_numpy(clean[slot]).float() / 255
         found, drawn = degrade(faces, RECIPE, torch.Generator().manual_seed(seed))
         grey = [one["tone"] != "colour" for one in drawn]
-        found = torch.where(torch.tensor(grey).view(-1, 1, 1, 1), luma(found).expand_as(found), found)
+        found = as_luma(found, torch.tensor(grey))
         damaged[slot] = (found * 255).round().clamp(0, 255).byte().numpy()
         done.put((slot, grey))
 
@@ -230,12 +228,14 @@ class Stream:
             return
         small = images.resize(seen.float() / 255, self.restorer.config.size, self.restorer.config.size)
         own = self.generator.features(expand_latents(kept).to(self.device), START_BLOCK)
-        maps = {"face": own, "regressed": self.restorer(small).features}
-        maps = {
-            name: (self.flow.whiten(value) * UNIT).round().clamp(-127, 127).to(torch.int8)
-            for name, value in maps.items()
-        }
-        self.generated.put(seen=seen, small=(small * 255).round().byte(), latents=kept, grey=grey, **maps)
+        self.generated.put(
+            seen=seen,
+            small=(small * 255).round().byte(),
+            latents=kept,
+            grey=grey,
+            face=in_bytes(self.flow, own),
+            regressed=in_bytes(self.flow, self.restorer(small).features),
+        )
 
     def fill(self, count: int, seconds: float = 120) -> None:
         """Wait until the pool holds `count` generated faces."""
@@ -322,20 +322,16 @@ class FlowPart(Part):
     """The flow, as `MapFlowTrainer` trains it."""
 
     net: MapFlow
+    average_decay: float = 0.999
     batch: int = 128
 
     def losses(self) -> dict[str, Tensor]:
-        """Squared error of the velocity, in units of the map's own spread."""
+        """See `velocity_loss`."""
         rows = self.stream.generated.draw(self.batch)
         face, regressed = (rows[name].float() / UNIT for name in ("face", "regressed"))
-        start = self.net.start(regressed, torch.randn_like(face))
-        times = torch.rand(len(face), device=face.device)
-        t = times.view(-1, 1, 1, 1)
         seen = (rows["small"].float() / 255).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(face.device.type, torch.bfloat16):
-            velocity = self.net((1 - t) * start + t * face, times, self.net.condition(seen, regressed))
-        weights = (self.net.spread / self.net.spread.mean()).view(1, -1, 1, 1)
-        return {"velocity": (weights * (velocity.float() - (face - start)).square()).mean()}
+        noise, times = torch.randn_like(face), torch.rand(len(face), device=face.device)
+        return {"velocity": velocity_loss(self.net, face, regressed, seen, noise, times)}
 
 
 @dataclass
@@ -384,10 +380,10 @@ class FinishPart(Part):
         drawn, real = stream.generated.draw(self.batch), stream.photographs.draw(self.real)
         w = expand_latents(drawn["latents"]).to(self.generator.dtype)
         fine = (self.head.render(self.generator, w).float() / 2 + 0.5).clamp(0, 1)
-        grey = torch.cat([drawn["grey"], real["grey"]]).view(-1, 1, 1, 1)
-        fine = torch.where(grey[: self.batch], luma(fine).expand_as(fine), fine)
+        grey = torch.cat([drawn["grey"], real["grey"]])
+        fine = as_luma(fine, drawn["grey"])
         clean = torch.cat([F.avg_pool2d(fine, 2), real["clean"].float() / 255])
-        clean = torch.where(grey, luma(clean).expand_as(clean), clean)
+        clean = as_luma(clean, grey)
         return torch.cat([drawn["seen"], real["seen"]]).float() / 255, clean, fine
 
     def losses(self) -> dict[str, Tensor]:
@@ -405,8 +401,7 @@ class FinishPart(Part):
             features = self.flow.sample(small, parts.features.detach(), noise, 4)
         parts = as_certain(replace(parts, features=features), cleaned.certainty)
         picture = draw_prior(self.generator, self.head, parts, self.net.dictionary).float() / 2 + 0.5
-        grey = (small.amax(1) - small.amin(1)).amax((1, 2)).view(-1, 1, 1, 1) < 1e-6
-        picture = torch.where(grey, luma(picture).expand_as(picture), picture)
+        picture = as_luma(picture, (small.amax(1) - small.amin(1)).amax((1, 2)) < 1e-6)
         own, of_real = picture[:count], picture[count:]  # apart, so that the critic of 512 px sees generated ones only
         picture = torch.cat([own, of_real])
         prior = F.avg_pool2d(picture, 2)

@@ -24,7 +24,7 @@ from studio.tone import luma
 from studio.training import checkpoints
 from studio.training.augment import recolour, warp
 from studio.training.critic import EYES, Adversary, components, whole
-from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, expand_latents
+from studio.training.data import STRUCTURE_SLOTS, SyntheticFaces, as_luma, expand_latents
 from studio.training.fusion import fuse
 from studio.training.losses import (
     coarse_loss,
@@ -162,9 +162,9 @@ class Trainer:
             as_it_is = torch.rand(old_count, 1, 1, 1, generator=rng) < 0.5
             damaged[-old_count:] = torch.where(as_it_is, clean[-old_count:], damaged[-old_count:])
         # A monochrome photo is restored by its luma alone, so that is what the network is shown and asked for.
-        grey = torch.tensor([parameters["tone"] != "colour" for parameters in drawn])[:, None, None, None]
+        grey = torch.tensor([parameters["tone"] != "colour" for parameters in drawn])
         grey[len(grey) - old_count :] = True
-        damaged, clean = (torch.where(grey, luma(x).expand_as(x), x) for x in (damaged, clean))
+        damaged, clean = (as_luma(x, grey) for x in (damaged, clean))
         return Batch(damaged, clean, latents, old_count)
 
     @torch.no_grad()
@@ -235,7 +235,7 @@ class Trainer:
         prior = torch.nn.functional.interpolate(drawn, size=clean.shape[2:], mode="area")
         # A monochrome photo takes the prior's luma alone, and leaves its colours free.
         grey = (damaged.amax(1) - damaged.amin(1)).amax((1, 2)) < 1e-6
-        prior = torch.where(grey.view(-1, 1, 1, 1), luma(prior).expand_as(prior), prior)
+        prior = as_luma(prior, grey)
         # The evidence stays the least-error estimate: with a gradient from these judges it learns fine grids that
         # please them and nobody else.
         joined = fuse(parts.evidence.detach(), prior, FIDELITY)

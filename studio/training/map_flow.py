@@ -20,8 +20,7 @@ from studio.degradations import degrade
 from studio.networks.generator import Generator
 from studio.networks.map_flow import MapFlow
 from studio.networks.restorer import START_BLOCK, Restorer
-from studio.tone import luma
-from studio.training.data import expand_latents
+from studio.training.data import as_luma, expand_latents
 from studio.training.steps import StepTrainer, channels_last, generator_of, shards
 
 RECIPE = "training_all"
@@ -61,6 +60,30 @@ def fit(net: MapFlow, generator: Generator, cache: Path) -> None:
         buffer.copy_(value)
 
 
+def in_bytes(net: MapFlow, features: Tensor) -> Tensor:
+    """The generator's map (N,C,H,W) as whitened components (N,K,H,W) int8, `UNIT` steps to one of their spread."""
+    return (net.whiten(features) * UNIT).round().clamp(-127, 127).to(torch.int8)
+
+
+def velocity_loss(net: MapFlow, face: Tensor, regressed: Tensor, seen: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """Squared error of the velocity, in units of the map's own spread.
+
+    Args:
+        net: in bfloat16 autocast.
+        face: (N,K,H,H) whitened components that the face has.
+        regressed: the same, as they were regressed.
+        seen: (N,3,S,S) RGB in [0,1], the damaged face.
+        noise: (N,K,H,H) standard normal.
+        times: (N,) in [0,1].
+    """
+    start = net.start(regressed, noise)
+    t = times.view(-1, 1, 1, 1)
+    with torch.autocast(face.device.type, torch.bfloat16):
+        velocity = net((1 - t) * start + t * face, times, net.condition(seen, regressed))
+    weights = (net.spread / net.spread.mean()).view(1, -1, 1, 1)
+    return (weights * (velocity.float() - (face - start)).square()).mean()
+
+
 @torch.inference_mode()
 def make_maps(
     folder: Path,
@@ -92,14 +115,13 @@ def make_maps(
         for images, latents in zip(shard["images"].split(CHUNK), shard["latents"].split(CHUNK), strict=True):
             clean = F.interpolate(images.float() / 255, (side, side), mode="area")
             damaged, drawn = degrade(clean, RECIPE, rng)
-            grey = torch.tensor([one["tone"] != "colour" for one in drawn])[:, None, None, None]
-            damaged = torch.where(grey, luma(damaged).expand_as(damaged), damaged)
+            damaged = as_luma(damaged, torch.tensor([one["tone"] != "colour" for one in drawn]))
             seen = (damaged * 255).round().clamp(0, 255).byte()
             regressed = restorer(seen.float() / 255).features.float()
             own = generator.features(expand_latents(latents).to(generator.dtype), START_BLOCK).float()
             parts["seen"].append(seen)
             for name, features in (("face", own), ("regressed", regressed)):
-                parts[name].append((net.whiten(features) * UNIT).round().clamp(-127, 127).to(torch.int8))
+                parts[name].append(in_bytes(net, features))
         part = target.with_suffix(".part")
         save_file({name: torch.cat(values) for name, values in parts.items()}, part)
         part.replace(target)
@@ -121,7 +143,6 @@ class MapFlowTrainer(StepTrainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.held = shards(self.maps, "studio train maps")
-        self.weights = (self.net.spread / self.net.spread.mean()).view(1, -1, 1, 1)
 
     def examples(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Maps of faces and regressed ones (N,K,32,32), damaged faces (N,3,S,S), noise, and times (N,)."""
@@ -137,10 +158,5 @@ class MapFlowTrainer(StepTrainer):
         return face / UNIT, regressed / UNIT, seen / 255, noise, torch.rand(len(face), generator=rng)
 
     def losses(self, examples: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
-        """Squared error of the velocity, in units of the map's own spread."""
-        face, regressed, seen, noise, times = examples
-        start = self.net.start(regressed, noise)
-        t = times.view(-1, 1, 1, 1)
-        with torch.autocast("cpu", torch.bfloat16):
-            velocity = self.net((1 - t) * start + t * face, times, self.net.condition(seen, regressed))
-        return {"velocity": (self.weights * (velocity.float() - (face - start)).square()).mean()}
+        """See `velocity_loss`."""
+        return {"velocity": velocity_loss(self.net, *examples)}

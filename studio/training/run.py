@@ -461,9 +461,7 @@ def train_lent(
     stream = Stream(damagers, *drawing, copy.deepcopy(restorer), flow, torch.cat(real), pool)
     try:
         stream.fill(FIRST)
-        part = FlowPart(stream, flow.requires_grad_(True), FLOW_SHARE * (end - time.monotonic()), 6e-4, report)
-        part.average_decay = 0.999
-        flow = part.run()
+        flow = FlowPart(stream, flow.requires_grad_(True), FLOW_SHARE * (end - time.monotonic()), 6e-4, report).run()
         save_half(flow, folder / "flow")
         networks = {
             "flow": flow,
