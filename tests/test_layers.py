@@ -36,6 +36,7 @@ ARROWS = {
     "find": {"errors", "images", "faces", "networks", "weights", "detect"},
     "identity": {"errors", "images", "faces", "networks", "weights", "find"},
     "latents": {"errors", "device", "images", "faces", "tone", "networks", "weights", "find", "identity"},
+    "motion": {"errors", "device", "images", "faces", "video", "networks", "weights", "find", "tone"},
     "tone": set(),
     "background": {"errors", "device", "images", "networks", "tone", "weights"},
     "base": {"errors", "hub", "weights", "card"},
