@@ -170,6 +170,24 @@ class FaceFinder:
             placed = mean_mesh_on(transform_points(five_points(MEAN_MESH[None]), frame[None]))
         return spanned(placed, torch.zeros(1), presence, given=np.ones(1, bool), frames=frame[None])
 
+    @torch.inference_mode()
+    def follow(self, image: Tensor, mesh: np.ndarray) -> tuple[np.ndarray, float]:
+        """The mesh of a face that was hardly elsewhere a moment ago: one crop and no detector.
+
+        Args:
+            image: (3,H,W) float32 RGB in [0,1].
+            mesh: (468,3) where the face was, pixels of the picture.
+
+        Returns:
+            (468,3) float32 pixels of the picture, and how sure the mesh is in [0,1] that a face is there.
+
+        Raises:
+            InputError: the image is not as said.
+        """
+        image = self._taken(image)
+        placed, presence = self._mesh(image, around(torch.from_numpy(mesh).to(image)[None]))
+        return placed[0].float().cpu().numpy(), float(presence[0])
+
     def _point_out(self, image: Tensor, box: Tensor) -> Faces:
         """`given`, for one box (4,)."""
         side, middle = (box[2:] - box[:2]).amax(), (box[:2] + box[2:]) / 2

@@ -47,7 +47,9 @@ class HeadPoses:
 
     def place(self, local: np.ndarray) -> np.ndarray:
         """Points of the head frame (T,K,3) in pixels of the picture, (T,K,3) float32."""
-        return (self.scale[:, None, None] * local @ self.rotation.transpose(0, 2, 1) + self.translation[:, None]).astype(np.float32)
+        return (
+            self.scale[:, None, None] * local @ self.rotation.transpose(0, 2, 1) + self.translation[:, None]
+        ).astype(np.float32)
 
     def remove(self, points: np.ndarray) -> np.ndarray:
         """Points in pixels of the picture (T,K,3) in the head frame, (T,K,3) float32; undoes `place`."""

@@ -20,7 +20,10 @@ def head(channels: int, points: int) -> nn.Sequential:
 
 
 class IrisNet(StrictModel):
-    """MediaPipe's iris network. It knows left eyes only: mirror the crop of a right eye, and its points back.
+    """MediaPipe's iris network.
+
+    It knows eyes left in the picture only, which are the person's right ones: mirror the crop of the other one, and its
+    points back.
 
     Args:
         channels: channels of the stem; later stages have twice as many.
