@@ -57,18 +57,29 @@ def existing(path: str | Path) -> Path:
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """A file as an open container; whatever ffmpeg says about it meanwhile comes out as one line.
+    """A file as an open container.
+
+    Raises:
+        ImageError: As for `translated`.
+    """
+    av = library()
+    options = {"format_whitelist": _KINDS, "protocol_whitelist": "file"}
+    with translated(path), av.open(f"file:{path}", options=options) as container:
+        yield container
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Whatever ffmpeg says about a file that is being read comes out as one line.
 
     Raises:
         ImageError: Not readable, no file that ffmpeg knows, broken, or cut off.
     """
-    av = library()
     try:
-        with av.open(f"file:{path}", options={"format_whitelist": _KINDS, "protocol_whitelist": "file"}) as container:
-            yield container
-    except (av.error.FFmpegError, OSError) as error:
+        yield
+    except (library().error.FFmpegError, OSError) as error:
         raise ImageError(
-            f"{path.name!r} must be a whole video, got one that is broken, cut off or of another kind "
+            f"{path.name!r} must be a whole video or sound file, got one that is broken, cut off or of another kind "
             f"({reason(error)}); copy or export it anew"
         ) from error
 

@@ -28,6 +28,10 @@ _LARGEST_PICTURE = 1 << 27  # bytes; a broken video of gigabytes is not read who
 _LOOK = 8  # frames that tell the rate where no header does
 
 
+class _CutOffError(ImageError):
+    """A file that is no longer whole, whatever else could still be read from it."""
+
+
 @dataclass(frozen=True)
 class AudioTrack:
     """One sound track.
@@ -105,6 +109,8 @@ def probe(path: str | Path, *, allow_still: bool = False) -> VideoInfo:
     try:
         with files.opened(path) as container:
             info = _info(container, path)
+    except _CutOffError:
+        raise
     except ImageError:
         if (still := _still(path)) is None:
             raise
@@ -174,8 +180,8 @@ def end_of(container: InputContainer, stream: VideoStream) -> Fraction | None:
 
 
 def _info(container: InputContainer, path: Path) -> VideoInfo:
+    _check_whole(container, path)
     stream = video_stream(container, path)
-    _check_size(container, stream, path)
     may_be_still = files.may_be_still(container)
     look = 1 if _known(stream.average_rate) and not may_be_still else _LOOK
     looked = list(islice(timed(container.decode(stream), path), look))
@@ -201,18 +207,18 @@ def _info(container: InputContainer, path: Path) -> VideoInfo:
         color_range=_range(frame),
         matrix=_matrix(frame),
         transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         origin=origin,
         still=may_be_still and len(looked) == 1,
     )
 
 
-def _check_size(container: InputContainer, stream: VideoStream, path: Path) -> None:
+def _check_whole(container: InputContainer, path: Path) -> None:
     """Refuse a file that is shorter than its own index: it would break in the middle of the work."""
-    needed = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
     size = path.stat().st_size
-    if needed > size or (container.format.name == "gif" and not _tail(path).endswith(b";")):
-        raise ImageError(
+    needed = max((entry.pos + entry.size for stream in container.streams for entry in stream.index_entries), default=0)
+    if not container.streams or needed > size or (container.format.name == "gif" and not _tail(path).endswith(b";")):
+        raise _CutOffError(
             f"{path.name!r} must be whole, got one that was cut off after {size} bytes; copy or export it anew"
         )
 
@@ -248,7 +254,7 @@ def _tracks(container: InputContainer) -> Iterator[AudioTrack]:
         context, language = stream.codec_context, stream.language
         default = bool(int(stream.disposition) & 1)
         named = None if language in (None, "", "und") else language
-        yield AudioTrack(context.name, context.sample_rate, context.channels, named, default)
+        yield AudioTrack(context.codec.canonical_name, context.sample_rate, context.channels, named, default)
 
 
 def _range(frame: VideoFrame) -> str:

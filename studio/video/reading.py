@@ -219,8 +219,6 @@ def _yadif(stream: VideoStream) -> Graph:
 
 
 def _pulled(graph: Graph) -> Iterator[VideoFrame]:
-    from av.error import BlockingIOError, EOFError
-
-    with suppress(BlockingIOError, EOFError):
+    with suppress(BlockingIOError, EOFError):  # av's errors are also Python's
         while True:
             yield graph.vpull()

@@ -15,6 +15,7 @@ from studio.video.info import has_pictures, probe
 if TYPE_CHECKING:
     from av import AudioFrame, AudioStream, Packet
     from av.container import InputContainer, OutputContainer
+    from av.filter import Graph
 
 _COPIED = {".mp4": ("aac", "mp3"), ".webm": ("opus", "vorbis")}  # what browsers play in these files
 _ENCODERS = {".mp4": ("aac", "fltp", (48000, 44100, 32000)), ".webm": ("libopus", "flt", (48000,))}
@@ -55,13 +56,15 @@ class Sound:
         stream = max(source.streams.audio, key=lambda stream: int(stream.disposition) & 1)
         zero = probe(self._path).origin if has_pictures(source) else (stream.start_time or 0) * stream.time_base
         self._check(stream, zero)
-        codec, first = stream.codec_context.name, _first(self._path, stream.index)
+        codec, first = stream.codec_context.codec.canonical_name, _first(self._path, stream.index)
         whole = self._start == 0 and self._end is None and first is not None and first - zero >= -_LEAD_IN
         if whole and codec in _COPIED[suffix]:
-            self._track, self.note = _Copied(source, stream, output, zero), f"sound copied ({codec})"
+            target = output.add_stream_from_template(stream)
+            self._track = _Copied(self._packets(source, stream), target, output, zero)
+            self.note = f"sound copied ({codec})"
         else:
             length = None if self._end is None else self._end - self._start
-            self._track = _Encoded(source, stream, output, zero + self._start, length, suffix)
+            self._track = _Encoded(self._path, source, stream, output, suffix, zero + self._start, length)
             self.note = f"sound encoded anew ({codec} to {_ENCODERS[suffix][0].removeprefix('lib')})"
         if len(source.streams.audio) > 1:
             self.note += f", track {source.streams.audio.index(stream) + 1} of {len(source.streams.audio)}"
@@ -80,6 +83,10 @@ class Sound:
         """Close the file that it comes from."""
         self._files.close()
 
+    def _packets(self, source: InputContainer, stream: AudioStream) -> Iterator[Packet]:
+        with files.translated(self._path):
+            yield from (packet for packet in source.demux(stream) if packet.dts is not None)
+
     def _check(self, stream: AudioStream, zero: Fraction) -> None:
         if stream.duration and ((stream.start_time or 0) + stream.duration) * stream.time_base - zero <= self._start:
             length = float(stream.duration * stream.time_base)
@@ -91,11 +98,9 @@ class Sound:
 class _Copied:
     """Packets as they are, up to the one that begins after the last frame."""
 
-    def __init__(self, source: InputContainer, stream: AudioStream, output: OutputContainer, zero: Fraction) -> None:
-        self._output, self._zero = output, zero
-        self._target = output.add_stream_from_template(stream)
-        self._packets = (packet for packet in source.demux(stream) if packet.dts is not None)
-        self._next = next(self._packets, None)
+    def __init__(self, packets: Iterator[Packet], target: AudioStream, output: OutputContainer, zero: Fraction) -> None:
+        self._packets, self._target, self._output, self._zero = packets, target, output, zero
+        self._next = next(packets, None)
 
     def write_until(self, time: Fraction) -> None:
         while self._next is not None and _time(self._next) - self._zero < time:
@@ -115,21 +120,22 @@ class _Encoded:
 
     def __init__(
         self,
+        path: Path,
         source: InputContainer,
         stream: AudioStream,
         output: OutputContainer,
+        suffix: str,
         start: Fraction,
         length: Fraction | None,
-        suffix: str,
     ) -> None:
         codec, form, rates = _ENCODERS[suffix]
-        rate = stream.codec_context.sample_rate
+        rate, channels = stream.codec_context.sample_rate, min(stream.codec_context.channels, 2)
         self._rate = rate if rate in rates else 48_000
-        layout = "mono" if stream.codec_context.channels == 1 else "stereo"
+        layout = "mono" if channels == 1 else "stereo"
         self._output, self._length = output, length
         self._target = output.add_stream(codec, rate=self._rate, layout=layout)
-        self._target.bit_rate = _BIT_RATE * (1 if layout == "mono" else 2)
-        self._frames = _heard(source, stream, start, self._rate, form, layout)
+        self._target.bit_rate = _BIT_RATE * channels
+        self._frames = _heard(path, source.decode(stream), start, self._rate, form, layout)
         self._fifo, self._written = files.library().AudioFifo(), 0
 
     def write_until(self, time: Fraction) -> None:
@@ -150,31 +156,42 @@ class _Encoded:
 
 
 def _heard(
-    source: InputContainer, stream: AudioStream, start: Fraction, rate: int, form: str, layout: str
+    path: Path, frames: Iterator[AudioFrame], start: Fraction, rate: int, form: str, layout: str
 ) -> Iterator[AudioFrame]:
     """Decoded sound from `start` on, without holes, in the form that the encoder takes."""
-    from av.error import BlockingIOError, EOFError
+    with files.translated(path):
+        graph = None
+        for frame in frames:
+            graph = graph or _cutter(frame, float(start), rate, form, layout)
+            graph.push(frame)
+            yield from _pulled(graph)
+        if graph is not None:
+            graph.push(None)
+            yield from _pulled(graph)
+
+
+def _pulled(graph: Graph) -> Iterator[AudioFrame]:
+    with suppress(BlockingIOError, EOFError):  # av's errors are also Python's
+        while True:
+            yield graph.pull()
+
+
+def _cutter(first: AudioFrame, start: float, rate: int, form: str, layout: str) -> Graph:
     from av.filter import Graph
 
-    graph, at = Graph(), float(start)
+    graph = Graph()
+    source = graph.add_abuffer(
+        sample_rate=first.sample_rate, format=first.format, layout=first.layout, time_base=first.time_base
+    )
     graph.link_nodes(
-        graph.add_abuffer(template=stream),
-        graph.add("atrim", f"start={at:.6f}"),
-        graph.add("asetpts", f"PTS-{at:.6f}/TB"),
+        source,
+        graph.add("atrim", f"start={start:.6f}"),
+        graph.add("asetpts", f"PTS-{start:.6f}/TB"),
         graph.add("aresample", f"{rate}:async=1:first_pts=0"),
         graph.add("aformat", f"sample_fmts={form}:channel_layouts={layout}"),
         graph.add("abuffersink"),
     ).configure()
-    for frame in _and_end(source.decode(stream)):
-        graph.push(frame)
-        with suppress(BlockingIOError, EOFError):
-            while True:
-                yield graph.pull()
-
-
-def _and_end(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame | None]:
-    yield from frames
-    yield None  # what the filters still hold comes out
+    return graph
 
 
 def _first(path: Path, index: int) -> Fraction | None:
