@@ -30,6 +30,8 @@ REACH = 0.12  # sides of the crop over which what is around the face follows its
 SLOPE, DEEPEST = 0.55, 0.5  # without a depth map: how fast depth grows away from the face, and its end
 STILL_BORDER = 0.07  # share of the side, along the border, where nothing moves
 BEHIND = 0.25  # sides of the crop, how far the eyeballs are taken to lie behind the lids
+SURELY = (0.25, 0.65)  # how surely something is head where it begins to follow it, and where it wholly does
+BESIDE = 0.02  # sides of the crop around the face that follow it whatever they are
 UNSEEN = 0.08  # cosine of the angle to the camera from which on the still shows a place of the face
 HOLE = 0.2  # of the mean weight of a cell: below it something was uncovered
 
@@ -64,9 +66,10 @@ class Still:
     Args:
         mesh: (468,3) of the still, in shares of the crop's side.
         depth: (1,1,h,w) map of the crop in the same unit, or None for one that falls away from the face.
+        head: (1,1,h,w) in [0,1], what is head; the rest stays. None: all that lies near the face.
     """
 
-    def __init__(self, mesh: np.ndarray, depth: Tensor | None = None) -> None:
+    def __init__(self, mesh: np.ndarray, depth: Tensor | None = None, head: Tensor | None = None) -> None:
         self.mesh = torch.from_numpy(np.asarray(mesh, np.float32))
         self.poses = head_poses(self.mesh[None].numpy())
         self.local = self.poses.remove(self.mesh[None].numpy())
@@ -83,6 +86,9 @@ class Still:
         self.around = torch.cat([grid, z[:, None]], 1)  # (P, 3)
         self.share, self.near = share, torch.exp(-((distance / REACH) ** 2))[:, None]
         self.moves = self.follows(grid, distance)[:, None]
+        if head is not None:
+            surely = smooth((sample(head, grid)[:, :1] - SURELY[0]) / (SURELY[1] - SURELY[0]))
+            self.moves = self.moves * torch.maximum(surely, torch.exp(-((distance[:, None] / BESIDE) ** 2)))
         self.face = surface.spread(self.mesh)  # (K, 3)
         self.shown = (surface.facing(self.mesh) / UNSEEN - 1).clamp(0, 1)
 

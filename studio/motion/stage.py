@@ -65,8 +65,8 @@ def make_stage(
     inside = (align.into_crop(mesh, affine, size)[0]).astype(np.float32)
     rough = Still(inside).flow(inside[None]).depth
     device, dtype = depth.device, depth.dtype
-    found = depth(small.to(device, dtype), rough.to(device, dtype)).float().cpu()
-    still = Still(inside, found)
+    found, head = (part.float().cpu() for part in depth(small.to(device, dtype), rough.to(device, dtype)))
+    still = Still(inside, found, head)
     looked = reenactor.look(small.to(reenactor.device, reenactor.dtype), found.to(reenactor.device))
     return Stage(crop, small, inside, still, found, looked, change_mask(still, size), tone), affine
 
