@@ -60,7 +60,7 @@ def make_stage(
     """
     affine = align.ffhq_transform(mesh, size)
     crop = align.warp(photo, affine, size).clamp(0, 1)
-    small = images.resize(crop, DRAWN, DRAWN).clamp(0, 1)
+    small = crop if size == DRAWN else images.resize(crop, DRAWN, DRAWN).clamp(0, 1)
     small = small if tone is None else luma(small).expand_as(small)
     inside = (align.into_crop(mesh, affine, size)[0]).astype(np.float32)
     rough = Still(inside).flow(inside[None]).depth
@@ -86,7 +86,9 @@ def draw(stage: Stage, flow: Flow, reenactor: Reenactor | None) -> Tensor:
     warped = warp(stage.crop.expand(count, -1, -1, -1), flow.source).clamp(0, 1)
     if reenactor is None:
         return with_tone(warped, stage.tone).clamp(0, 1)
-    small = warp(stage.small.expand(count, -1, -1, -1), flow.source).clamp(0, 1)
+    small = warped
+    if stage.small is not stage.crop:
+        small = warp(stage.small.expand(count, -1, -1, -1), flow.source).clamp(0, 1)
     like = {"device": reenactor.device, "dtype": reenactor.dtype}
     drawn, mask = reenactor(small.to(**like), flow.geometry.to(reenactor.device), flow.source.to(**like), stage.looked)
     drawn, mask = drawn.float().cpu(), mask.float().cpu()
