@@ -20,11 +20,11 @@ from studio.detect import Together
 from studio.device import quick
 from studio.errors import InputError, NoFaceError
 from studio.faces import align, paste
-from studio.faces.attributes import ATTRIBUTES, attributes_from_mesh
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.images import Photo
 from studio.motion import stage
+from studio.motion.expression import eyes, opening
 from studio.motion.head import HeadPoses, angles, head_poses, rotations
 from studio.motion.motion import Motion
 from studio.motion.retarget import REGIONS, retarget
@@ -63,7 +63,7 @@ class FrameReport:
         limited: the driver turned further than a still can follow.
         got: the same angles, measured in the frame; None where the frame was not measured.
         identity_distance: to the photo, by dlib's network; None where the frame was not measured.
-        mouth, eyes: how far they are open, in shares of the face's height: asked for, and (where measured) got.
+        mouth, eyes: how far they are open (`studio.motion.expression`): asked for, and (where measured) got.
     """
 
     time: float
@@ -420,8 +420,8 @@ class ReenactPipeline(StudioPipeline):
             person = self.encoder().embed(drawn.to(self.device, self.identity.dtype), seen)[0].float().cpu()
             distance = round(float((person - subject.person).norm()), 4)
         openings = [
-            [None if mesh is None else round(opened(mesh, name), 4) for mesh in (wanted, seen)]
-            for name in ("mouth", "eyes")
+            [None if mesh is None else round(float(opened(mesh)[0]), 4) for mesh in (wanted, seen)]
+            for opened in (opening, eyes)
         ]
         return FrameReport(
             time=round(float(motion.times[index]), 4),
@@ -484,11 +484,6 @@ class ReenactPipeline(StudioPipeline):
 def is_video(driving: Any) -> bool:
     """Whether it is the name of a file other than a motion."""
     return isinstance(driving, str | Path) and Path(driving).suffix != ".safetensors"
-
-
-def opened(mesh: np.ndarray, name: str) -> float:
-    """How far the "mouth" or the "eyes" of a face (1,468,3) are open, in shares of the face's height."""
-    return float(attributes_from_mesh(mesh)[0, ATTRIBUTES.index(name)])
 
 
 def within_reach(meshes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

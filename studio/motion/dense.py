@@ -103,6 +103,12 @@ class Still:
         border = torch.minimum(grid, 1 - grid).amin(1)
         return hair * neck * smooth(border / STILL_BORDER)
 
+    def depth(self) -> Tensor:
+        """(1,1,CELLS,CELLS) z of the still itself: the mesh's, and around the face what `around` has."""
+        points = torch.cat([self.face, self.around])
+        weight = torch.cat([self.shown, torch.ones(len(self.around))])
+        return splat(points[None], points[:, :2], weight[None]).depth
+
     def flow(self, meshes: np.ndarray, gaze: np.ndarray | None = None) -> Flow:
         """Where the pixels come from when the face's mesh is another.
 

@@ -63,7 +63,7 @@ def make_stage(
     small = crop if size == DRAWN else images.resize(crop, DRAWN, DRAWN).clamp(0, 1)
     small = small if tone is None else luma(small).expand_as(small)
     inside = (align.into_crop(mesh, affine, size)[0]).astype(np.float32)
-    rough = Still(inside).flow(inside[None]).depth
+    rough = Still(inside).depth()
     device, dtype = depth.device, depth.dtype
     found, head = (part.float().cpu() for part in depth(small.to(device, dtype), rough.to(device, dtype)))
     still = Still(inside, found, head)

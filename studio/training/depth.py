@@ -66,7 +66,7 @@ def turned_pairs(acted: ActedFaces) -> list[tuple[int, int, int]]:
 def rough_depth(mesh: np.ndarray) -> tuple[Tensor, Still]:
     """(1,1,CELLS,CELLS) depth by a mesh (468,3) alone, and the still that it comes from."""
     still = Still(mesh)
-    return still.flow(mesh[None]).depth, still
+    return still.depth(), still
 
 
 def follow(depth: Tensor, poses: list[HeadPoses]) -> Tensor:

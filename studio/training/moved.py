@@ -132,7 +132,7 @@ class ExampleMaker:
     @torch.no_grad()
     def depth_of(self, face: Tensor, mesh: np.ndarray) -> tuple[Tensor, Tensor | None]:
         """Depth and head (1,1,h,w) of a face (3,S,S)."""
-        rough = Still(mesh).flow(mesh[None]).depth
+        rough = Still(mesh).depth()
         return (rough, None) if self.depth is None else self.depth(face[None], rough)
 
     def made(self, still: Tensor, mesh: np.ndarray, target: Tensor, wanted: np.ndarray) -> dict[str, Tensor]:
