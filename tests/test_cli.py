@@ -197,6 +197,7 @@ def error_line(result):
 # ---- starting
 
 
+@pytest.mark.alone
 def test_help_is_quick_and_imports_no_torch(repository):
     code = """
 import sys, studio.cli
