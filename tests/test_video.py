@@ -476,6 +476,26 @@ def test_refused_at_once(case, tmp_path):
         assert one_line(error)
 
 
+def test_a_codec_that_is_not_known(tmp_path):
+    path = clip(tmp_path / "x.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(ImageError, match="codec known here") as error:
+        video.probe(path)
+    assert one_line(error)
+
+
+def test_odd_letters_in_the_tags(tmp_path):
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "QQQQ"
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(), "rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"QQQQ", b"\xe9\xff\xe9\xff"))
+    assert times(path) == [0]
+
+
 def resized(path):
     """Two sizes in one stream: transport streams are put together by appending."""
     first = clip(path.with_name("a.ts"), 10)

@@ -147,7 +147,7 @@ def _sought(
     try:
         container.seek(int((origin + start) / stream.time_base), stream=stream)
         first = next(frames, None)
-    except (files.library().error.FFmpegError, ImageError):
+    except (*files.failures(), ImageError):
         return None
     return first if first is not None and first[0] <= start + _SAME else None
 
@@ -164,7 +164,7 @@ def _whole(container: InputContainer, stream: VideoStream, path: Path, info: Vid
             _check_size(frame, stream, path, time - info.origin)
             until = time + _length(frame, info)
             yield time - info.origin, frame
-    except files.library().error.FFmpegError as error:
+    except files.failures() as error:
         raise _broken(path, until - info.origin, files.reason(error)) from error
     promised = end_of(container, stream)
     if promised is not None and until < promised - _LOST:
