@@ -29,6 +29,7 @@ CELLS = 128  # of the frame onto which they are splatted
 SHARPNESS = 40.0  # of the softmax over depth, per side of the crop
 REACH = 0.12  # sides of the crop over which what is around the face follows its expression
 SLOPE, DEEPEST = 0.55, 0.5  # without a depth map: how fast depth grows away from the face, and its end
+ROUND = 0.12  # sides of the crop that hair may lie behind the outline of the face; what is further back is not seen
 STILL_BORDER = 0.07  # share of the side, along the border, where nothing moves
 BEHIND = 0.25  # sides of the crop, how far the eyeballs are taken to lie behind the lids
 SURELY = (0.25, 0.65)  # how surely something is head where it begins to follow it, and where it wholly does
@@ -83,6 +84,7 @@ class Still:
         if depth is not None:
             sampled = sample(depth, grid)[:, 0]
             z = sampled + share @ (oval[:, 2] - sample(depth, oval[:, :2])[:, 0]) * torch.exp(-distance / REACH)
+            z = torch.minimum(z, share @ oval[:, 2] + ROUND)
         self.around = torch.cat([grid, z[:, None]], 1)  # (P, 3)
         self.share, self.near = share, torch.exp(-((distance / REACH) ** 2))[:, None]
         self.moves = self.follows(grid, distance)[:, None]
