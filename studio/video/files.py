@@ -82,9 +82,10 @@ def translated(path: Path) -> Iterator[None]:
     Raises:
         ImageError: Not readable, no file that ffmpeg knows, broken, or cut off.
     """
+    caught = failures()
     try:
         yield
-    except failures() as error:
+    except caught as error:
         raise ImageError(
             f"{path.name!r} must be a whole video or sound file, got one that is broken, cut off or of another kind "
             f"({reason(error)}); copy or export it anew"
