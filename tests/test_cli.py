@@ -40,6 +40,7 @@ COMMANDS = {
         "frontalize",
         "edit",
         "generate",
+        "motion",
         "weights",
         "bench",
         "train",
@@ -76,6 +77,7 @@ COMMANDS = {
         "turned",
         "frontal",
         "niqe",
+        "expression",
         "finder-faces",
         "finder",
         "maps",
@@ -102,6 +104,8 @@ OPTIONS = {
     "overwrite device",
     "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
     "brow light glasses age seed report sheet credentials overwrite model device",
+    "motion": "output start end driving-face smooth seconds fps yaw pitch roll smile mouth brow gaze-x gaze-y talk "
+    "blink sway seed plot overwrite device",
     "weights list": "models licence markdown",
     "weights pull": "",
     "weights verify": "",
@@ -135,6 +139,7 @@ OPTIONS = {
     "train identities": "folder count faces",
     "train generate": "folder cache steps minutes resume",
     "train niqe": "photos folder",
+    "train expression": "folder people",
     "train finder-faces": "folder cache photos",
     "train finder": "folder pictures faces scenes minutes resume device dry-run",
     "train maps": "folder cache",
