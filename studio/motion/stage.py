@@ -60,7 +60,7 @@ def make_stage(
     """
     affine = align.ffhq_transform(mesh, size)
     crop = align.warp(photo, affine, size).clamp(0, 1)
-    small = crop if size == DRAWN else images.resize(crop, DRAWN, DRAWN).clamp(0, 1)
+    small = images.resize(crop, DRAWN, DRAWN)  # the crop itself, where that is its size
     small = small if tone is None else luma(small).expand_as(small)
     inside = (align.into_crop(mesh, affine, size)[0]).astype(np.float32)
     rough = Still(inside).depth()
