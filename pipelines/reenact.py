@@ -267,7 +267,7 @@ class ReenactPipeline(StudioPipeline):
             >>> from studio.motion.synthesis import synthesise
             >>> pipeline = ReenactPipeline.from_pretrained("reenact")
             >>> motion = synthesise(seconds=2, yaw=(0, 20, 0), talk="hello there")
-            >>> pipeline("examples/generated-1.png", motion, consent=True, output="talking.mp4").report.summary()
+            >>> pipeline("examples/portrait.jpg", motion, consent=True, output="talking.mp4").report.summary()
         """
         check_arguments(region, expression_scale, size, face, batch_size, measure_every, output_type)
         check_consent(consent)
