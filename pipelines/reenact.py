@@ -397,7 +397,7 @@ class ReenactPipeline(StudioPipeline):
 
     def stitched(self, subject: Subject, drawn: Tensor) -> Tensor:
         """A moved face (3,S,S) in the photo (3,H,W), which keeps its bits where nothing moves."""
-        return paste.blend(subject.photo, drawn[None], subject.stage.mask, subject.affine)
+        return paste.blend(subject.photo, drawn[None], subject.stage.mask, subject.affine).clamp(0, 1)
 
     @torch.no_grad()
     def measure(
