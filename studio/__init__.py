@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 # name -> the module that defines it
 _PUBLIC = {
+    "ArcFaceNet": "studio.networks.arcface",
     "Cleaner": "studio.networks.cleaner",
     "CodeFormer": "studio.networks.codeformer",
     "CredentialsError": "studio.errors",

@@ -12,6 +12,7 @@ import studio
 
 # Others write these names in their scripts: taking one away or moving its meaning is a change for the changelog.
 NAMES = [
+    "ArcFaceNet",
     "Cleaner",
     "CodeFormer",
     "CredentialsError",
