@@ -9,6 +9,7 @@ never by the file it is defined in, so that a folder saved today loads after the
 
 from __future__ import annotations
 
+import importlib
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffusers import DiffusionPipeline
 import studio
 from studio import card, hub, weights
 from studio.errors import InputError, MissingWeightsError, WeightsError
+from studio.networks.loading import strictly
 
 # Where a saved component may come from. Anything else would mean to import a module because a folder names it.
 _LIBRARIES = ("studio", "diffusers", "transformers")
@@ -130,7 +132,8 @@ class StudioPipeline(DiffusionPipeline, ABC):
                 return cls._assembled(cls._around(weights.network_in(path)), dtype).to(device or "cpu")
             _check_index(cls, path)
             weights.check_unknown(path)
-            return super().from_pretrained(str(path), dtype=dtype, use_safetensors=True).to(device or "cpu")
+            foreign = {name: part.to(dtype) for name, part in _foreign_networks(path).items()}
+            return super().from_pretrained(str(path), dtype=dtype, use_safetensors=True, **foreign).to(device or "cpu")
 
     @classmethod
     def _assembled(cls, parts: dict[str, Any], dtype: torch.dtype) -> Self:
@@ -239,6 +242,23 @@ def _check_index(cls: type[StudioPipeline], folder: Path) -> None:
         )
     for name in parts:
         _check_part(folder, name, entries.get(name), optional=name in cls._optional_components)
+
+
+def _foreign_networks(folder: Path) -> dict[str, torch.nn.Module]:
+    """The networks of diffusers and transformers in a checked folder, which these libraries would load leniently."""
+    found = {}
+    for name, entry in json.loads((folder / INDEX).read_text(encoding="utf-8")).items():
+        if not (isinstance(entry, list) and entry[0] in _LIBRARIES[1:]):
+            continue
+        kind = getattr(importlib.import_module(entry[0]), entry[1], None)
+        if not isinstance(kind, type):
+            raise WeightsError(
+                f"component {name!r} in {folder / INDEX} must be a class of {entry[0]}, got {entry[1]!r}: install the"
+                " version that it was saved with"
+            )
+        if issubclass(kind, torch.nn.Module):
+            found[name] = strictly(kind, folder / name)
+    return found
 
 
 def _check_part(folder: Path, name: str, entry: Any, *, optional: bool) -> None:

@@ -38,7 +38,7 @@ ARROWS = {
     "latents": {"errors", "device", "images", "faces", "tone", "networks", "weights", "find", "identity"},
     "tone": set(),
     "background": {"errors", "device", "images", "networks", "tone", "weights"},
-    "base": {"errors", "hub", "weights", "card"},
+    "base": {"errors", "hub", "networks", "weights", "card"},
     "watermark": {"errors", "images"},
     "provenance": {"errors", "images", "watermark", "weights"},
     "sheets": {"errors", "images"},

@@ -141,6 +141,34 @@ def from_rows(cls: type[StrictModel], folder: Path, file: Path) -> Any:
     return model.eval()
 
 
+def strictly(cls: type[Any], folder: Path) -> Any:
+    """A network of diffusers or transformers, float32, in eval mode: every tensor is there and fits, and none is extra.
+
+    Args:
+        cls: its class.
+        folder: with its config and safetensors.
+
+    Raises:
+        MissingWeightsError: nothing is saved there.
+        WeightsError: damaged, or a tensor that is missing, extra or of another shape.
+    """
+    if not (folder / CONFIG_NAME).is_file():
+        raise MissingWeightsError(f"{folder} must hold {CONFIG_NAME} for {cls.__name__}: fetch it again")
+    options = {"use_safetensors": True, "local_files_only": True, "ignore_mismatched_sizes": True}
+    if issubclass(cls, ModelMixin):
+        options["low_cpu_mem_usage"] = False  # of transformers, the name for it is no argument
+    try:
+        with LOADING:
+            model, info = cls.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
+    except Exception as error:  # as above: half a dozen types
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(f"{folder} could not be loaded as {cls.__name__} ({reason}): fetch it again") from error
+    check_tensors(cls, folder, {"error_msgs": [], **info})
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # as above
+    return model.eval()
+
+
 def check_files(cls: type[StrictModel], folder: Path, variant: str | None) -> None:
     """Raise unless `folder` holds a config that `cls` understands, and weights."""
     if not folder.is_dir():
@@ -166,7 +194,7 @@ def check_files(cls: type[StrictModel], folder: Path, variant: str | None) -> No
         )
 
 
-def check_tensors(cls: type[StrictModel], folder: Path, info: dict[str, list]) -> None:
+def check_tensors(cls: type[Any], folder: Path, info: dict[str, Any]) -> None:
     """Raise when diffusers' loading info lists a tensor that is missing, extra or of another shape."""
     mismatched = [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in info["mismatched_keys"]]
     problems = {
