@@ -132,7 +132,8 @@ class StudioPipeline(DiffusionPipeline, ABC):
                 return cls._assembled(cls._around(weights.network_in(path)), dtype).to(device or "cpu")
             _check_index(cls, path)
             weights.check_unknown(path)
-            foreign = {name: part.to(dtype) for name, part in _foreign_networks(path).items()}
+            # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
+            foreign = {n: torch.nn.Module.to(part, dtype=dtype) for n, part in _foreign_networks(path).items()}
             return super().from_pretrained(str(path), dtype=dtype, use_safetensors=True, **foreign).to(device or "cpu")
 
     @classmethod

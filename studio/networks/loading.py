@@ -112,10 +112,7 @@ class StrictModel(ModelMixin, ConfigMixin):
         check_tensors(cls, folder, info)
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()  # in a file they lie anywhere, and sums of unaligned ones round otherwise
-        # diffusers notes where the network came from; saved again, that would be a path of this machine.
-        model._internal_dict = type(model._internal_dict)(
-            {key: value for key, value in model._internal_dict.items() if key != "_name_or_path"}
-        )
+        forget_path(model)
         # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
         return torch.nn.Module.to(model, dtype=dtype or torch_dtype or torch.float32)
 
@@ -166,7 +163,15 @@ def strictly(cls: type[Any], folder: Path) -> Any:
     check_tensors(cls, folder, {"error_msgs": [], **info})
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()  # as above
+    if isinstance(model, ConfigMixin):
+        forget_path(model)
     return model.eval()
+
+
+def forget_path(model: ConfigMixin) -> None:
+    """Diffusers notes where a network came from; saved again, that would be a path of this machine."""
+    kept = {key: value for key, value in model._internal_dict.items() if key != "_name_or_path"}
+    model._internal_dict = type(model._internal_dict)(kept)
 
 
 def check_files(cls: type[StrictModel], folder: Path, variant: str | None) -> None:

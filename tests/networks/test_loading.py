@@ -198,6 +198,13 @@ def test_foreign_networks_come_back_whole_in_float32(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_networks_are_saved_again_without_their_path(tmp_path, kind):
+    FOREIGN[kind][0]().save_pretrained(tmp_path / "first")
+    strictly(kind, tmp_path / "first").save_pretrained(tmp_path / "second")
+    assert str(tmp_path) not in (tmp_path / "second" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
 @pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape"])
 def test_foreign_networks_that_do_not_fit(tmp_path, kind, change):
     build, file = FOREIGN[kind]
