@@ -207,6 +207,19 @@ class StudioPipeline(DiffusionPipeline, ABC):
             raise InputError(f"{error} (known names of {cls.__name__}: {known})") from error
 
 
+def saved_class(name_or_path: str | Path) -> str:
+    """The class of the pipeline that a folder, here or on the Hub, was saved from; empty where it is none."""
+    here = Path(name_or_path).is_dir()
+    if not here and not hub.ID.fullmatch(str(name_or_path)):
+        return ""
+    file = weights.find(name_or_path) / INDEX
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""  # from_pretrained says what is wrong with it
+    return str(index.get("_class_name", "")) if isinstance(index, dict) else ""
+
+
 def _public_class(name: str, part: Any) -> tuple[str, str]:
     """What `model_index.json` says of a component: (library, class)."""
     kind = type(part)

@@ -100,8 +100,8 @@ OPTIONS = {
     "overwrite model device",
     "edit": "output seed face yaw pitch smile mouth eyes brow light glasses age likeness steps before credentials "
     "overwrite device",
-    "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
-    "brow light glasses age seed report sheet credentials overwrite model device",
+    "generate": "output consent face samples guidance steps correction candidates solver lora yaw pitch smile mouth "
+    "eyes brow light glasses age seed report sheet credentials overwrite model licence device",
     "weights list": "models licence markdown",
     "weights pull": "",
     "weights verify": "",
