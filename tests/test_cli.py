@@ -127,7 +127,7 @@ OPTIONS = {
     "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device size",
-    "train run": "folder minutes resume cache photos device start dry-run",
+    "train run": "folder minutes resume cache photos device start accumulate dry-run",
     "train heads": "folder images cache minutes resume device start",
     "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed only",
@@ -535,7 +535,7 @@ def test_training(call, monkeypatch, tmp_path):
     call("train", "export", tmp_path, tmp_path / "out")
     call("train", "export", tmp_path, tmp_path / "out", "--mean-with", tmp_path / "old", "--mean-of", "to_styles.")
     assert seen == [
-        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None),
+        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None, 1),
         (300, tmp_path, "cpu", cli.say, 256),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say, None),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),
