@@ -102,8 +102,8 @@ OPTIONS = {
     "overwrite model device",
     "edit": "output seed face yaw pitch smile mouth eyes brow light glasses age likeness steps before credentials "
     "overwrite device",
-    "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
-    "brow light glasses age seed report sheet credentials overwrite model device",
+    "generate": "output consent face samples guidance steps correction candidates solver lora yaw pitch smile mouth "
+    "eyes brow light glasses age seed report sheet credentials overwrite model licence device",
     "motion": "output start end driving-face smooth seconds fps yaw pitch roll smile mouth brow gaze-x gaze-y talk "
     "blink sway seed plot overwrite device",
     "weights list": "models licence markdown",
@@ -131,7 +131,7 @@ OPTIONS = {
     "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device size",
-    "train run": "folder minutes resume cache photos device start dry-run",
+    "train run": "folder minutes resume cache photos device start accumulate dry-run",
     "train heads": "folder images cache minutes resume device start",
     "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed only",
@@ -541,7 +541,7 @@ def test_training(call, monkeypatch, tmp_path):
     call("train", "export", tmp_path, tmp_path / "out")
     call("train", "export", tmp_path, tmp_path / "out", "--mean-with", tmp_path / "old", "--mean-of", "to_styles.")
     assert seen == [
-        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None),
+        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None, 1),
         (300, tmp_path, "cpu", cli.say, 256),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say, None),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),

@@ -39,7 +39,7 @@ ARROWS = {
     "motion": {"errors", "device", "images", "faces", "video", "networks", "weights", "find", "tone"},
     "tone": set(),
     "background": {"errors", "device", "images", "networks", "tone", "weights"},
-    "base": {"errors", "hub", "weights", "card"},
+    "base": {"errors", "hub", "networks", "weights", "card"},
     "watermark": {"errors", "images"},
     "provenance": {"errors", "images", "watermark", "weights"},
     "sheets": {"errors", "images"},

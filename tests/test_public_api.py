@@ -12,6 +12,9 @@ import studio
 
 # Others write these names in their scripts: taking one away or moving its meaning is a change for the changelog.
 NAMES = [
+    "Arc2FaceOutput",
+    "Arc2FacePipeline",
+    "ArcFaceNet",
     "Cleaner",
     "CodeFormer",
     "CredentialsError",

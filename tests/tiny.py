@@ -18,11 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+)
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pipelines.arc2face import NOISE, Arc2FacePipeline
 from pipelines.frontalize import FrontalizePipeline
 from pipelines.generate import GeneratePipeline
 from pipelines.restore import RestorePipeline
@@ -36,6 +43,7 @@ from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.editor import Editor
 from studio.latents.photo_editor import PhotoEditor
+from studio.networks.arcface import ArcFaceNet
 from studio.networks.cleaner import Cleaner
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
@@ -407,5 +415,68 @@ def generate_pipeline() -> GeneratePipeline:
     """The real classes; a prior of 64 px, a head of 32."""
     parts = varied_generator(), image_head(start=2), latent_space(), latent_flow(), latent_reader()
     built = GeneratePipeline(*parts, FlowMatchEulerDiscreteScheduler(), *detectors(), face_mesh(), identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+def clip_tokenizer(words: str = "photo of a id person") -> CLIPTokenizer:
+    """Knows these words, each as one token, and their letters."""
+    vocab: dict[str, int] = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    merges: list[tuple[str, str]] = []
+    for word in words.split():
+        letters = [*word[:-1], f"{word[-1]}</w>"]
+        for part in (*letters, *word):
+            vocab.setdefault(part, len(vocab))
+        whole = letters[0]
+        for letter in letters[1:]:
+            merges.append((whole, letter))
+            whole += letter
+            vocab.setdefault(whole, len(vocab))
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+def clip_text_encoder(*, hidden_size: int = 24) -> CLIPTextModel:
+    """Fits `clip_tokenizer()`; two layers."""
+    sizes = {"intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokens = {"vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    with seeded():
+        net = CLIPTextModel(CLIPTextConfig(hidden_size=hidden_size, **sizes, **tokens)).eval()
+    for table in (net.embeddings.token_embedding, net.embeddings.position_embedding):
+        fill_randomly(table, 0.1)
+    return net
+
+
+def arcface_net(*, embedding_dim: int = 16) -> ArcFaceNet:
+    """Vectors that fit into `clip_text_encoder()`."""
+    with seeded():
+        return ArcFaceNet(16, (4, 6), (1, 1), embedding_dim).eval()
+
+
+def unet(*, size: int = 32, cross_attention_dim: int = 24) -> UNet2DConditionModel:
+    """Looks at the words of `clip_text_encoder()`."""
+    with seeded():
+        return UNet2DConditionModel(
+            sample_size=size,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=cross_attention_dim,
+            attention_head_dim=4,
+            norm_num_groups=4,
+        ).eval()
+
+
+def vae() -> AutoencoderKL:
+    """Pictures twice as large as the latents."""
+    blocks = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
+    with seeded():
+        return AutoencoderKL(3, 3, *blocks, (8, 8), norm_num_groups=4, sample_size=64).eval()
+
+
+def arc2face_pipeline() -> Arc2FacePipeline:
+    """The real classes; pictures of 64 px."""
+    parts = unet(), clip_text_encoder(), clip_tokenizer(), vae(), DPMSolverMultistepScheduler(**NOISE), arcface_net()
+    built = Arc2FacePipeline(*parts, *detectors(), face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built

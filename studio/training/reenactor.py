@@ -104,7 +104,7 @@ class ReenactorTrainer(StepTrainer):
         """One step of the network and one of the critics; returns the losses."""
         told = super().update()
         if self.judged:
-            told["hinge"] = sum(critic.learn(*self.seen) for critic in self.critics) / len(self.critics)
+            told["hinge"] = sum(critic.learn(self.seen) for critic in self.critics) / len(self.critics)
         return told
 
     def save(self) -> None:
