@@ -32,6 +32,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from pipelines.arc2face import NOISE, Arc2FacePipeline
 from pipelines.frontalize import FrontalizePipeline
 from pipelines.generate import GeneratePipeline
+from pipelines.reenact import ReenactPipeline
 from pipelines.restore import RestorePipeline
 from pipelines.upsample import UpsamplePipeline
 from studio.base import StudioPipeline
@@ -45,6 +46,7 @@ from studio.latents.editor import Editor
 from studio.latents.photo_editor import PhotoEditor
 from studio.networks.arcface import ArcFaceNet
 from studio.networks.cleaner import Cleaner
+from studio.networks.depth import DepthNet
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.frontalizer import Frontalizer
@@ -52,12 +54,14 @@ from studio.networks.generator import Generator
 from studio.networks.head_parts import HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
+from studio.networks.iris import IrisNet
 from studio.networks.latent_flow import LatentFlow
 from studio.networks.latent_reader import LatentReader
 from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import StrictModel
 from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
+from studio.networks.reenactor import Reenactor
 from studio.networks.restorer import Restorer
 from tests.faces.synthetic import faces_of, head, smooth_image
 
@@ -198,6 +202,29 @@ def restorer(
             style_slots=style_slots,
             atoms=atoms,
         ).eval()
+
+
+def depth_net() -> DepthNet:
+    """Says something else than the rough depth."""
+    with seeded():
+        net = DepthNet((8, 8, 8)).eval()
+        torch.nn.init.normal_(net.out.weight, std=0.05)
+    return net
+
+
+def reenactor() -> Reenactor:
+    """Draws something of its own, and about as much of it as of the warped still."""
+    with seeded():
+        net = Reenactor((8, 8, 8, 8), appearance=8).eval()
+        torch.nn.init.normal_(net.out.weight, std=0.1)
+        net.out.bias.data.zero_()
+    return net
+
+
+def iris_net() -> IrisNet:
+    """The real crop size."""
+    with seeded():
+        return IrisNet(channels=8).eval()
 
 
 def image_head(*, start: int = 4, channels_in: int = 8, style_dim: int = 8) -> ImageHead:
@@ -478,5 +505,13 @@ def arc2face_pipeline() -> Arc2FacePipeline:
     """The real classes; pictures of 64 px."""
     parts = unet(), clip_text_encoder(), clip_tokenizer(), vae(), DPMSolverMultistepScheduler(**NOISE), arcface_net()
     built = Arc2FacePipeline(*parts, *detectors(), face_mesh(), identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+def reenact_pipeline() -> ReenactPipeline:
+    """The real classes; a face of 256 px, drawn with eight channels."""
+    finding = *detectors(), face_mesh(), iris_net()
+    built = ReenactPipeline(reenactor(), depth_net(), *finding, identity_net())
     built.set_progress_bar_config(disable=True)
     return built
