@@ -40,6 +40,7 @@ COMMANDS = {
         "frontalize",
         "edit",
         "generate",
+        "reenact",
         "weights",
         "bench",
         "train",
@@ -90,7 +91,7 @@ OPTIONS = {
     "restore": "output faces box aligned fidelity region strength scale background guard caution colorize seed steps "
     "reference reference-steps format quality report sheets show-invented resume overwrite keep-gps credentials model "
     "licence device",
-    "faces": "json draw",
+    "faces": "json draw depth",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
     "verify": "json",
@@ -102,6 +103,9 @@ OPTIONS = {
     "overwrite device",
     "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
     "brow light glasses age seed report sheet credentials overwrite model device",
+    "reenact": "output consent absolute region expression size stitch face driving-face start end fps seconds yaw "
+    "pitch roll smile mouth brow gaze-x gaze-y talk blink sway seed audio quality report depth credentials overwrite "
+    "model device",
     "weights list": "models licence markdown",
     "weights pull": "",
     "weights verify": "",

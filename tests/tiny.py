@@ -25,6 +25,7 @@ from torch import Tensor
 
 from pipelines.frontalize import FrontalizePipeline
 from pipelines.generate import GeneratePipeline
+from pipelines.reenact import ReenactPipeline
 from pipelines.restore import RestorePipeline
 from pipelines.upsample import UpsamplePipeline
 from studio.base import StudioPipeline
@@ -37,6 +38,7 @@ from studio.identity.encoder import IdentityEncoder
 from studio.latents.editor import Editor
 from studio.latents.photo_editor import PhotoEditor
 from studio.networks.cleaner import Cleaner
+from studio.networks.depth import DepthNet
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.frontalizer import Frontalizer
@@ -44,12 +46,14 @@ from studio.networks.generator import Generator
 from studio.networks.head_parts import HeadParts
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
+from studio.networks.iris import IrisNet
 from studio.networks.latent_flow import LatentFlow
 from studio.networks.latent_reader import LatentReader
 from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import StrictModel
 from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
+from studio.networks.reenactor import Reenactor
 from studio.networks.restorer import Restorer
 from tests.faces.synthetic import faces_of, head, smooth_image
 
@@ -297,6 +301,10 @@ class SureFinder(FaceFinder):
         mesh, presence = super().place(image, boxes, points)
         return mesh, torch.ones_like(presence)
 
+    def follow(self, image: Tensor, mesh: np.ndarray) -> tuple[np.ndarray, float]:
+        """Where it was: the toy mesh would make no head."""
+        return mesh, 1.0
+
 
 def finder() -> SureFinder:
     with seeded():
@@ -407,5 +415,21 @@ def generate_pipeline() -> GeneratePipeline:
     """The real classes; a prior of 64 px, a head of 32."""
     parts = varied_generator(), image_head(start=2), latent_space(), latent_flow(), latent_reader()
     built = GeneratePipeline(*parts, FlowMatchEulerDiscreteScheduler(), *detectors(), face_mesh(), identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+def depth_net() -> DepthNet:
+    with seeded():
+        net = DepthNet(widths=(8, 8)).eval()
+        torch.nn.init.normal_(net.out.weight, std=0.05)
+    return net
+
+
+def reenact_pipeline() -> ReenactPipeline:
+    """The real classes; with `SureFinder` in place of the finder every photo shows a face, and every video one."""
+    with seeded():
+        drawing, iris = Reenactor(widths=(8, 8, 8, 8), appearance=8).eval(), IrisNet(channels=8).eval()
+    built = ReenactPipeline(drawing, depth_net(), *detectors(), face_mesh(), iris, identity_net())
     built.set_progress_bar_config(disable=True)
     return built
