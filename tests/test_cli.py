@@ -41,6 +41,7 @@ COMMANDS = {
         "edit",
         "generate",
         "reenact",
+        "motion",
         "weights",
         "bench",
         "train",
@@ -77,6 +78,7 @@ COMMANDS = {
         "turned",
         "frontal",
         "niqe",
+        "expression",
         "finder-faces",
         "finder",
         "maps",
@@ -106,6 +108,8 @@ OPTIONS = {
     "reenact": "output consent absolute region expression size stitch face driving-face start end fps seconds yaw "
     "pitch roll smile mouth brow gaze-x gaze-y talk blink sway seed audio quality report depth credentials overwrite "
     "model device",
+    "motion": "output start end driving-face smooth seconds fps yaw pitch roll smile mouth brow gaze-x gaze-y talk "
+    "blink sway seed plot overwrite device",
     "weights list": "models licence markdown",
     "weights pull": "",
     "weights verify": "",
@@ -139,6 +143,7 @@ OPTIONS = {
     "train identities": "folder count faces",
     "train generate": "folder cache steps minutes resume",
     "train niqe": "photos folder",
+    "train expression": "folder people",
     "train finder-faces": "folder cache photos",
     "train finder": "folder pictures faces scenes minutes resume device dry-run",
     "train maps": "folder cache",

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from studio.cli import bench, photos, reenact, synthetic, train, weights
+from studio.cli import bench, motion, photos, reenact, synthetic, train, weights
 from studio.cli.common import say
 from studio.errors import StudioError
 from studio.memory import keep_freed_memory
@@ -18,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(photos.app)
 app.add_typer(synthetic.app)
 app.add_typer(reenact.app)
+app.add_typer(motion.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")
 app.add_typer(train.app, name="train")

@@ -214,6 +214,17 @@ def train_niqe(
     show(fit_niqe(photos, folder, say))
 
 
+@app.command("expression")
+def train_expression(
+    folder: Annotated[Path, typer.Option(help="Where the basis goes.")] = Path("weights/expression"),
+    people: Annotated[int, typer.Option(help="Generated people whose mean is taken.", min=2)] = 48,
+) -> None:
+    """Make the basis of expressions that moves faces, from generated people and anatomy."""
+    from studio.training.expression import make_basis
+
+    show(make_basis(folder, people, say))
+
+
 @app.command("finder-faces")
 def train_finder_faces(
     folder: Annotated[Path, typer.Option(help="Of the labelled faces.")] = Path(".cache/finder-faces"),
