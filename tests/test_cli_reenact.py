@@ -10,7 +10,6 @@ from pipelines import reenact
 from pipelines.reenact import ReenactPipeline
 from studio import cli, images, provenance, video, weights
 from studio.find import FaceFinder
-from studio.motion.motion import Motion
 from studio.motion.synthesis import synthesise
 from studio.networks.depth import DepthNet
 from tests import tiny
@@ -255,8 +254,3 @@ def test_the_depth_is_the_networks(tmp_path):
     nearest = plain[0, 0].flatten().argmin()
     row, column = divmod(int(nearest), 64)
     assert drawn[0, 8 * row + 4, 8 * column + 4] > 0.9
-
-
-def test_motions_of_the_command_are_motions(tmp_path):
-    synthesise(seconds=0.12).save(tmp_path / "m.safetensors")
-    assert len(Motion.load(tmp_path / "m.safetensors")) == 3
