@@ -233,7 +233,7 @@ def lines(verdict: Verdict) -> list[str]:
     if verdict.source_type:
         said.append(f"which makes  {SOURCE_TYPES.get(verdict.source_type, verdict.source_type)}")
     if verdict.mark is None:
-        said.append("mark         not looked for: neither a picture nor a video that can be read here")
+        said.append("mark         not looked for: not a picture or video that can be read here")
     elif verdict.mark.found:
         said.append(f"mark         synthetic picture, made by: {verdict.mark.kind} (score {verdict.mark.score:.1f})")
     else:
@@ -374,7 +374,7 @@ def _type_of(data: bytes) -> str:
 
 
 def _mark(path: Path, data: bytes) -> Mark | None:
-    """The mark of a picture, or of a video's first frames, laid over one another; None of any other file."""
+    """The mark of a picture; of a video its first frame's, or that of some laid over one another; None of the rest."""
     try:
         return watermark.detect(images.load(data).pixels)
     except ImageError:
@@ -383,7 +383,8 @@ def _mark(path: Path, data: bytes) -> Mark | None:
         frames = [frame.pixels for frame in islice(video.read(path), LOOKED_THROUGH)]
     except StudioError:  # no video, or one that cannot be read here
         return None
-    return watermark.detect(torch.stack(frames).mean(0))
+    looked = watermark.detect(frames[0]), watermark.detect(torch.stack(frames).mean(0))
+    return max(looked, key=lambda mark: mark.score)
 
 
 def _read(data: bytes) -> dict[str, Any]:
