@@ -8,11 +8,14 @@
 #
 # PYTHON=python3.12          another interpreter (3.11 or newer)
 # TORCH_FLAGS='--index-url …'  another source of torch, for one kind of GPU say
-# ARGS='-k faces'            handed on by `make test` and `make app`
+# ARGS='-k faces'            handed on by `make test` and `make app`; ARGS='-n 0' tests in one process
 
 PYTHON ?= python3
 TORCH_FLAGS ?=
 ARGS ?=
+
+# One process of tests a core, a file stays in one of them. tests/workers.py sorts the files, so xdist must not.
+WORKERS := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,7 +41,7 @@ restore: setup weights
 	$(BIN)/studio restore examples/ -o out/examples --sheets --overwrite --report out/examples/report.json
 
 test: setup-dev
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q $(WORKERS) $(ARGS)
 
 app: setup weights
 	$(BIN)/python app.py $(ARGS)

@@ -63,7 +63,7 @@ class FrameReport:
         limited: the driver turned further than a still can follow.
         got: the same angles, measured in the frame; None where the frame was not measured.
         identity_distance: to the photo, by dlib's network; None where the frame was not measured.
-        mouth, eyes: opening of mouth and eyes, asked for and (where measured) got.
+        mouth, eyes: how far they are open (`studio.motion.expression`): asked for, and (where measured) got.
     """
 
     time: float
@@ -267,7 +267,7 @@ class ReenactPipeline(StudioPipeline):
             >>> from studio.motion.synthesis import synthesise
             >>> pipeline = ReenactPipeline.from_pretrained("reenact")
             >>> motion = synthesise(seconds=2, yaw=(0, 20, 0), talk="hello there")
-            >>> pipeline("examples/generated-1.png", motion, consent=True, output="talking.mp4").report.summary()
+            >>> pipeline("examples/portrait.jpg", motion, consent=True, output="talking.mp4").report.summary()
         """
         check_arguments(region, expression_scale, size, face, batch_size, measure_every, output_type)
         check_consent(consent)
@@ -397,7 +397,7 @@ class ReenactPipeline(StudioPipeline):
 
     def stitched(self, subject: Subject, drawn: Tensor) -> Tensor:
         """A moved face (3,S,S) in the photo (3,H,W), which keeps its bits where nothing moves."""
-        return paste.blend(subject.photo, drawn[None], subject.stage.mask, subject.affine)
+        return paste.blend(subject.photo, drawn[None], subject.stage.mask, subject.affine).clamp(0, 1)
 
     @torch.no_grad()
     def measure(
@@ -420,7 +420,7 @@ class ReenactPipeline(StudioPipeline):
             person = self.encoder().embed(drawn.to(self.device, self.identity.dtype), seen)[0].float().cpu()
             distance = round(float((person - subject.person).norm()), 4)
         openings = [
-            [round(float(opened(mesh)[0]), 4) if mesh is not None else None for mesh in (wanted, seen)]
+            [None if mesh is None else round(float(opened(mesh)[0]), 4) for mesh in (wanted, seen)]
             for opened in (opening, eyes)
         ]
         return FrameReport(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext
 from pathlib import Path
+
+from tests import workers
 
 # Read by the libraries when they are imported, so they are set before anything else.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.update(workers.own_share())
 
 import pytest
 import torch
@@ -32,6 +36,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no folder of photographs: set STUDIO_PHOTOS"))
         if "gpu" in item.keywords and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    if workers.WORKERS > 1:
+        workers.slow_files_first(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test marked `alone` waits until no other worker is at work, fixtures included, and they wait for it."""
+    others = workers.WORKERS > 1
+    with workers.turn(Path(item.config.option.basetemp).parent, "alone" in item.keywords) if others else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +65,7 @@ def photos() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads():
-    # More threads than this make toy networks slower, and sums differ from machine to machine.
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(workers.THREADS)
 
 
 @pytest.fixture(autouse=True)

@@ -196,15 +196,19 @@ class MeansEveryArgument(_Subject):
         assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}
 
     def test_every_variation_changes_something_or_raises(self):
+        """And the plain call gives the same after all of them as before: none leaves anything behind."""
         pipeline = self.pipeline()
+        plain_call = self._types_and_values(pipeline, self.inputs())
         for argument, values in self.variations().items():
             for value in values if isinstance(values, list) else [values]:
-                self._check(pipeline, argument, value)
+                self._check(pipeline, argument, value, plain_call)
+        assert same(self._types_and_values(pipeline, self.inputs()), plain_call)
 
-    def _check(self, pipeline, argument, value):
-        others = value.others if isinstance(value, With) else {}
-        value = value.value if isinstance(value, With) else value
-        before = self._types_and_values(pipeline, {**self.inputs(), **others})
+    def _check(self, pipeline, argument, value, plain_call):
+        others, before = {}, plain_call
+        if isinstance(value, With):
+            value, others = value.value, value.others
+            before = self._types_and_values(pipeline, {**self.inputs(), **others})
         try:
             after = self._types_and_values(pipeline, {**self.inputs(), **others, argument: value})
         except InputError:

@@ -206,6 +206,7 @@ def error_line(result):
 # ---- starting
 
 
+@pytest.mark.alone
 def test_help_is_quick_and_imports_no_torch(repository):
     code = """
 import sys, studio.cli

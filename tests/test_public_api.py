@@ -96,6 +96,7 @@ def test_diffusers_finds_the_base_classes_of_components():
     assert "ModelMixin" not in dir(studio)
 
 
+@pytest.mark.alone
 def test_import_is_light(repository):
     code = """
 import json, sys, time

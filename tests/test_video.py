@@ -198,6 +198,14 @@ def test_second_zero_is_the_first_frame(tmp_path):
     assert times(path) == [0, 0.1, 0.3, 0.4]
 
 
+def test_of_two_frames_at_one_time_the_first_counts(tmp_path):
+    frames = [flat(shade) for shade in (0, 100, 200, 250)]
+    path = clip(tmp_path / "x.mkv", frames, codec="ffv1", ticks=[0, 1, 1, 2])
+    found = list(video.read(path))
+    assert [frame.time for frame in found] == [0, 0.1, 0.2]
+    assert round(float(found[1].pixels.mean()) * 255) == 100
+
+
 @pytest.mark.parametrize(
     ("turn", "clockwise", "undo"),
     [
@@ -333,10 +341,14 @@ def test_sound_tracks(tmp_path):
     assert video.probe(talk(tmp_path / "x.webm", 1)).audio[0].codec == "opus"
 
 
-def test_start_and_end(tmp_path):
-    path = clip(tmp_path / "x.mp4", 40, options={"g": "7"})
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "mp4 of open groups", "mp4 that names no key frames", "ts", "mpg"])
+def test_start_and_end(kind, tmp_path):
+    options = {"x264-params": "open-gop=1:keyint=7:bframes=2"} if "open" in kind else {"g": "7", "bf": "2"}
+    path = clip(tmp_path / f"x.{kind[:3].strip()}", 100, rate=25, codec="mpeg2video" * (kind == "mpg"), options=options)
+    if "names" in kind:
+        path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
     whole = list(video.read(path))
-    for start, end in ((0.1, None), (2, 3), (0.95, 1.25), (3.9, None), (0, 0.1)):
+    for start, end in ((0.1, None), (2, 3), (0.95, 1.25), (3.6, None), (0, 0.1)):
         want = [frame for frame in whole if frame.time >= start and (end is None or frame.time < end)]
         found = list(video.read(path, start=start, end=end))
         assert [frame.time for frame in found] == [frame.time for frame in want]
@@ -474,6 +486,26 @@ def test_refused_at_once(case, tmp_path):
         with pytest.raises(ImageError, match=words) as error:
             call(path)
         assert one_line(error)
+
+
+def test_a_codec_that_is_not_known(tmp_path):
+    path = clip(tmp_path / "x.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(ImageError, match="codec known here") as error:
+        video.probe(path)
+    assert one_line(error)
+
+
+def test_odd_letters_in_the_tags(tmp_path):
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "QQQQ"
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(), "rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"QQQQ", b"\xe9\xff\xe9\xff"))
+    assert times(path) == [0]
 
 
 def resized(path):
@@ -867,6 +899,8 @@ def test_sound_ends_with_the_frames(tmp_path):
     under(tmp_path / "short.mp4", spoken, start=0.5, audio_start=0.5, audio_end=1.5)
     assert heard_for(tmp_path / "short.mp4") == pytest.approx(1.0, abs=0.03)
     assert len(times(tmp_path / "short.mp4")) == 50
+    under(tmp_path / "early.mp4", spoken, audio_end=0.7)
+    assert heard_for(tmp_path / "early.mp4") == pytest.approx(0.7, abs=0.03)
 
 
 def test_sound_that_begins_late_or_ends_early(tmp_path):

@@ -241,6 +241,25 @@ def bench_edit(
     show(edit.run(photos, limit, compare, threads, sheet, say), out)
 
 
+@app.command("reenact")
+def bench_reenact(
+    photos: PhotosOption,
+    people: Annotated[int, typer.Option(help="Generated people whose true frames are known; 0 leaves them out.")] = 8,
+    limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 36,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out, to see what it is worth: network, depth, plane or head; repeat it."),
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of frames here.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Move generated people and photos: pose, points, mouth, eyes, likeness, trembling, depth, frames a second."""
+    from studio.benchmarks import reenact
+
+    show(reenact.run(photos, people, limit, threads, without or [], sheet, say), out)
+
+
 @app.command("background")
 def bench_background(
     photos: PhotosOption,

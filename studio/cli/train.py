@@ -314,6 +314,59 @@ def train_cleaner(
     train_cleaner(folder, pairs, steps, minutes, resume, say)
 
 
+@app.command("acted")
+def train_acted(
+    folder: Annotated[Path, typer.Option(help="Cache of the acting faces.")] = Path(".cache/acted"),
+    people: Annotated[int, typer.Option(help="At least so many, three pictures of each.")] = 1280,
+) -> None:
+    """Draw generated people in several poses and expressions, for `studio reenact`; can be stopped and continued."""
+    from studio.training.acted import make_acted
+
+    make_acted(folder, people, say)
+
+
+@app.command("depth")
+def train_depth(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
+    acted: Annotated[Path, typer.Option(help="See `studio train acted`.")] = Path(".cache/acted"),
+    steps: Annotated[int, typer.Option(help="Of 12 pairs, of the whole training.")] = 700,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+) -> None:
+    """Train the depth of whole heads, from the mesh's depth of the face and from people who turn."""
+    from studio.training.run import train_depth
+
+    train_depth(folder, acted, steps, minutes, resume, say)
+
+
+@app.command("moved")
+def train_moved(
+    folder: Annotated[Path, typer.Option(help="Cache of the examples.")] = Path(".cache/moved"),
+    count: Annotated[int, typer.Option(help="At least so many.")] = 6400,
+    acted: Annotated[Path, typer.Option(help="See `studio train acted`.")] = Path(".cache/acted"),
+    photos: Annotated[Path | None, typer.Option(help="Real faces: aligned_clean, aligned_studio, portraits.")] = None,
+    depth: Annotated[Path | None, typer.Option(help="Of the depth network, RUN/depth of its training.")] = None,
+) -> None:
+    """Move stills by geometry, for the network that mends them; can be stopped and continued."""
+    from studio.training.moved import make_moved
+
+    make_moved(folder, count, acted, photos, depth, say)
+
+
+@app.command("reenactor")
+def train_reenactor(
+    folder: Annotated[Path, typer.Option(help="Checkpoint, log and the averaged network.")],
+    moved: Annotated[Path, typer.Option(help="See `studio train moved`.")] = Path(".cache/moved"),
+    steps: Annotated[int, typer.Option(help="Of 8 examples, of the whole training.")] = 3000,
+    minutes: Annotated[float | None, typer.Option(help="Stop after these; default: to the end.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the checkpoint in FOLDER.")] = False,
+) -> None:
+    """Train the network that draws the frames of `studio reenact`."""
+    from studio.training.run import train_reenactor
+
+    train_reenactor(folder, moved, steps, minutes, resume, say)
+
+
 @app.command("lent")
 def train_lent(
     folder: Annotated[Path, typer.Option(help="Receives the flow and the restorer.")],

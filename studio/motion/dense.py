@@ -22,14 +22,18 @@ from studio.faces.templates import CHIN, FACE_OVAL, FOREHEAD, LEFT_EYE_CORNERS, 
 from studio.motion import surface
 from studio.motion.head import head_poses
 
+EYE_CORNERS = (*RIGHT_EYE_CORNERS, *LEFT_EYE_CORNERS)
 GRID = 128  # points along the side of the crop, of what is around the face
 COARSE = 4  # what changes slowly is computed for every such point
 CELLS = 128  # of the frame onto which they are splatted
 SHARPNESS = 40.0  # of the softmax over depth, per side of the crop
 REACH = 0.12  # sides of the crop over which what is around the face follows its expression
 SLOPE, DEEPEST = 0.55, 0.5  # without a depth map: how fast depth grows away from the face, and its end
+ROUND = 0.12  # sides of the crop that hair may lie behind the outline of the face; what is further back is not seen
 STILL_BORDER = 0.07  # share of the side, along the border, where nothing moves
 BEHIND = 0.25  # sides of the crop, how far the eyeballs are taken to lie behind the lids
+SURELY = (0.25, 0.65)  # how surely something is head where it begins to follow it, and where it wholly does
+BESIDE = 0.02  # sides of the crop around the face that follow it whatever they are
 UNSEEN = 0.08  # cosine of the angle to the camera from which on the still shows a place of the face
 HOLE = 0.2  # of the mean weight of a cell: below it something was uncovered
 
@@ -64,12 +68,12 @@ class Still:
     Args:
         mesh: (468,3) of the still, in shares of the crop's side.
         depth: (1,1,h,w) map of the crop in the same unit, or None for one that falls away from the face.
+        head: (1,1,h,w) in [0,1], what is head; the rest stays. None: all that lies near the face.
     """
 
-    def __init__(self, mesh: np.ndarray, depth: Tensor | None = None) -> None:
+    def __init__(self, mesh: np.ndarray, depth: Tensor | None = None, head: Tensor | None = None) -> None:
         self.mesh = torch.from_numpy(np.asarray(mesh, np.float32))
         self.poses = head_poses(self.mesh[None].numpy())
-        self.local = self.poses.remove(self.mesh[None].numpy())
         places = (torch.arange(GRID) + 0.5) / GRID
         grid = torch.stack([places.repeat(GRID), places.repeat_interleave(GRID)], -1)  # (G², 2)
         oval = self.mesh[list(FACE_OVAL)]
@@ -80,11 +84,17 @@ class Still:
         if depth is not None:
             sampled = sample(depth, grid)[:, 0]
             z = sampled + share @ (oval[:, 2] - sample(depth, oval[:, :2])[:, 0]) * torch.exp(-distance / REACH)
+            z = torch.minimum(z, share @ oval[:, 2] + ROUND)
         self.around = torch.cat([grid, z[:, None]], 1)  # (P, 3)
         self.share, self.near = share, torch.exp(-((distance / REACH) ** 2))[:, None]
         self.moves = self.follows(grid, distance)[:, None]
+        if head is not None:
+            surely = smooth((sample(head, grid)[:, :1] - SURELY[0]) / (SURELY[1] - SURELY[0]))
+            self.moves = self.moves * torch.maximum(surely, torch.exp(-((distance[:, None] / BESIDE) ** 2)))
         self.face = surface.spread(self.mesh)  # (K, 3)
         self.shown = (surface.facing(self.mesh) / UNSEEN - 1).clamp(0, 1)
+        turning = oval, self.around, self.mesh[list(EYE_CORNERS)], self.face[sum(surface.counts()[:2]) :]
+        self.turning = self.poses.remove(torch.cat(turning)[None].numpy())  # (1, 36 + P + 4 + places in the lids, 3)
 
     def follows(self, grid: Tensor, distance: Tensor) -> Tensor:
         """How much places (P,2) turn with the head, (P,) in [0,1]: hair wholly, shoulders and the border not."""
@@ -95,6 +105,12 @@ class Still:
         border = torch.minimum(grid, 1 - grid).amin(1)
         return hair * neck * smooth(border / STILL_BORDER)
 
+    def depth(self) -> Tensor:
+        """(1,1,CELLS,CELLS) z of the still itself: the mesh's, and around the face what `around` has."""
+        points = torch.cat([self.face, self.around])
+        weight = torch.cat([self.shown, torch.ones(len(self.around))])
+        return splat(points[None], points[:, :2], weight[None]).depth
+
     def flow(self, meshes: np.ndarray, gaze: np.ndarray | None = None) -> Flow:
         """Where the pixels come from when the face's mesh is another.
 
@@ -104,36 +120,29 @@ class Still:
                 of an eye; None leaves them.
         """
         wanted = torch.from_numpy(np.asarray(meshes, np.float32))
-        rigid = self.turned(np.asarray(meshes, np.float32), torch.cat([self.mesh[list(FACE_OVAL)], self.around]))
-        count = len(FACE_OVAL)
-        left = wanted[:, list(FACE_OVAL)] - rigid[:, :count]  # (N, 36, 3), what the turn of the head leaves
-        there = rigid[:, count:] + (self.share @ left) * self.near
+        turned = torch.from_numpy(head_poses(wanted.numpy()).place(self.turning))
+        count, places = len(FACE_OVAL), len(self.around)
+        oval, there, corners, balls = turned.split([count, places, len(EYE_CORNERS), sum(surface.counts()[2:])], 1)
+        left = wanted[:, list(FACE_OVAL)] - oval  # (N, 36, 3), what the turn of the head leaves
+        there = there + (self.share @ left) * self.near
         there = self.around + self.moves * (there - self.around)  # (N, P, 3)
-        face = self.with_eyes(surface.spread(wanted), wanted, gaze)
-        weight = torch.cat([self.shown.expand(len(face), -1) * seen(wanted), torch.ones(there.shape[:2])], 1)
-        return splat(torch.cat([face, there], 1), torch.cat([self.face, self.around])[:, :2], weight)
+        drift = (wanted[:, list(EYE_CORNERS)] - corners).unflatten(1, (2, 2)).mean(2)  # (N, 2, 3)
+        balls = balls + self.eyes_moved(drift, gaze)
+        face = surface.spread(wanted)[:, : -balls.shape[1]]
+        weight = torch.cat([self.shown * seen(wanted), torch.ones(there.shape[:2])], 1)
+        return splat(torch.cat([face, balls, there], 1), torch.cat([self.face, self.around])[:, :2], weight)
 
-    def with_eyes(self, face: Tensor, wanted: Tensor, gaze: np.ndarray | None) -> Tensor:
-        """Places of faces (N,K,3) whose eyeballs turn with the head and by the gaze; the lids close over them."""
-        start = sum(surface.counts()[:2])
-        rigid = self.turned(wanted.numpy(), torch.cat([self.mesh, self.face[start:]]))
-        for corners, count in zip((RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS), surface.counts()[2:], strict=True):
-            a, b = corners
-            drift = (wanted[:, [a, b]] - rigid[:, [a, b]]).mean(1, keepdim=True)
-            ball = rigid[:, len(self.mesh) :][:, :count] + drift
-            if gaze is not None:
-                half = (self.mesh[a] - self.mesh[b])[:2].norm() / 2
-                ball[..., :2] += half * torch.from_numpy(np.asarray(gaze, np.float32))[:, None]
-            ball[..., 2] += BEHIND
-            face = torch.cat([face[:, :start], ball, face[:, start + count :]], 1)
-            rigid = torch.cat([rigid[:, : len(self.mesh)], rigid[:, len(self.mesh) + count :]], 1)
-            start += count
-        return face
+    def eyes_moved(self, drift: Tensor, gaze: np.ndarray | None) -> Tensor:
+        """How far eyeballs move beside the turn of the head, (N,K,3) for the K places inside the lids.
 
-    def turned(self, meshes: np.ndarray, points: Tensor) -> Tensor:
-        """Points (P,3) of the still as they lie when they turn with the head of meshes (N,468,3): (N,P,3)."""
-        local = self.poses.remove(points[None].numpy())
-        return torch.from_numpy(head_poses(meshes).place(np.repeat(local, len(meshes), 0)))
+        They go with the drift of their corners (N,2,3) and by the gaze, and lie behind the lids, which close over them.
+        """
+        ends = self.mesh[list(EYE_CORNERS), :2].unflatten(0, (2, 2))
+        moved = drift + drift.new_tensor([0, 0, BEHIND])
+        if gaze is not None:
+            half = (ends[:, 1] - ends[:, 0]).norm(dim=1) / 2
+            moved[..., :2] += half[:, None] * torch.from_numpy(np.asarray(gaze, np.float32))[:, None]
+        return moved.repeat_interleave(torch.tensor(surface.counts()[2:]), 1)
 
 
 def seen(mesh: Tensor) -> Tensor:
@@ -190,31 +199,31 @@ def splat(points: Tensor, origins: Tensor, weight: Tensor) -> Flow:
         origins: (K,2), their places in the still.
         weight: (N,K) in [0,1].
     """
-    count, number = points.shape[:2]
     skin, mouth, *lids = surface.counts()
-    kind = torch.zeros(number, 2)
-    kind[skin : skin + mouth, 0] = 1
-    kind[skin + mouth : skin + mouth + sum(lids), 1] = 1
-    values = torch.cat([origins.expand(count, -1, -1), points[..., 2:], kind.expand(count, -1, -1)], -1)  # (N, K, 5)
     near = weight * torch.exp(-SHARPNESS * points[..., 2])
-    rows = torch.cat([near[..., None], near[..., None] * values, weight[..., None]], -1).flatten(0, 1)  # (N*K, 7)
-    place = (points[..., :2] * CELLS - 0.5).clamp(-1, CELLS)
-    low = place.floor()
-    right, down = (place - low).unbind(-1)
+    across, down = points[..., :2].mul(CELLS).sub_(0.5).clamp_(-1, CELLS).unbind(-1)
+    left, top = across.floor(), down.floor()
+    right, below = across - left, down - top
+    shares = torch.stack(
+        [(1 - right) * (1 - below), right * (1 - below), (1 - right) * below, right * below]
+    )  # (4, N, K)
     wide = CELLS + 3  # a border, where what lies outside is dropped
-    corner = ((low[..., 1] + 1) * wide + low[..., 0] + 1).long() + torch.arange(count)[:, None] * wide * wide
-    total = points.new_zeros(count * wide * wide, rows.shape[1])
-    for step, share in (
-        (0, (1 - right) * (1 - down)),
-        (1, right * (1 - down)),
-        (wide, (1 - right) * down),
-        (wide + 1, right * down),
-    ):
-        total.index_add_(0, (corner + step).flatten(), rows * share.view(-1, 1))
-    total = total.view(count, wide, wide, -1)[:, 1 : CELLS + 1, 1 : CELLS + 1]
-    total = total.permute(0, 3, 1, 2)
-    covered = (total[:, 6:] / (HOLE * (GRID / CELLS) ** 2)).clamp(0, 1)
-    mean = total[:, 1:6] / total[:, :1].clamp_min(1e-20)
+    first = ((top + 1) * wide + left + 1).long() + torch.arange(len(points))[:, None] * wide * wide
+    cells = first + torch.tensor([0, 1, wide, wide + 1])[:, None, None]  # (4, N, K)
+    nearer = shares * near
+
+    def total(values: Tensor, part: slice = slice(None)) -> Tensor:  # column by column: far quicker than in rows
+        sums = values.new_zeros(len(points) * wide * wide)
+        sums.scatter_add_(0, cells[..., part].flatten(), values.flatten())
+        return sums.view(-1, 1, wide, wide)[..., 1 : CELLS + 1, 1 : CELLS + 1]
+
+    sums = [total(nearer * column) for column in (origins[:, 0], origins[:, 1], points[..., 2])]
+    sums += [
+        total(nearer[..., part], part)
+        for part in (slice(skin, skin + mouth), slice(skin + mouth, skin + mouth + sum(lids)))
+    ]
+    covered = (total(shares * weight) / (HOLE * (GRID / CELLS) ** 2)).clamp(0, 1)
+    mean = torch.cat(sums, 1) / total(nearer).clamp_min(1e-20)  # (N, 5, CELLS, CELLS)
     filled = fill(mean, (covered > 0.5).float())
     return Flow(filled[:, :2], covered, filled[:, 2:3], filled[:, 3:].clamp(0, 1))
 

@@ -60,13 +60,13 @@ def make_stage(
     """
     affine = align.ffhq_transform(mesh, size)
     crop = align.warp(photo, affine, size).clamp(0, 1)
-    small = images.resize(crop, DRAWN, DRAWN).clamp(0, 1)
+    small = images.resize(crop, DRAWN, DRAWN)  # the crop itself, where that is its size
     small = small if tone is None else luma(small).expand_as(small)
     inside = (align.into_crop(mesh, affine, size)[0]).astype(np.float32)
-    rough = Still(inside).flow(inside[None]).depth
+    rough = Still(inside).depth()
     device, dtype = depth.device, depth.dtype
-    found = depth(small.to(device, dtype), rough.to(device, dtype)).float().cpu()
-    still = Still(inside, found)
+    found, head = (part.float().cpu() for part in depth(small.to(device, dtype), rough.to(device, dtype)))
+    still = Still(inside, found, head)
     looked = reenactor.look(small.to(reenactor.device, reenactor.dtype), found.to(reenactor.device))
     return Stage(crop, small, inside, still, found, looked, change_mask(still, size), tone), affine
 
@@ -86,7 +86,9 @@ def draw(stage: Stage, flow: Flow, reenactor: Reenactor | None) -> Tensor:
     warped = warp(stage.crop.expand(count, -1, -1, -1), flow.source).clamp(0, 1)
     if reenactor is None:
         return with_tone(warped, stage.tone).clamp(0, 1)
-    small = warp(stage.small.expand(count, -1, -1, -1), flow.source).clamp(0, 1)
+    small = warped
+    if stage.small is not stage.crop:
+        small = warp(stage.small.expand(count, -1, -1, -1), flow.source).clamp(0, 1)
     like = {"device": reenactor.device, "dtype": reenactor.dtype}
     drawn, mask = reenactor(small.to(**like), flow.geometry.to(reenactor.device), flow.source.to(**like), stage.looked)
     drawn, mask = drawn.float().cpu(), mask.float().cpu()

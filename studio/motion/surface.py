@@ -33,12 +33,17 @@ def places() -> tuple[Tensor, Tensor]:
 
 
 @cache
+def numbers() -> Tensor:
+    """In which of the triangles the places lie, (K,) int64."""
+    order = {tuple(triangle): k for k, triangle in enumerate(TRIANGLES.tolist())}
+    return torch.tensor([order[tuple(triangle)] for triangle in places()[0].tolist()])
+
+
+@cache
 def counts() -> tuple[int, ...]:
     """How many places are skin, inside the lips, inside the right lids and inside the left ones."""
-    corners, _ = places()
-    order = {tuple(triangle): k for k, triangle in enumerate(TRIANGLES.tolist())}
-    number = np.array([order[tuple(triangle)] for triangle in corners.tolist()])
     edges = np.cumsum([0, SKIN, MOUTH, RIGHT_LIDS, LEFT_LIDS])
+    number = numbers().numpy()
     return tuple(int(((number >= low) & (number < high)).sum()) for low, high in itertools.pairwise(edges))
 
 
@@ -51,7 +56,7 @@ def spread(points: Tensor) -> Tensor:
 
 def facing(mesh: Tensor) -> Tensor:
     """How much the surface at every place looks to the camera: the cosine, (…,K), of a mesh (…,468,3)."""
-    corners, _ = places()
-    a, b, c = (mesh.index_select(-2, corners[:, k].to(mesh.device)) for k in range(3))
+    a, b, c = (mesh[..., TRIANGLES[:, k], :] for k in range(3))
     normal = torch.linalg.cross(b - a, c - a)
-    return normal[..., 2] / normal.norm(dim=-1).clamp_min(1e-9)
+    cosine = normal[..., 2] / normal.norm(dim=-1).clamp_min(1e-9)
+    return cosine.index_select(-1, numbers().to(mesh.device))

@@ -22,6 +22,8 @@ from studio.motion.smooth import smoothed, stretches
 from studio.networks.iris import IrisNet
 
 SETTLING = 2  # passes of one crop after the finder, whose mean over eight crops lies a little elsewhere
+# Steps of a face from frame to frame, in its own sides: up to the first it trembles, from the second on it moves.
+TREMBLES, MOVES = 0.003, 0.01
 BARELY = 0.25  # presence of a frame whose face is not the one that is followed, at the most
 EVERY = 3  # frames between two looks of the finder while the face is lost
 ASTRAY = 1.5  # sides of the face, further away than which a face is somebody else, where there were several
@@ -64,7 +66,8 @@ def track(
     """
     if face is not None and face < 0:
         raise InputError(f"face must be 0 or more, got {face}: number faces as one reads")
-    net = (iris or IrisNet.from_pretrained(weights.path("iris"))).to(finder.mesh.device).eval()
+    net = iris or IrisNet.from_pretrained(weights.path("iris")).to(memory_format=torch.channels_last)
+    net.to(finder.mesh.device).eval()
     follower, cuts = Follower(finder, face), CutFinder()
     times, meshes, presence, breaks, centres = [], [], [], [], []
     size = None
@@ -177,13 +180,15 @@ class Follower:
         return self.mesh, min(sure, BARELY)
 
     def awaited(self) -> np.ndarray:
-        """Where the face will be if it moves on as it did, (468,3) pixels."""
+        """Where the face will be if it moves on as it did, (468,3) pixels; what trembles is not followed."""
         assert self.mesh is not None
         if self.before is None:
             return self.mesh
         onward = similarity(self.before[None, :, :2], self.mesh[None, :, :2])
-        flat = transform_points(self.mesh[None, :, :2], onward)[0]
-        return np.concatenate([flat, self.mesh[:, 2:]], 1)
+        step = transform_points(self.mesh[None, :, :2], onward)[0] - self.mesh[:, :2]
+        speed = float(np.linalg.norm(step, axis=1).mean() / np.ptp(self.mesh[:, :2], axis=0).max())
+        share = np.clip((speed - TREMBLES) / (MOVES - TREMBLES), 0, 1)
+        return np.concatenate([self.mesh[:, :2] + share * step, self.mesh[:, 2:]], 1)
 
     def first(self, faces: Faces) -> int | None:
         """Which face of a new shot to follow: the wanted one in the first shot, else the largest."""

@@ -1,4 +1,4 @@
-"""Depth of a whole head from one photograph: hair, ears and neck, which a face mesh does not have.
+"""Depth and outline of a whole head from one photograph: hair, ears and neck, which a face mesh does not have.
 
 DaGAN (Hong et al., arXiv 2203.06605) learns it from videos. Here the mesh says what the face's depth is, and turned
 people teach the rest (`studio.training.depth`).
@@ -39,19 +39,20 @@ class DepthNet(StrictModel):
         self.down = nn.ModuleList(nn.Sequential(conv(a, b, 2), conv(b, b)) for a, b in itertools.pairwise(widths))
         ups = list(zip(widths[::-1], widths[-2::-1], strict=False))
         self.up = nn.ModuleList(nn.Sequential(conv(a + b, b), conv(b, b)) for a, b in ups)
-        self.out = nn.Conv2d(widths[0], 1, 3, padding=1)
+        self.out = nn.Conv2d(widths[0], 2, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, face: Tensor, rough: Tensor) -> Tensor:
-        """The depth of aligned faces.
+    def forward(self, face: Tensor, rough: Tensor) -> tuple[Tensor, Tensor]:
+        """The depth of aligned faces, and where their heads are.
 
         Args:
             face: (N,3,S,S) float RGB in [0,1], FFHQ-aligned; shrunk or enlarged to 128 px.
             rough: (N,1,h,w), a first depth, z in sides of the crop: the mesh's, extrapolated (`Still.depth`).
 
         Returns:
-            (N,1,64,64) z in sides of the crop, away from the camera.
+            (N,1,64,64) z in sides of the crop, away from the camera; and (N,1,64,64) in [0,1], how surely it is head,
+            skin or hair, and not clothes or background.
 
         Raises:
             InputError: the inputs have other shapes.
@@ -71,4 +72,5 @@ class DepthNet(StrictModel):
         for stage in self.up:
             larger = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = stage(torch.cat([larger, kept.pop()], 1))
-        return F.avg_pool2d(rough, 2) + 0.3 * self.out(x)
+        depth, head = self.out(x).float().split(1, 1)
+        return F.avg_pool2d(rough, 2).float() + 0.3 * depth, head.sigmoid()

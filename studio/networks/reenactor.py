@@ -110,7 +110,7 @@ class Reenactor(StrictModel):
         return appearance, *self.attention.remember(self.read_deeper(appearance))
 
     def forward(
-        self, warped: Tensor, geometry: Tensor, source: Tensor, looked: tuple[Tensor, Tensor, Tensor]
+        self, warped: Tensor, geometry: Tensor, source: Tensor, looked: tuple[Tensor, Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Frames of N faces.
 
@@ -118,7 +118,7 @@ class Reenactor(StrictModel):
             warped: (N,3,S,S) RGB in [0,1], the stills moved by `studio.motion.dense`.
             geometry: (N,4,h,w): what is covered, z, what is inside the lips, and inside the lids.
             source: (N,2,h,w) where the pixels come from, in sides of the still.
-            looked: of `look`, for N stills or for one.
+            looked: of `look`, for N stills or for one; None looks at the frames themselves.
 
         Returns:
             What is drawn (N,3,S,S) float32, about [0,1], and where it is to be taken instead of what was warped,
@@ -133,6 +133,7 @@ class Reenactor(StrictModel):
                 f"frames must be (N,3,S,S) with S a multiple of {STEP} and geometry (N,4,h,w), got "
                 f"{tuple(warped.shape)}, {tuple(geometry.shape)}"
             )
+        looked = looked or self.look(warped, geometry[:, 1:2])
         appearance, keys, values = (part.expand(len(warped), *part.shape[1:]) for part in looked)
         full, eighth = (resized(geometry, side).to(warped) for side in (size, size // 8))
         x = self.start(F.pixel_unshuffle(torch.cat([warped * 2 - 1, full], 1), 2))

@@ -2,7 +2,8 @@
 
 Of two pictures of one generated person, the depth of the first says where each of its pixels lies in the second, once
 the head is turned as the meshes say. Where the colours there agree the depth was right (Zhou et al., arXiv 1704.07813,
-eq. 1, with known poses). Only what turns with the head is asked: hair, ears, the upper neck.
+eq. 1, with known poses). Only the head is asked: hair, ears, the upper neck. What is head says the restorer
+(`studio.training.heads_of`); the network learns to say it, too.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from studio.training.acted import ActedFaces
 from studio.training.steps import StepTrainer, channels_last, generator_of
 
 TURNED = (6.0, 45.0)  # degrees between the two pictures
-INSIDE, AROUND, SMOOTH = 6.0, 3.0, 0.05
-HEAD = 0.8  # of `Still.follows`, from which on a place is asked
+INSIDE, AROUND, SMOOTH, HEAD = 6.0, 3.0, 0.05, 0.5
+FOLLOWS, SURELY = 0.2, 0.6  # of `Still.follows`, and how surely it is head, from which on a place is asked
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Pair:
     Attributes:
         first, second: (3,256,256) uint8.
         rough: (1,CELLS,CELLS) depth of the first, by its mesh alone.
-        inside: (1,CELLS,CELLS) 1 on the face; around: likewise, on what turns with it.
+        inside: (1,CELLS,CELLS) 1 on the face.
+        around: likewise, on what is near enough to turn with it.
+        head: (1,32,32) in [0,1], how surely it is head.
         poses: of the two heads.
     """
 
@@ -41,6 +44,7 @@ class Pair:
     rough: Tensor
     inside: Tensor
     around: Tensor
+    head: Tensor
     poses: HeadPoses
 
 
@@ -62,7 +66,7 @@ def turned_pairs(acted: ActedFaces) -> list[tuple[int, int, int]]:
 def rough_depth(mesh: np.ndarray) -> tuple[Tensor, Still]:
     """(1,1,CELLS,CELLS) depth by a mesh (468,3) alone, and the still that it comes from."""
     still = Still(mesh)
-    return still.flow(mesh[None]).depth, still
+    return still.depth(), still
 
 
 def follow(depth: Tensor, poses: list[HeadPoses]) -> Tensor:
@@ -85,10 +89,12 @@ class DepthTrainer(StepTrainer):
 
     Args:
         acted: pictures and meshes.
+        heads: (P,V,1,32,32) of `load_heads`.
     """
 
     name: ClassVar[str] = "depth"
-    acted: ActedFaces = field(default=None)  # type: ignore[assignment]  # a dataclass after one with defaults
+    acted: ActedFaces = field(kw_only=True)
+    heads: Tensor = field(kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +110,7 @@ class DepthTrainer(StepTrainer):
             head[y, x] = still.moves[:, 0]
             inside = torch.ones(CELLS, CELLS)
             inside[y, x] = 0
-            self.known[person, view] = rough[0].half(), inside[None].half(), (head[None] > HEAD).half()
+            self.known[person, view] = rough[0].half(), inside[None].half(), (head[None] > FOLLOWS).half()
         return self.known[person, view]
 
     def examples(self, step: int) -> list[Pair]:
@@ -116,7 +122,7 @@ class DepthTrainer(StepTrainer):
             rough, inside, around = (part.float() for part in self.still(person, a))
             poses = head_poses(self.acted.mesh[person, [a, b]].float().numpy())
             faces = self.acted.faces[person]
-            rows.append(Pair(faces[a], faces[b], rough, inside, around, poses))
+            rows.append(Pair(faces[a], faces[b], rough, inside, around, self.heads[person, a].float(), poses))
         return rows
 
     def losses(self, examples: Any) -> dict[str, Tensor]:
@@ -124,18 +130,19 @@ class DepthTrainer(StepTrainer):
         first, second = (
             torch.stack([getattr(pair, name) for pair in examples]).float() / 255 for name in ("first", "second")
         )
-        rough, inside, around = (
-            torch.stack([getattr(pair, name) for pair in examples]) for name in ("rough", "inside", "around")
+        rough, inside, around, head = (
+            torch.stack([getattr(pair, name) for pair in examples]) for name in ("rough", "inside", "around", "head")
         )
-        depth = self.net(*channels_last([first, rough])).float()
+        depth, sure = self.net(*channels_last([first, rough]))
         side = depth.shape[-1]
+        head = F.interpolate(head, (side, side), mode="bilinear", align_corners=False)
         small, inside, around = (F.adaptive_avg_pool2d(x, side) for x in (rough, inside, around))
         seen, there = (F.interpolate(x, (2 * side, 2 * side), mode="area") for x in (first, second))
         larger = F.interpolate(depth, scale_factor=2, mode="bilinear", align_corners=False)
         places = follow(larger, [pair.poses for pair in examples])
         found = F.grid_sample(there, places * 2 - 1, padding_mode="border", align_corners=False)
         landed = ((places > 0) & (places < 1)).all(-1)[:, None]
-        asked = F.interpolate(around, scale_factor=2) * landed
+        asked = F.interpolate(around * (head > SURELY), scale_factor=2) * landed
         terms = [
             ((F.avg_pool2d(found - seen, k).abs() + 1e-6).sqrt() * F.avg_pool2d(asked, k)).mean() for k in (1, 2, 4)
         ]
@@ -145,4 +152,5 @@ class DepthTrainer(StepTrainer):
             "inside": INSIDE * ((depth - small).abs() * (inside > 0.99)).mean(),
             "around": AROUND * sum(terms) / 3,
             "smooth": SMOOTH * smooth * side / 8,
+            "head": HEAD * F.binary_cross_entropy(sure, head),
         }

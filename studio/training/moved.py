@@ -9,13 +9,12 @@ mouth closed where the target's is open.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from studio.errors import InputError
@@ -127,19 +126,19 @@ class ExampleMaker:
 
     def moved(self, face: Tensor, mesh: np.ndarray, wanted: np.ndarray) -> tuple[Tensor, Flow]:
         """A face (3,S,S) moved by geometry to another mesh, and the flow."""
-        flow = Still(mesh, self.depth_of(face, mesh)).flow(wanted[None])
+        flow = Still(mesh, *self.depth_of(face, mesh)).flow(wanted[None])
         return warp(face[None], flow.source)[0].clamp(0, 1), flow
 
     @torch.no_grad()
-    def depth_of(self, face: Tensor, mesh: np.ndarray) -> Tensor:
-        """Depth (1,1,h,w) of a face (3,S,S)."""
-        rough = Still(mesh).flow(mesh[None]).depth
-        return rough if self.depth is None else self.depth(face[None], rough).float()
+    def depth_of(self, face: Tensor, mesh: np.ndarray) -> tuple[Tensor, Tensor | None]:
+        """Depth and head (1,1,h,w) of a face (3,S,S)."""
+        rough = Still(mesh).depth()
+        return (rough, None) if self.depth is None else self.depth(face[None], rough)
 
     def made(self, still: Tensor, mesh: np.ndarray, target: Tensor, wanted: np.ndarray) -> dict[str, Tensor]:
         """An example: still and target (3,S,S) uint8, depth, source and geometry in half precision."""
-        depth = self.depth_of(still, mesh)
-        flow = Still(mesh, depth).flow(wanted[None])
+        depth, head = self.depth_of(still, mesh)
+        flow = Still(mesh, depth, head).flow(wanted[None])
         return {
             "still": (still * 255).round().byte(),
             "target": (target * 255).round().byte(),
@@ -208,9 +207,3 @@ def make_moved(
             rng = torch.Generator().manual_seed(FIRST_SEED + number)
             write(path, [maker.example(rng) for _ in range(SHARD)])
         report(f"{(number + 1) * SHARD} of {shards * SHARD} examples, {time.monotonic() - start:.0f} s")
-
-
-def load_moved(folder: Path) -> Iterator[dict[str, Tensor]]:
-    """The shards of a cache."""
-    for path in sorted(folder.glob("moved-*.safetensors")):
-        yield load_file(path)

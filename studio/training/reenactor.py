@@ -14,21 +14,19 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
 from studio import weights
 from studio.device import fast_bfloat16
-from studio.errors import InputError
 from studio.motion.dense import warp
 from studio.networks.identity import IdentityNet
 from studio.training import checkpoints
 from studio.training.augment import recolour
 from studio.training.critic import Adversary, components, whole
 from studio.training.losses import energy_loss, identity_loss
-from studio.training.steps import StepTrainer, channels_last, generator_of
+from studio.training.steps import StepTrainer, channels_last, generator_of, shards
 
-PIXELS, DETAIL, PERSON, CRITIC = 4.0, 1.5, 0.5, 0.08
+PIXELS, DETAIL, PERSON, CRITIC = 4.0, 4.0, 1.0, 0.08
 FEATURES = 4.0  # how much more eyes and mouth weigh than the rest
 SPREAD = 9  # px by which their masks grow
 GREY = 0.15  # share of the examples without colour, as old photographs are
@@ -44,14 +42,12 @@ class ReenactorTrainer(StepTrainer):
     """
 
     name: ClassVar[str] = "reenactor"
-    cache: Path = field(default=Path())
+    cache: Path = field(kw_only=True)
     judged: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.shards = [load_file(path) for path in sorted(self.cache.glob("moved-*.safetensors"))]
-        if not self.shards:
-            raise InputError(f"{self.cache} must hold what is learnt from, and holds nothing: run `studio train moved`")
+        self.shards = shards(self.cache, "studio train moved")
         self.person = IdentityNet.from_pretrained(weights.path("identity")).requires_grad_(False)
         self.person.to(memory_format=torch.channels_last)
         self.critics = [Adversary("face", whole, "cpu", 1), Adversary("parts", components, "cpu", 2)]

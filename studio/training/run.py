@@ -17,6 +17,7 @@ from studio import images, weights
 from studio.device import pick_device
 from studio.errors import InputError, WeightsError
 from studio.networks.cleaner import Cleaner
+from studio.networks.depth import DepthNet
 from studio.networks.finder import FinderNet
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
@@ -29,16 +30,20 @@ from studio.networks.latent_space import LatentSpace
 from studio.networks.loading import CONFIG_NAME, WEIGHTS_STEM, StrictModel
 from studio.networks.map_flow import MapFlow
 from studio.networks.mesh import FaceMesh
+from studio.networks.reenactor import Reenactor
 from studio.networks.restorer import START_BLOCK, Restorer
 from studio.networks.rows import save_rows
 from studio.photosets import an_eighth, held_out
+from studio.training.acted import load_acted
 from studio.training.cleaner import CleanerTrainer
 from studio.training.clusters import choose_atoms
 from studio.training.data import SHARD, SIZE, SyntheticFaces, load_real_faces, make_shard
+from studio.training.depth import DepthTrainer
 from studio.training.finder import FinderTrainer, load_bank, make_bank
 from studio.training.flow import FlowTrainer
 from studio.training.frontalizer import Drawing, FrontalTrainer
 from studio.training.heads import HeadTrainer
+from studio.training.heads_of import load_heads, make_heads
 from studio.training.identities import load_identities
 from studio.training.latent_encoder import EncoderTrainer
 from studio.training.lent import FIRST, FLOW_SHARE, POOL, Damagers, FinishPart, FlowPart, Stream
@@ -46,6 +51,7 @@ from studio.training.loop import Trainer
 from studio.training.map_flow import MapFlowTrainer, fit, make_maps
 from studio.training.presets import FINDER, PRESETS, Preset
 from studio.training.reader import train_reader
+from studio.training.reenactor import ReenactorTrainer
 from studio.training.scenes import Faceless, Scenes
 from studio.training.turned import load_turned
 
@@ -424,6 +430,50 @@ def train_cleaner(
     check_folder(folder, resume)
     torch.manual_seed(0)
     trainer = CleanerTrainer(Cleaner(), folder, steps, 8, 1e-3, report, pairs=pairs)
+    if resume:
+        trainer.resume()
+    trainer.run(minutes)
+
+
+def train_depth(
+    folder: Path,
+    acted: Path,
+    steps: int,
+    minutes: float | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the depth network, or go on with it, in steps of 12 pairs of `make_acted`; labels what has no labels yet.
+
+    Raises:
+        InputError: nothing to learn from, or a folder with a training that is not to be resumed.
+    """
+    check_folder(folder, resume)
+    faces = load_acted(acted)
+    make_heads(acted, report)
+    torch.manual_seed(0)
+    trainer = DepthTrainer(DepthNet(), folder, steps, 12, 1e-3, report, acted=faces, heads=load_heads(acted))
+    if resume:
+        trainer.resume()
+    trainer.run(minutes)
+
+
+def train_reenactor(
+    folder: Path,
+    moved: Path,
+    steps: int,
+    minutes: float | None = None,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Train the network that draws moved faces, or go on with it, in steps of 8 examples of `make_moved`.
+
+    Raises:
+        InputError: nothing to learn from, or a folder with a training that is not to be resumed.
+    """
+    check_folder(folder, resume)
+    torch.manual_seed(0)
+    trainer = ReenactorTrainer(Reenactor(), folder, steps, 8, 8e-4, report, cache=moved)
     if resume:
         trainer.resume()
     trainer.run(minutes)

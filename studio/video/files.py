@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from studio.errors import ImageError, StudioError
 
 if TYPE_CHECKING:
+    from av import AudioStream
     from av.container import InputContainer
+    from av.stream import Stream
 
 # What ffmpeg may take a file for. Playlists and scripts are left out: they name other files, and have them opened.
 _KINDS = (
@@ -55,6 +57,11 @@ def existing(path: str | Path) -> Path:
     return path
 
 
+def failures() -> tuple[type[Exception], ...]:
+    """What PyAV raises where a file does not let itself be read on."""
+    return library().error.FFmpegError, OSError, IndexError  # the last: a stream that only begins in the middle
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
     """A file as an open container.
@@ -64,7 +71,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     """
     av = library()
     options = {"format_whitelist": _KINDS, "protocol_whitelist": "file"}
-    with translated(path), av.open(f"file:{path}", options=options) as container:
+    with translated(path), av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
         yield container
 
 
@@ -75,13 +82,26 @@ def translated(path: Path) -> Iterator[None]:
     Raises:
         ImageError: Not readable, no file that ffmpeg knows, broken, or cut off.
     """
+    caught = failures()
     try:
         yield
-    except (library().error.FFmpegError, OSError) as error:
+    except caught as error:
         raise ImageError(
             f"{path.name!r} must be a whole video or sound file, got one that is broken, cut off or of another kind "
             f"({reason(error)}); copy or export it anew"
         ) from error
+
+
+def tracks(container: InputContainer) -> list[AudioStream]:
+    """The sound tracks that can be decoded here."""
+    return [stream for stream in container.streams.audio if stream.codec_context is not None]
+
+
+def is_default(stream: Stream) -> bool:
+    """Whether the file marks this stream as the one to play."""
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.default)
 
 
 def may_be_still(container: InputContainer) -> bool:

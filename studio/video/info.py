@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _MATRICES = {0: "rgb", 1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _TRANSFERS = {16: "pq", 18: "hlg"}
-_ATTACHED_PICTURE = 0x400  # a cover in a sound file
 _LARGEST_PICTURE = 1 << 27  # bytes; a broken video of gigabytes is not read whole to learn that it is no picture
 _LOOK = 8  # frames that tell the rate where no header does
 
@@ -124,7 +123,13 @@ def probe(path: str | Path, *, allow_still: bool = False) -> VideoInfo:
 
 def has_pictures(container: InputContainer) -> bool:
     """Whether a file has moving pictures: the cover in a sound file is none."""
-    return any(not int(stream.disposition) & _ATTACHED_PICTURE for stream in container.streams.video)
+    return bool(_films(container))
+
+
+def _films(container: InputContainer) -> list[VideoStream]:
+    from av.stream import Disposition
+
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -135,8 +140,9 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """
     if not has_pictures(container):
         raise ImageError(f"{path.name!r} must have moving pictures, got no video stream in it; choose another file")
-    found = [stream for stream in container.streams.video if not int(stream.disposition) & _ATTACHED_PICTURE]
-    stream = max(found, key=lambda stream: int(stream.disposition) & 1)
+    stream = max(_films(container), key=files.is_default)
+    if stream.codec_context is None:
+        raise ImageError(f"{path.name!r} must be of a codec known here, got another one; export it as H.264")
     stream.thread_type = "AUTO"
     if stream.width * stream.height > images.MAX_PIXELS:
         raise ImageError(
@@ -250,11 +256,11 @@ def _rate(stream: VideoStream, times: list[Fraction]) -> float:
 
 
 def _tracks(container: InputContainer) -> Iterator[AudioTrack]:
-    for stream in container.streams.audio:
+    for stream in files.tracks(container):
         context, language = stream.codec_context, stream.language
-        default = bool(int(stream.disposition) & 1)
         named = None if language in (None, "", "und") else language
-        yield AudioTrack(context.codec.canonical_name, context.sample_rate, context.channels, named, default)
+        codec = context.codec.canonical_name
+        yield AudioTrack(codec, context.sample_rate, context.channels, named, files.is_default(stream))
 
 
 def _range(frame: VideoFrame) -> str:

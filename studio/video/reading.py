@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _SAME = Fraction(1, 1_000_000)  # s: times given as floats meet exact ones
+_INDEXED = ("mov", "matroska")  # where a leap lands on a known frame; the others are read through, for exact times
 _LOST = 0.5  # s that a file may end earlier than it says
 
 Timed = tuple[Fraction, "VideoFrame"]
@@ -131,12 +132,13 @@ def _decoded(path: Path, info: VideoInfo, start: Fraction) -> Iterator[Timed]:
     with files.opened(path) as container:
         stream = video_stream(container, path)
         frames = _whole(container, stream, path, info)
-        first = _sought(frames, container, stream, info.origin, start) if start else next(frames, None)
+        leap = start > 0 and container.format.name.startswith(_INDEXED)
+        first = _sought(frames, container, stream, info.origin, start) if leap else next(frames, None)
         if first is not None:
             yield first
             yield from frames
             return
-    if start:  # no index in the file, or a wrong one
+    if leap:  # the index was wrong
         yield from _decoded(path, info, Fraction(0))
 
 
@@ -147,7 +149,7 @@ def _sought(
     try:
         container.seek(int((origin + start) / stream.time_base), stream=stream)
         first = next(frames, None)
-    except (files.library().error.FFmpegError, ImageError):
+    except (*files.failures(), ImageError):
         return None
     return first if first is not None and first[0] <= start + _SAME else None
 
@@ -158,13 +160,13 @@ def _whole(container: InputContainer, stream: VideoStream, path: Path, info: Vid
     Raises:
         ImageError: The picture changes its size, or the file stops before the end that its header has.
     """
-    until = info.origin
+    until, caught = info.origin, files.failures()
     try:
         for time, frame in timed(_deinterlaced(container.decode(stream), stream), path):
             _check_size(frame, stream, path, time - info.origin)
             until = time + _length(frame, info)
             yield time - info.origin, frame
-    except files.library().error.FFmpegError as error:
+    except caught as error:
         raise _broken(path, until - info.origin, files.reason(error)) from error
     promised = end_of(container, stream)
     if promised is not None and until < promised - _LOST:

@@ -50,10 +50,11 @@ class Sound:
     def add_to(self, output: OutputContainer, suffix: str) -> None:
         """Add its track to a file that is being written, before the first frame: ".mp4" or ".webm"."""
         source = self._files.enter_context(files.opened(self._path))
-        if not source.streams.audio:
+        tracks = files.tracks(source)
+        if not tracks:
             self.note = f"no sound: {self._path.name!r} has none"
             return
-        stream = max(source.streams.audio, key=lambda stream: int(stream.disposition) & 1)
+        stream = max(tracks, key=files.is_default)
         zero = probe(self._path).origin if has_pictures(source) else (stream.start_time or 0) * stream.time_base
         self._check(stream, zero)
         codec, first = stream.codec_context.codec.canonical_name, _first(self._path, stream.index)
@@ -66,8 +67,8 @@ class Sound:
             length = None if self._end is None else self._end - self._start
             self._track = _Encoded(self._path, source, stream, output, suffix, zero + self._start, length)
             self.note = f"sound encoded anew ({codec} to {_ENCODERS[suffix][0].removeprefix('lib')})"
-        if len(source.streams.audio) > 1:
-            self.note += f", track {source.streams.audio.index(stream) + 1} of {len(source.streams.audio)}"
+        if len(tracks) > 1:
+            self.note += f", track {tracks.index(stream) + 1} of {len(tracks)}"
 
     def write_until(self, time: Fraction) -> None:
         """Write what is heard before this second of the video."""

@@ -32,6 +32,7 @@ def _toys(monkeypatch):
     monkeypatch.setattr(pipeline_module, "FaceFinder", tiny.SureFinder)
     monkeypatch.setattr(GeneratePipeline, "from_pretrained", classmethod(lambda cls, name: tiny.generate_pipeline()))
     monkeypatch.setattr(generate, "provenance", lambda names: {"weights": dict.fromkeys(names)})
+    monkeypatch.setattr(generate, "CORRECTION", 1)
     monkeypatch.setattr(generate, "CORRECTIONS", (1,))
     correct = generate.correct
     monkeypatch.setattr(generate, "correct", lambda pipeline, w, person, steps=1: correct(pipeline, w, person, steps))

@@ -156,6 +156,7 @@ def test_bilinear_stays_in_range_and_zeros_are_zeros():
     assert crop[0, 0, 0] == 0 and crop.amax() > 0.99
 
 
+@pytest.mark.alone
 def test_a_huge_photo_costs_only_what_the_crop_shows():
     huge = torch.zeros(3, 1, 1).expand(3, 8000, 8000)  # a copy would take 768 MB
     start = time.perf_counter()

@@ -229,6 +229,7 @@ def test_real_weights_give_what_the_original_runtime_gives(real, repository):
 
 @pytest.mark.weights
 @pytest.mark.slow
+@pytest.mark.alone
 def test_faster_than_the_plain_implementation(real):
     """Measured at 1024 px with one face, the median of three; both give the same picture.
 

@@ -68,6 +68,7 @@ def test_generated_and_real_faces_are_damaged_by_turns(stream):
     torch.testing.assert_close(kept, own.clamp(-127 / lent.UNIT, 127 / lent.UNIT), atol=1.1 / lent.UNIT, rtol=0)
 
 
+@pytest.mark.alone  # as many steps as three seconds hold
 def test_the_flow_learns(stream):
     lines = []
     flow = new_flow().train()

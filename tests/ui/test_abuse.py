@@ -181,6 +181,7 @@ def test_the_documented_command():
     assert found["peak_mb"] >= found["peak_mb_one"] > 0
 
 
+@pytest.mark.alone
 def test_a_bomb_is_refused_before_it_is_unpacked():
     start = time.perf_counter()
     with pytest.raises(images.ImageError, match="pixels"):
