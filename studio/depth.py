@@ -32,8 +32,9 @@ def depths(pixels: Tensor, faces: Faces, net: DepthNet) -> tuple[Tensor, Tensor]
     affines = align.ffhq_transform(faces.mesh, SIDE)
     crops = align.warp(pixels, affines, SIDE).clamp(0, 1)
     inside = align.into_crop(faces.mesh, affines, SIDE).astype(np.float32)
-    rough = torch.cat([Still(mesh).flow(mesh[None]).depth for mesh in inside])
-    return crops, net(crops.to(net.device, net.dtype), rough.to(net.device, net.dtype)).float().cpu()
+    rough = torch.cat([Still(mesh).depth() for mesh in inside])
+    found, _ = net(crops.to(net.device, net.dtype), rough.to(net.device, net.dtype))
+    return crops, found.float().cpu()
 
 
 def picture(depth: Tensor, side: int = SHOWN) -> Tensor:
