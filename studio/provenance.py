@@ -20,16 +20,19 @@ import io
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import torch
 from torch import Tensor
 
 import studio
-from studio import images, watermark
-from studio.errors import CredentialsError, ImageError, InputError
+from studio import images, video, watermark
+from studio.errors import CredentialsError, ImageError, InputError, StudioError
 from studio.watermark import Mark
 from studio.weights import cache_dir
 
@@ -51,6 +54,7 @@ TYPES = {
 
 SELF_MADE = "Face Studio self-made test certificate"
 DAYS = 3650
+LOOKED_THROUGH = 8  # frames of a video, in which the mark is looked for
 INTACT, BROKEN, NONE, UNREAD = "intact", "broken", "none", "not read"
 NOT_INSTALLED = "the extra `provenance` is not installed (pip install c2pa-python)"
 _UNTRUSTED = "signingCredential.untrusted"  # told as `signer_known` instead: not a change of the file
@@ -97,7 +101,7 @@ class Verdict:
         operations: of the last signing: action, when, description, settings.
         source_type: the last `digitalSourceType`.
         problems: the validator's codes, where broken.
-        mark: the invisible mark of synthetic pictures; None where the file is not a picture that can be read.
+        mark: the invisible mark of synthetic pictures and videos; None where the file is neither, or cannot be read.
     """
 
     credentials: str
@@ -148,36 +152,46 @@ def sign(
         InputError: no operation, or a suffix that cannot hold credentials.
         CredentialsError: the extra is missing, the certificate cannot be used, or the file cannot be signed.
     """
-    if not operations:
-        raise InputError("credentials must tell at least one operation, got none: say what was done")
-    if suffix.lower() not in TYPES:
-        raise InputError(f"credentials need one of {', '.join(TYPES)}, got {suffix!r}: choose another format")
-    if reason := reason_not(suffix):
-        raise CredentialsError(f"credentials cannot be written, {reason}: install it, or switch credentials off")
-    import c2pa
-
-    certificate = certificate or own_certificate() or self_made_certificate()
-    kind = GENERATED if synthetic else EDITED
-    first = {"action": "c2pa.created", "digitalSourceType": GENERATED} if synthetic else {"action": "c2pa.opened"}
-    if source is not None or not synthetic:
-        first["parameters"] = {"ingredientIds": ["source"]}
-    actions = [first, *(_action(operation, kind) for operation in operations)]
-    manifest = {
-        "claim_generator_info": [{"name": "face-studio", "version": studio.__version__}],
-        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": actions}}],
-    }
-    try:
-        builder = c2pa.Builder(manifest, c2pa.Context.from_dict(_SETTINGS))
-        if "parameters" in first:
-            _add_source(builder, source or b"", "inputTo" if synthetic else "parentOf")
-        signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", certificate.chain, certificate.key, None))
-        signed = io.BytesIO()
-        builder.sign(signer, TYPES[suffix.lower()], io.BytesIO(data), signed)
-    except c2pa.C2paError as error:
-        raise CredentialsError(
-            f"the file must take credentials, got {_line(error)}: check the certificate, or switch credentials off"
-        ) from error
+    _check(suffix, operations)
+    signed = io.BytesIO()
+    _sign(io.BytesIO(data), signed, suffix, operations, source, synthetic, certificate)
     return signed.getvalue()
+
+
+def sign_file(
+    path: str | Path,
+    operations: Sequence[Operation],
+    *,
+    source: bytes | None = None,
+    synthetic: bool = False,
+    certificate: Certificate | None = None,
+) -> None:
+    """`sign` for a file on disk, such as a video: it is never held whole, and is replaced only when it is signed.
+
+    Args:
+        path: of the file; its suffix is a key of `TYPES`.
+        operations: see `sign`; so are the others.
+        source: the file that was edited.
+        synthetic: the file was made by a model.
+        certificate: who signs.
+
+    Raises:
+        InputError: as `sign`.
+        CredentialsError: likewise; the file is then as it was.
+    """
+    path = Path(path)
+    _check(path.suffix, operations)
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with path.open("rb") as stream, part.open("w+b") as signed:
+            _sign(stream, signed, path.suffix, operations, source, synthetic, certificate)
+        part.replace(path)
+    except OSError as error:
+        raise CredentialsError(
+            f"{path.name!r} must be signed where it is, got {error.strerror}: make room, or switch credentials off"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def verify(path: str | Path) -> Verdict:
@@ -191,10 +205,7 @@ def verify(path: str | Path) -> Verdict:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"the file must be readable, got {str(path)!r} ({error.strerror}): check its name") from error
-    try:
-        mark = watermark.detect(images.load(data).pixels)
-    except ImageError:
-        mark = None
+    mark = _mark(path, data)
     if not importlib.util.find_spec("c2pa"):
         return Verdict(UNREAD, mark=mark)
     return Verdict(**_read(data), mark=mark)
@@ -222,7 +233,7 @@ def lines(verdict: Verdict) -> list[str]:
     if verdict.source_type:
         said.append(f"which makes  {SOURCE_TYPES.get(verdict.source_type, verdict.source_type)}")
     if verdict.mark is None:
-        said.append("mark         not looked for: not a picture that can be read here")
+        said.append("mark         not looked for: not a picture or video that can be read here")
     elif verdict.mark.found:
         said.append(f"mark         synthetic picture, made by: {verdict.mark.kind} (score {verdict.mark.score:.1f})")
     else:
@@ -275,6 +286,50 @@ def save_synthetic(
 # ---- writing
 
 
+def _check(suffix: str, operations: Sequence[Operation]) -> None:
+    """Refuse what cannot be signed."""
+    if not operations:
+        raise InputError("credentials must tell at least one operation, got none: say what was done")
+    if suffix.lower() not in TYPES:
+        raise InputError(f"credentials need one of {', '.join(TYPES)}, got {suffix!r}: choose another format")
+    if reason := reason_not(suffix):
+        raise CredentialsError(f"credentials cannot be written, {reason}: install it, or switch credentials off")
+
+
+def _sign(
+    stream: BinaryIO,
+    signed: BinaryIO,
+    suffix: str,
+    operations: Sequence[Operation],
+    source: bytes | None,
+    synthetic: bool,
+    certificate: Certificate | None,
+) -> None:
+    """Copy a file with its credentials from one stream to another."""
+    import c2pa
+
+    certificate = certificate or own_certificate() or self_made_certificate()
+    kind = GENERATED if synthetic else EDITED
+    first = {"action": "c2pa.created", "digitalSourceType": GENERATED} if synthetic else {"action": "c2pa.opened"}
+    if source is not None or not synthetic:
+        first["parameters"] = {"ingredientIds": ["source"]}
+    actions = [first, *(_action(operation, kind) for operation in operations)]
+    manifest = {
+        "claim_generator_info": [{"name": "face-studio", "version": studio.__version__}],
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": actions}}],
+    }
+    try:
+        builder = c2pa.Builder(manifest, c2pa.Context.from_dict(_SETTINGS))
+        if "parameters" in first:
+            _add_source(builder, source or b"", "inputTo" if synthetic else "parentOf")
+        signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", certificate.chain, certificate.key, None))
+        builder.sign(signer, TYPES[suffix.lower()], stream, signed)
+    except c2pa.C2paError as error:
+        raise CredentialsError(
+            f"the file must take credentials, got {_line(error)}: check the certificate, or switch credentials off"
+        ) from error
+
+
 def _action(operation: Operation, kind: str) -> dict[str, Any]:
     """An operation as C2PA writes it. Lists become text: the format would take them for bytes."""
     settings = {
@@ -316,6 +371,20 @@ def _type_of(data: bytes) -> str:
 
 
 # ---- reading
+
+
+def _mark(path: Path, data: bytes) -> Mark | None:
+    """The mark of a picture; of a video its first frame's, or that of some laid over one another; None of the rest."""
+    try:
+        return watermark.detect(images.load(data).pixels)
+    except ImageError:
+        pass
+    try:
+        frames = [frame.pixels for frame in islice(video.read(path), LOOKED_THROUGH)]
+    except StudioError:  # no video, or one that cannot be read here
+        return None
+    looked = watermark.detect(frames[0]), watermark.detect(torch.stack(frames).mean(0))
+    return max(looked, key=lambda mark: mark.score)
 
 
 def _read(data: bytes) -> dict[str, Any]:

@@ -40,6 +40,7 @@ COMMANDS = {
         "frontalize",
         "edit",
         "generate",
+        "reenact",
         "motion",
         "weights",
         "bench",
@@ -92,7 +93,7 @@ OPTIONS = {
     "restore": "output faces box aligned fidelity region strength scale background guard caution colorize seed steps "
     "reference reference-steps format quality report sheets show-invented resume overwrite keep-gps credentials model "
     "licence device",
-    "faces": "json draw",
+    "faces": "json draw depth",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
     "verify": "json",
@@ -104,6 +105,9 @@ OPTIONS = {
     "overwrite device",
     "generate": "output consent face samples guidance steps correction candidates solver lora yaw pitch smile mouth "
     "eyes brow light glasses age seed report sheet credentials overwrite model licence device",
+    "reenact": "output consent absolute region expression size stitch face driving-face start end fps seconds yaw "
+    "pitch roll smile mouth brow gaze-x gaze-y talk blink sway seed audio quality report depth credentials overwrite "
+    "model device",
     "motion": "output start end driving-face smooth seconds fps yaw pitch roll smile mouth brow gaze-x gaze-y talk "
     "blink sway seed plot overwrite device",
     "weights list": "models licence markdown",

@@ -41,7 +41,9 @@ ARROWS = {
     "background": {"errors", "device", "images", "networks", "tone", "weights"},
     "base": {"errors", "hub", "networks", "weights", "card"},
     "watermark": {"errors", "images"},
-    "provenance": {"errors", "images", "watermark", "weights"},
+    "provenance": {"errors", "images", "video", "watermark", "weights"},
+    "synthetic_video": {"errors", "images", "video", "watermark", "provenance"},
+    "depth": {"images", "faces", "networks", "weights", "motion"},
     "sheets": {"errors", "images"},
     "photosets": {"errors"},
     "degradations": {"errors", "images"},
@@ -53,10 +55,11 @@ ARROWS["memory"] = set()  # what a program does with its process, and no library
 # ui and cli are the outermost.
 ARROWS["pipelines"] = ENGINE - {"convert", "degradations", "metrics"}
 ARROWS["batch"] = {"errors", "images", "background", "faces", "sheets", "provenance", "pipelines"}
+ARROWS["reenactment"] = {"errors", "images", "video", "provenance", "synthetic_video", "motion", "find", "pipelines"}
 ARROWS["training"] = ENGINE - {"base", "card", "hub", "models"}
 ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch", "training"}
-ARROWS["ui"] = (ENGINE - {"convert"}) | {"memory", "pipelines", "batch"}
-ARROWS["cli"] = ENGINE | {"memory", "pipelines", "batch", "training", "benchmarks", "ui"}
+ARROWS["ui"] = (ENGINE - {"convert"}) | {"memory", "pipelines", "batch", "reenactment"}
+ARROWS["cli"] = ENGINE | {"memory", "pipelines", "batch", "reenactment", "training", "benchmarks", "ui"}
 ARROWS["app"] = {"ui", "cli", "errors"}
 
 # Needed by nobody at run time. Some have no build that fits, some are references of the tests, some run what they read.

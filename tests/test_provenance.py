@@ -215,7 +215,27 @@ def test_videos(tmp_path):
     signed = provenance.sign(path.read_bytes(), ".mp4", [Operation("reenact", "moved", {"consent": True})])
     path.write_bytes(signed)
     found = provenance.verify(path)
-    assert (found.credentials, found.mark) == (INTACT, None)
+    assert (found.credentials, found.mark.found) == (INTACT, False)
     assert found.operations[1]["settings"]["consent"] is True
     with av.open(str(path)) as container:
         assert len(list(container.decode(video=0))) == 3
+
+
+def test_a_file_on_disk_is_signed_where_it_is(photo, tmp_path):
+    path = images.save(photo, tmp_path / "x.png")
+    plain = path.read_bytes()
+    provenance.sign_file(path, [RESTORED], source=plain, synthetic=True)
+    found = provenance.verify(path)
+    assert (found.credentials, found.source_type) == (INTACT, provenance.GENERATED)
+    assert images.load(path).pixels.equal(images.load(plain).pixels)
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_file_that_cannot_be_signed_stays_as_it_was(tmp_path):
+    path = written(tmp_path / "x.mp4", b"no video")
+    with pytest.raises(CredentialsError):
+        provenance.sign_file(path, [RESTORED])
+    assert path.read_bytes() == b"no video"
+    assert not list(tmp_path.glob(".*.part"))
+    with pytest.raises(InputError, match="at least one operation"):
+        provenance.sign_file(path, [])

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from studio.cli import bench, motion, photos, synthetic, train, weights
+from studio.cli import bench, motion, photos, reenact, synthetic, train, weights
 from studio.cli.common import say
 from studio.errors import StudioError
 from studio.memory import keep_freed_memory
@@ -17,6 +17,7 @@ from studio.memory import keep_freed_memory
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(photos.app)
 app.add_typer(synthetic.app)
+app.add_typer(reenact.app)
 app.add_typer(motion.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")

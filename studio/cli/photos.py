@@ -188,17 +188,27 @@ def faces(
     photo: Annotated[Path, typer.Argument(help="An image file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print boxes, scores and poses as JSON.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the photo with the faces drawn on it here.")] = None,
+    depth: Annotated[
+        Path | None, typer.Option(help="Write each aligned face beside its depth here (PNG, JPEG); near is light.")
+    ] = None,
 ) -> None:
     """Find the faces of a photograph."""
-    from studio import images
+    from studio import images, weights
     from studio.faces.draw import draw as draw_faces
     from studio.find import FaceFinder
 
-    check_beside([photo], pictures=[draw])
+    check_beside([photo], pictures=[draw, depth])
+    if depth and depth == draw:
+        raise InputError(f"--draw and --depth must be two files, got {depth} for both: give another name")
     loaded = images.load(photo)
+    deep = weights.path("depth") if depth else None
     found = FaceFinder.from_pretrained()(loaded.pixels)
     if draw:
         draw_faces(loaded.pixels, found).save(draw)
+    if depth and len(found):
+        _depth_sheet(loaded.pixels, found, deep, depth)
+    elif depth:
+        say(f"{depth} is not written: no face was found")
     if as_json:
         show({"photo": str(photo), "faces": found.to_dicts()})
         return
@@ -214,6 +224,17 @@ def faces(
             f"{i:3}  x {x0:.0f}-{x1:.0f}  y {y0:.0f}-{y1:.0f}  score {face.scores[0]:.2f}  "
             f"yaw {yaw:+.0f}  pitch {pitch:+.0f}  roll {roll:+.0f}"
         )
+
+
+def _depth_sheet(pixels: Any, found: Any, weights: Any, path: Path) -> None:
+    """A row for each face: aligned, and how deep everything lies in it."""
+    from studio import sheets
+    from studio.depth import depths, picture
+    from studio.networks.depth import DepthNet
+
+    crops, deep = depths(pixels, found, DepthNet.from_pretrained(weights))
+    rows = [[crop, picture(one)] for crop, one in zip(crops, deep, strict=True)]
+    sheets.write(path, rows, [f"{i}" for i in range(len(rows))])
 
 
 @app.command()

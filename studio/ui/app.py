@@ -14,12 +14,12 @@ import gradio as gr
 from studio.errors import InputError, StudioError
 from studio.memory import keep_freed_memory
 from studio.provenance import own_certificate
-from studio.ui import about, album, compare, edit, frontalize, generate, restore, upsample
+from studio.ui import about, album, compare, edit, frontalize, generate, reenact, restore, upsample
 from studio.ui.common import EXAMPLES, HOUR, zero_gpu
 
 # A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out; model() gives the model.
 # One for each pipeline that is there, in the order of the page: a pipeline that is added puts its tab before `compare`.
-TABS = (restore, upsample, frontalize, edit, generate, compare, album, about)
+TABS = (restore, upsample, frontalize, edit, generate, reenact, compare, album, about)
 
 QUEUE = 20  # waiting visitors; the next one is told that the queue is full
 MAX_UPLOAD = "40mb"

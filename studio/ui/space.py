@@ -17,7 +17,7 @@ from studio.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("studio", "pipelines", "weights", "examples")
 FILES = ("app.py", "LICENSE", "NOTICE")
-EXTRAS = ("app", "heic", "provenance")
+EXTRAS = ("app", "heic", "provenance", "video")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 PYTHON = "3.12"  # a Space's default is older than this code
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from pipelines import reenact
-from pipelines.reenact import FURTHEST, opened, within_reach
+from pipelines.reenact import FURTHEST, within_reach
 from studio.errors import ImageError, InputError, NoFaceError
 from studio.motion import stage
+from studio.motion.expression import eyes, opening
 from studio.motion.head import HEAD, angles, head_poses, rotations
 from studio.motion.motion import Motion
 from studio.motion.retarget import LOWER_LIP
@@ -389,6 +390,6 @@ def test_the_report_measures_the_drawn_face(built):
 def test_openings_are_read_from_the_mesh():
     mesh = MESH.copy()
     mesh[LOWER_LIP, 1] += 0.05
-    assert opened(mesh[None], "mouth") > opened(MESH[None], "mouth") + 0.05
-    assert opened(mesh[None], "eyes") == pytest.approx(opened(MESH[None], "eyes"))
-    assert opened(lids_closed(MESH)[None], "eyes") < 0.2 * opened(MESH[None], "eyes")
+    assert opening(mesh[None]) > opening(MESH[None]) + 0.05
+    assert eyes(mesh[None]) == pytest.approx(eyes(MESH[None]))
+    assert eyes(lids_closed(MESH)[None]) < 0.2 * eyes(MESH[None])

@@ -19,7 +19,17 @@ def test_tools(_loops):
         tools = {tool["name"]: tool for tool in httpx.get(f"{url}gradio_api/mcp/schema").json()}
     finally:
         app.close()
-    assert set(tools) == {"restore", "restore_many", "upsample", "frontalize", "edit", "generate", "compare", "album"}
+    assert set(tools) == {
+        "restore",
+        "restore_many",
+        "upsample",
+        "frontalize",
+        "edit",
+        "generate",
+        "reenact",
+        "compare",
+        "album",
+    }
     for tool in tools.values():
         assert tool["description"]
         assert "request" not in tool["inputSchema"]["properties"]

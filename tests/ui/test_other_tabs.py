@@ -63,6 +63,7 @@ def test_tabs_follow_one_pattern():
         "Turn",
         "Edit",
         "Generate",
+        "Reenact",
         "Compare",
         "Album",
         "About",

@@ -422,6 +422,10 @@ def test_endpoints_and_their_arguments(client):
             "age",
             "seed",
         ],
+        "/reenact": [
+            *("photo", "consent", "by", "driving", "yaw", "smile", "talk", "seconds"),
+            *("relative", "region", "expression", "size", "stitch", "face", "driving_face", "sound"),
+        ],
         "/compare": ["first", "second"],
         "/album": ["photos", "threshold"],
     }

@@ -139,7 +139,17 @@ def test_starts_and_restores_as_the_pipeline_does(folder, started, repository):
         signed = client.predict(photo=handle_file(photo), api_name="/restore")[1]
     finally:
         client.close()
-    tabs = {"/restore", "/restore_many", "/upsample", "/frontalize", "/edit", "/generate", "/compare", "/album"}
+    tabs = {
+        "/restore",
+        "/restore_many",
+        "/upsample",
+        "/frontalize",
+        "/edit",
+        "/generate",
+        "/reenact",
+        "/compare",
+        "/album",
+    }
     assert set(names) == tabs
     assert report["status"] == "restored"
     assert signed["credentials"] == "written"

@@ -78,6 +78,7 @@ print(json.dumps([sorted(spaces.wrapped), torch.cuda.is_initialized()]))
         ["Runner.call", "studio.ui.edit", 60],
         ["Runner.call", "studio.ui.frontalize", 60],
         ["Runner.call", "studio.ui.generate", 60],
+        ["Runner.call", "studio.ui.reenact", 120],
         ["Runner.call", "studio.ui.restore", 60],
         ["Runner.call", "studio.ui.restore_many", 120],
         ["Runner.call", "studio.ui.upsample", 60],

@@ -1,0 +1,354 @@
+"""The Reenact tab: a photo of a person who agreed to it in, a video out in which they move as somebody else does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from studio import images, reenactment
+from studio.device import pick_device
+from studio.errors import ImageError, InputError
+from studio.motion.motion import Motion
+from studio.ui.common import MAX_PIXELS, PRIVATE, PROGRESS, Lane, Stopped, connect, line, on_gpu, upload, zero_gpu
+
+if TYPE_CHECKING:
+    from pipelines.reenact import ReenactPipeline, ReenactReport
+
+TITLE = "Reenact"
+WAITING = "Choose a photo of one face, tick that the person agreed, then press Reenact."
+CONSENT = "The person agreed to this, or died long ago"
+MOVES = [("Movements that are made up", "made up"), ("A driving video", "video")]
+REGIONS = [("Everything", "all"), ("The turn of the head alone", "pose"), ("Mouth", "mouth"), ("Eyes", "eyes")]
+LONGEST = 20  # seconds of what is made up
+MOST = 750  # frames: half a minute
+GPU_SECONDS = 120  # asked for where a GPU is lent
+
+OnFrame = Callable[[str, int, int | None], None]
+
+
+def load() -> ReenactPipeline:
+    """The reenact pipeline, on the GPU where there is one."""
+    from studio import ReenactPipeline  # seconds of imports, which the page need not wait for
+
+    return ReenactPipeline.from_pretrained("reenact", device=pick_device("auto"))
+
+
+# ---- widgets
+
+
+def tab(pipeline: Callable[[], ReenactPipeline]) -> None:
+    """Lay the tab out, inside a `gr.Blocks`, and connect it.
+
+    Args:
+        pipeline: gives the pipeline, loading it if need be.
+    """
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            photo = upload("Photo of a face")
+            consent = gr.Checkbox(False, label=CONSENT, info="Needed; written into every result")
+            by = gr.Radio(MOVES, value="made up", label="Moved by")
+            with gr.Group() as made_up:
+                yaw = gr.Textbox("0,20,-20,0", label="Yaw", info="Degrees, evenly spread over the time; above 0 left")
+                smile = gr.Textbox("0,1,0", label="Smile", info="The same; 1 is broad")
+                talk = gr.Textbox("", label="Talk", info="What the mouth says, such as: hello there. Without sound")
+                seconds = gr.Slider(1, LONGEST, 4, step=0.5, label="Seconds")
+            with gr.Group(visible=False) as driven:
+                driving = upload("Driving video")
+            with gr.Row():
+                start = gr.Button("Reenact", variant="primary", min_width=120)
+                stop = gr.Button("Cancel", min_width=120)
+            with gr.Accordion("Options", open=False):
+                options = further()
+        message, shown, report = answer()
+    by.change(lambda chosen: [gr.update(visible=chosen == name) for _, name in MOVES], by, [made_up, driven], **PRIVATE)
+    runner = Runner(pipeline)
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.reenact,
+        [photo, consent, by, driving, yaw, smile, talk, seconds, *options],
+        [shown, report, message],
+        message=message,
+        shown=shown,
+        api_name="reenact",
+        api_description="Move the face of a photo of a person who agreed to it as a face in a video moves, or as is "
+        "made up. Returns an MP4 file, the JSON report and a message",
+    )
+
+
+def further() -> list[Any]:
+    """What few people need."""
+    return [
+        gr.Checkbox(True, label="Relative", info="Add the driver's changes; off: the turn of the driver's head"),
+        gr.Radio(REGIONS, value="all", label="What moves"),
+        gr.Slider(0, 2, 1, step=0.1, label="Expression", info="How much of the driver's"),
+        gr.Radio(
+            [("256 px", 256), ("512 px", 512)], value=256, label="Face", info="Side of what is moved; 512 is slow"
+        ),
+        gr.Checkbox(True, label="Whole photo", info="Off: the aligned face alone"),
+        gr.Number(-1, label="Face in the photo", info="0 is the largest; -1: the photo shows one", precision=0),
+        gr.Number(-1, label="Face in the video", info="As one reads, from 0; -1: the largest", precision=0),
+        gr.Checkbox(True, label="Sound", info="The driving video's"),
+    ]
+
+
+def answer() -> tuple[gr.HTML, gr.Video, gr.JSON]:
+    """The column of the result: its message, the video, and the report."""
+    with gr.Column(scale=3, min_width=320):
+        message = gr.HTML(line(WAITING))
+        shown = gr.Video(
+            label="Synthetic: a photograph that was made to move",
+            interactive=False,
+            autoplay=True,
+            loop=True,
+            buttons=["download"],
+        )
+        with gr.Accordion("Report (JSON)", open=False):
+            report = gr.JSON(label="Report")
+    return message, shown, report
+
+
+# ---- events
+
+
+class Runner:
+    """Runs the pipeline for the visitors.
+
+    Args:
+        pipeline: gives the pipeline, loading it if need be.
+    """
+
+    def __init__(self, pipeline: Callable[[], ReenactPipeline]) -> None:
+        self.pipeline = pipeline
+        self.lane = Lane()
+        self._call = on_gpu(self.call, GPU_SECONDS)
+
+    def reenact(
+        self,
+        photo: str | None,
+        consent: bool = False,
+        by: str = "made up",
+        driving: str | None = None,
+        yaw: str = "0,20,-20,0",
+        smile: str = "0,1,0",
+        talk: str = "",
+        seconds: float = 4.0,
+        relative: bool = True,
+        region: str = "all",
+        expression: float = 1.0,
+        size: int = 256,
+        stitch: bool = True,
+        face: int = -1,
+        driving_face: int = -1,
+        sound: bool = True,
+        request: gr.Request | None = None,
+        progress: gr.Progress = PROGRESS,
+    ) -> Iterator[list[Any]]:
+        """Move the face of a photo. The result is a synthetic video; the person must have agreed to it.
+
+        Args:
+            photo: with one face, or with several and `face`.
+            consent: the person of the photo agreed to this, or died long ago; needed.
+            by: "made up", by yaw, smile, talk and seconds; or "video", by the driving video.
+            driving: a video of a face, at most 750 frames.
+            yaw: degrees, as "0,20,-20,0", evenly spread over the time; above 0 to the left of the picture.
+            smile: likewise; 1 is broad.
+            talk: what the mouth says.
+            seconds: how long what is made up is, at most 20.
+            relative: add the driver's changes; else the driver's turn of the head as it is.
+            region: "all", "pose" (the turn of the head alone), "mouth" or "eyes".
+            expression: how much of the driver's, 0 to 2.
+            size: 256 or 512 px, side of the aligned face that is moved.
+            stitch: the whole photo; else the aligned face alone.
+            face: of the photo, 0 is the largest; -1 asks for a photo of one face.
+            driving_face: of the video, from 0 as one reads; -1 is the largest.
+            sound: lay the driving video's under it.
+            request: filled in by gradio.
+            progress: filled in by gradio.
+
+        Raises:
+            gr.Error: with the line of a `StudioError`.
+        """
+        settings = {
+            "consent": bool(consent),
+            "relative": bool(relative),
+            "region": region,
+            "expression_scale": float(expression),
+            "stitch": bool(stitch),
+            "size": int(size),
+            "face": None if int(face) == -1 else int(face),
+        }
+        invented = {"yaw": yaw, "smile": smile, "talk": talk, "seconds": seconds} if by == "made up" else None
+
+        def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
+            check(settings, by, driving)
+            motion = None if invented is None else make_up(**invented)
+            progress(0, desc="Loading the model")
+            self.pipeline()  # before a GPU is lent
+            of = None if int(driving_face) == -1 else int(driving_face)
+            shown, report, lacking = self._call(
+                photo, folder, settings, motion, driving, of, bool(sound), told(stop, progress)
+            )
+            return [shown, report.to_dict(), line(verdict(report))], lacking
+
+        yield from self.lane.steps(work, lambda message: [None, None, line(message)], [photo], request)
+
+    def call(self, photo: str | None, folder: Path, *settings: Any) -> tuple[Path, ReenactReport, str]:
+        """`move` with this runner's pipeline."""
+        return move(self.pipeline(), photo, folder, *settings)
+
+
+def told(stop: threading.Event, progress: Callable[..., Any]) -> OnFrame | None:
+    """Says how many frames are done of how many, and ends the call with `Stopped` when `stop` is set.
+
+    None where a call goes to another process, which it could not be sent to.
+    """
+    if zero_gpu():
+        return None
+
+    def on_frame(doing: str, done: int, total: int | None) -> None:
+        if stop.is_set():
+            raise Stopped
+        progress((done, total), desc=doing, unit="frames")
+
+    return on_frame
+
+
+# ---- the pipeline call
+
+
+def check(settings: dict[str, Any], by: str, driving: str | None) -> None:
+    """Refuse what cannot be done, before a network is loaded; a driving file that is no video is deleted.
+
+    Raises:
+        InputError: no consent, an argument outside its range, no driving video, or one that is too long.
+        ImageError: a driving video that cannot be read.
+    """
+    from pipelines.reenact import EVERY, check_arguments, check_consent
+
+    check_consent(settings["consent"])
+    check_arguments(*(settings[name] for name in ("region", "expression_scale", "size", "face")), 1, EVERY, "frames")
+    if by not in (known := [name for _, name in MOVES]):
+        raise InputError(f"by must be one of {', '.join(map(repr, known))}, got {by!r}: choose one of them")
+    if by == "video" and driving is None:
+        raise InputError("a driving video is needed, got none: choose a file, or let movements be made up")
+    if by == "video":
+        try:
+            reenactment.check_length(reenactment.expected_frames(driving, None, None, None), MOST)
+        except ImageError:
+            forget(driving)
+            raise
+
+
+def make_up(yaw: str, smile: str, talk: str, seconds: float) -> Motion:
+    """A motion as the page's fields say.
+
+    Raises:
+        InputError: a field that is not as it must be.
+    """
+    from studio.motion.synthesis import synthesise
+
+    if not seconds <= LONGEST:
+        raise InputError(f"seconds must be at most {LONGEST} here, got {seconds}: make it shorter")
+    keys = {"yaw": numbers("yaw", yaw), "smile": numbers("smile", smile)}
+    return synthesise(seconds=float(seconds), talk=talk.strip(), **keys)
+
+
+def numbers(name: str, text: str) -> tuple[float, ...]:
+    """Key frames as they are written, "0,20,-20,0"; an empty field is 0.
+
+    Raises:
+        InputError: something else.
+    """
+    try:
+        return tuple(float(part) for part in (text.strip() or "0").split(","))
+    except ValueError:
+        raise InputError(f"{name} must be numbers as 0,20,-20, got {text[:60]!r}: part them by commas") from None
+
+
+def forget(path: str | Path) -> None:
+    """Delete an upload; no other file is touched."""
+    if Path(path).resolve().is_relative_to(Path(gr.utils.get_upload_folder()).resolve()):
+        Path(path).unlink(missing_ok=True)
+        with suppress(OSError):  # its folder, unless something else is in it
+            Path(path).parent.rmdir()
+
+
+def move(
+    pipeline: ReenactPipeline,
+    source: str | Path | None,
+    folder: Path,
+    settings: dict[str, Any],
+    motion: Motion | None,
+    driving: str | Path | None,
+    driving_face: int | None,
+    sound: bool,
+    on_frame: OnFrame | None,
+) -> tuple[Path, ReenactReport, str]:
+    """Move one photo and write the video.
+
+    Args:
+        pipeline: moves it.
+        source: the photo's file.
+        folder: where the video goes.
+        settings: of the pipeline's call.
+        motion: made up; None follows `driving`.
+        driving: a video.
+        driving_face: which of several in it.
+        sound: lay the video's under the result.
+        on_frame: told what is done, the frames done and their number; ends the call by raising.
+
+    Returns:
+        The file, the report, and why the video has no mark or no credentials ("" where it has both).
+
+    Raises:
+        InputError: no photo, or one that cannot be moved.
+        ImageError: a file that is no usable photo or video.
+    """
+    if source is None:
+        raise InputError("a photo is needed, got none: choose a file first")
+    photo = images.load(source, max_pixels=MAX_PIXELS)
+    say = on_frame or (lambda doing, done, total: None)
+    followed = motion is None
+    if motion is None:
+        pipeline.prepare(photo, settings["face"], settings["size"])  # a photo without a face is told at once
+        expected = reenactment.expected_frames(driving, None, None, None)
+        motion = reenactment.follow(
+            pipeline,
+            driving,
+            face=driving_face,
+            most=MOST,
+            on_frame=lambda index: say("Following the driver", index + 1, expected),
+        )
+    total = len(motion)
+
+    def on_step(_: Any, step: int, __: Any, given: dict[str, Any]) -> dict[str, Any]:
+        say("Drawing", step + 1, total)
+        return given
+
+    output = folder / "reenacted.mp4"
+    heard = {"sound": driving, "sound_start": float(motion.times[0])} if followed and sound else {}
+    drawn, lacking = reenactment.reenact(
+        pipeline,
+        photo,
+        motion,
+        output,
+        settings,
+        {"driving": "a video" if followed else "made up"},
+        source=Path(source).read_bytes(),
+        on_frame=on_step,
+        **heard,
+    )
+    return output, drawn.report, lacking
+
+
+def verdict(report: ReenactReport) -> str:
+    """The report in one line."""
+    said = reenactment.summary(report.to_dict()["summary"])
+    return f"A synthetic video: {said}. Drawn in {report.seconds:.0f} seconds."
