@@ -84,12 +84,21 @@ def test_depth_on_the_face_is_the_meshs(still):
 def test_a_depth_map_is_followed_away_from_the_face_and_meets_the_mesh():
     far, near = (Still(MESH, torch.full((1, 1, 32, 32), z)) for z in (0.6, 0.1))
     corner = far.around[:, :2].norm(dim=1).argmin()
-    assert float(far.around[corner, 2]) == pytest.approx(0.6, abs=0.02)
+    assert float(near.around[corner, 2]) < float(far.around[corner, 2]) < 0.6  # a head is only so deep
     assert float(near.around[corner, 2]) == pytest.approx(0.1, abs=0.02)
     distance, _ = around(far.around[:, :2], torch.from_numpy(MESH)[list(dense.FACE_OVAL)])
     close = distance < 0.01
     assert close.sum() > 20
     assert (far.around[close, 2] - near.around[close, 2]).abs().mean() < 0.1  # both begin at the face's edge
+
+
+def test_what_is_no_head_stays():
+    """A head map of nothing: hair is still, the face moves all the same."""
+    nothing = Still(MESH, head=torch.zeros(1, 1, 64, 64))
+    distance, _ = around(nothing.around[:, :2], torch.from_numpy(MESH)[list(dense.FACE_OVAL)])
+    assert nothing.moves[distance > 3 * dense.BESIDE].max() < 1e-3
+    everything = Still(MESH, head=torch.ones(1, 1, 64, 64))
+    assert torch.equal(everything.moves, Still(MESH).moves)
 
 
 def test_near_things_hide_far_ones():

@@ -17,22 +17,25 @@ def given(count=2, side=256, rough=128):
 @pytest.mark.parametrize(("side", "rough"), [(256, 128), (64, 32), (128, 128), (500, 77)])
 def test_a_map_of_one_size_whatever_comes(side, rough):
     with torch.no_grad():
-        found = tiny.depth_net()(*given(2, side, rough))
-    assert found.shape == (2, 1, SIZE // 2, SIZE // 2)
-    assert found.dtype == torch.float32
+        depth, head = tiny.depth_net()(*given(2, side, rough))
+    assert depth.shape == head.shape == (2, 1, SIZE // 2, SIZE // 2)
+    assert depth.dtype == head.dtype == torch.float32
+    assert 0 <= head.min() < head.max() <= 1
 
 
 def test_a_new_one_says_the_rough_depth():
     face, rough = given(1, 256, SIZE)
     with torch.no_grad():
-        assert torch.allclose(DepthNet((8, 8))(face, rough), F.avg_pool2d(rough, 2), atol=1e-6)
+        depth, head = DepthNet((8, 8))(face, rough)
+    assert torch.allclose(depth, F.avg_pool2d(rough, 2), atol=1e-6)
+    assert (head == 0.5).all()  # it knows nothing yet
 
 
 def test_both_inputs_and_every_parameter_count():
     net, inputs = tiny.depth_net(), given(1)
     for part in inputs:
         part.requires_grad_(True)
-    net(*inputs).square().sum().backward()
+    torch.cat(net(*inputs)).square().sum().backward()
     assert all(part.grad.abs().sum() > 0 for part in inputs)
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
@@ -40,9 +43,9 @@ def test_both_inputs_and_every_parameter_count():
 def test_a_batch_is_a_loop():
     net, (face, rough) = tiny.depth_net(), given(3)
     with torch.no_grad():
-        together = net(face, rough)
+        together = torch.cat(net(face, rough), 1)
         for i in range(3):
-            assert torch.allclose(together[i], net(face[i : i + 1], rough[i : i + 1])[0], atol=1e-5)
+            assert torch.allclose(together[i], torch.cat(net(face[i : i + 1], rough[i : i + 1]), 1)[0], atol=1e-5)
 
 
 def test_shapes_are_checked():
@@ -56,7 +59,7 @@ def test_saved_and_loaded_is_the_same(tmp_path):
     net, inputs = tiny.depth_net(), given(1)
     net.save_pretrained(tmp_path)
     with torch.no_grad():
-        assert torch.equal(net(*inputs), DepthNet.from_pretrained(tmp_path)(*inputs))
+        assert torch.equal(torch.cat(net(*inputs)), torch.cat(DepthNet.from_pretrained(tmp_path)(*inputs)))
 
 
 def test_the_real_one_is_small():
