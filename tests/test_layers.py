@@ -19,7 +19,8 @@ ARROWS = {
     # file formats: what `images` reads and writes with
     "codecs": {"errors", "exif"},
     "exif": {"errors"},
-    "images": {"errors", "codecs", "exif"},
+    "folders": {"errors"},
+    "images": {"errors", "codecs", "exif", "folders"},
     "device": {"errors"},
     "video": {"errors", "images"},
     # geometry: no networks, no files
