@@ -8,15 +8,19 @@ from studio.errors import InputError
 
 
 def pick_device(device: str) -> str:
-    """Resolve "auto" to "cuda" where there is one, else "cpu".
+    """Resolve "auto" to "cuda" where there is one, else "cpu"; "mps" (Apple's) is taken only when asked for.
 
     Raises:
-        InputError: neither "auto", "cpu" nor "cuda", or no CUDA device.
+        InputError: none of "auto", "cpu", "cuda" and "mps", or one that is not here.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device must be auto, cpu or cuda (and be there), got {device!r}: use auto")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device):
+        here = ", ".join(name for name, found in there.items() if found)
+        raise InputError(
+            f"device must be auto, cpu, cuda or mps and be there, got {device!r}, here is {here}: use auto"
+        )
     return device
 
 

@@ -88,8 +88,8 @@ COMMANDS = {
 }
 OPTIONS = {
     "restore": "output faces box aligned fidelity region strength scale background guard caution colorize seed steps "
-    "reference reference-steps format quality report sheets show-invented resume overwrite keep-gps credentials model "
-    "licence device",
+    "reference reference-steps format quality name report sheets show-invented resume overwrite salvage keep-gps "
+    "credentials model licence device",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
@@ -268,12 +268,14 @@ def test_restores_an_album(call, album, tmp_path):
     assert lines[0].endswith("  2 times as large")
     assert lines[1].startswith("nobody.png") and lines[1].endswith("or say --aligned if the photo is a cut-out face")
     assert lines[2] == f"1 restored, 1 no face; results in {tmp_path / 'out'}"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".studio-journal.sqlite", "good.png"]
     document = json.loads(report.read_text())
     assert document["settings"]["scale"] == 2
     assert document["settings"]["identity_guard"] is None
     assert [entry["status"] for entry in document["files"]] == ["restored", "no face"]
     assert {"date", "packages", "machine"} <= set(document)
+    assert set(document["weights"]) >= {"restorer", "generator", "identity"}
+    assert all(len(digest) == 64 for digest in document["weights"].values())
 
 
 def test_a_reference_is_embedded_once_and_named_in_the_report_alone(call, album, tmp_path):
@@ -329,7 +331,8 @@ def test_resuming_keeps_the_numbers_of_the_first_run(call, album, tmp_path):
     second = json.loads((tmp_path / "r.json").read_text())["files"][0]
     assert code == 0
     assert "already done" in err
-    assert (second["status"], second["faces"]) == ("already done", first["faces"])
+    assert second == first | {"earlier": True}
+    assert second["scale"] and second["credentials"]
     assert call(*arguments)[0] == 1  # neither --resume nor --overwrite
     assert call(*arguments, "--overwrite")[0] == 0
 

@@ -52,7 +52,7 @@ ARROWS["memory"] = set()  # what a program does with its process, and no library
 # Nobody below imports these back: batch runs a pipeline over many files, training and benchmarks hang off the side,
 # ui and cli are the outermost.
 ARROWS["pipelines"] = ENGINE - {"convert", "degradations", "metrics"}
-ARROWS["batch"] = {"errors", "images", "background", "faces", "sheets", "provenance", "pipelines"}
+ARROWS["batch"] = {"errors", "folders", "images", "background", "faces", "sheets", "provenance", "pipelines"}
 ARROWS["training"] = ENGINE - {"base", "card", "hub", "models"}
 ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch", "training"}
 ARROWS["ui"] = (ENGINE - {"convert"}) | {"memory", "pipelines", "batch"}
