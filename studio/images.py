@@ -352,6 +352,11 @@ def _read(source: object, limits: codecs.Limits) -> bytes:
     most = 16 * limits.max_pixels + (1 << 20)  # no format spends more on a pixel: the rest is not a photo
     try:
         if isinstance(source, str | Path):
+            if str(source) == "-":
+                raise ImageError(
+                    "the path must be an existing photo file, got '-': standard input is not read, save the photo to a "
+                    "file first"
+                )
             if not Path(source).is_file():
                 what = "a folder" if Path(source).is_dir() else "a special file" if Path(source).exists() else "nothing"
                 raise ImageError(
