@@ -38,6 +38,7 @@ COMMANDS = {
         "compare",
         "album",
         "verify",
+        "watch",
         "upsample",
         "frontalize",
         "edit",
@@ -90,12 +91,13 @@ COMMANDS = {
 }
 OPTIONS = {
     "restore": "output faces box aligned fidelity region strength scale background guard caution colorize seed steps "
-    "reference reference-steps format quality name report sheets show-invented resume overwrite salvage keep-gps "
+    "reference reference-steps format quality name report html sheets show-invented resume overwrite salvage keep-gps "
     "credentials model licence device",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
     "verify": "json",
+    "watch": "output fidelity scale background format name report settle once credentials model licence device",
     "upsample": "output scale samples steps move-map consistent find reference seed report sheet credentials overwrite "
     "model device",
     "frontalize": "output yaw pitch expression background face method steps refine size report sheet credentials "
@@ -396,6 +398,19 @@ def test_names_of_results(call, album, tmp_path):
     code, _, err = call("restore", album, "-o", album, *pattern, "--resume")
     assert code == 0 and "2 already done" in err
     assert "name must hold" in error_line(call("restore", album / "good.png", "-o", tmp_path / "out", "--name", "x"))
+
+
+def test_a_page_and_a_watched_folder(call, album, tmp_path):
+    page, out = tmp_path / "page.html", tmp_path / "out"
+    assert call("restore", album, "-o", out, "--html", page)[0] == 0
+    text = page.read_text()
+    assert text.count("<article") == 2 and text.count("data:image/jpeg") == 3
+    images.save(images.load(tiny.photo(seed=5)), album / "new" / "late.png")
+    code, _, err = call("watch", album, "-o", out, "--settle", 0, "--once", "--report", tmp_path / "r.json")
+    assert code == 0 and err.count("already done") == 2
+    assert (out / "new" / "late.png").exists()
+    assert len(json.loads((tmp_path / "r.json").read_text())["files"]) == 3
+    assert "must be a folder" in error_line(call("watch", album / "good.png", "-o", out))
 
 
 def test_standard_input_and_output_are_refused(call, album, tmp_path):

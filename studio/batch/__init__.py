@@ -5,9 +5,11 @@
 
 from studio.batch.inputs import without_results
 from studio.batch.names import NAME, PASSED_ON, check_name, plan_outputs
+from studio.batch.page import write_page
 from studio.batch.reports import FAILED, NO_FACE, RESTORED, UNCHANGED, FileReport, read_report, write_report
 from studio.batch.restoring import NONE_FOUND, cut, restore_file, restore_files, seeded, weights_of, with_credentials
 from studio.batch.run import RESULT, Task, run
+from studio.batch.watching import watch
 
 __all__ = [
     "FAILED",
@@ -28,8 +30,10 @@ __all__ = [
     "restore_files",
     "run",
     "seeded",
+    "watch",
     "weights_of",
     "with_credentials",
     "without_results",
+    "write_page",
     "write_report",
 ]

@@ -44,6 +44,7 @@ def restore_files(
     salvage: bool = False,
     model: str = "restore",
     journal: bool = False,
+    weights: dict[str, str] | None = None,
     on_file: Callable[[FileReport], None] = lambda _: None,
 ) -> list[FileReport]:
     """Restore files one after another; a bad one is reported and the rest goes on.
@@ -66,6 +67,7 @@ def restore_files(
         salvage: restore what is there of a JPEG that lacks its end; the reports say what is missing.
         model: what restores, for the credentials: its name.
         journal: keep a journal in the folder, see `studio.batch.journal`; inputs of one content are then done once.
+        weights: what `weights_of` gives for the pipeline; None finds out, where there is a journal.
         on_file: called after each file.
 
     Returns:
@@ -89,7 +91,7 @@ def restore_files(
     task = Task(
         make,
         mattering,
-        weights_of(pipeline) if journal else {},
+        weights if weights is not None else weights_of(pipeline) if journal else {},
         kinds | ({INVENTED: ".png"} if invented else {}),
         {SHEETS: lambda source, places, found: drawn_sheet(source, images.load(places[RESULT]), found, salvage)},
     )

@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 import studio
-from studio.cli import bench, photos, synthetic, train, weights
+from studio.cli import archive, bench, photos, synthetic, train, weights
 from studio.cli.common import say
 from studio.errors import StudioError
 from studio.memory import keep_freed_memory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(photos.app)
+app.add_typer(archive.app)
 app.add_typer(synthetic.app)
 app.add_typer(weights.app, name="weights")
 app.add_typer(bench.app, name="bench")

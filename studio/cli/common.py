@@ -46,12 +46,13 @@ def write(data: Any, path: Path | None) -> None:
         path.write_text(json.dumps(data, indent=1) + "\n")
 
 
-def named(paths: list[str], output: Path | None = None) -> Gathered:
+def named(paths: list[str], output: Path | None = None, reports: Iterable[Path | None] = ()) -> Gathered:
     """The image files that PATHS name; what of the folders is not read is said, in one line.
 
     Args:
         paths: files, folders and patterns.
         output: folder of the results, whose own results are left out.
+        reports: files that an earlier run may have written; nothing is said of them.
 
     Raises:
         InputError: there are none.
@@ -60,6 +61,8 @@ def named(paths: list[str], output: Path | None = None) -> Gathered:
 
     found = folders.gather(paths)
     own: list[Path] = []
+    written = {path.resolve() for path in reports if path}
+    found.unread = [(path, reason) for path, reason in found.unread if path.resolve() not in written]
     if output is not None:
         if str(output) == "-":
             raise InputError("the output must be a folder, got '-': results are not written to standard output")

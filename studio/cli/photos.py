@@ -72,6 +72,7 @@ def restore(
     quality: Annotated[int, typer.Option(help="Of JPEG, WebP and AVIF.", min=1, max=100)] = 95,
     name: Annotated[str, typer.Option(help='Of the results, such as "{stem}-restored{suffix}".')] = "{stem}{suffix}",
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with all photos before and after here.")] = None,
     sheets: Annotated[bool, typer.Option(help="Write before/after sheets to OUTPUT/sheets.")] = False,
     show_invented: Annotated[
         bool, typer.Option("--show-invented", help="Write pictures of what the model drew to OUTPUT/invented.")
@@ -96,34 +97,31 @@ def restore(
     """
     from tqdm import tqdm
 
-    from pipelines.restore import RestorePipeline, check_arguments, check_drawing
+    from pipelines.restore import RestorePipeline
     from studio import background as backgrounds
     from studio import batch, weights
     from studio.benchmarks.provenance import provenance
     from studio.device import pick_device
-    from studio.faces.select import parse, parse_box
+    from studio.faces.select import parse_box
     from studio.provenance import own_certificate
 
-    gathered = named(paths, output)
+    gathered = named(paths, output, (report, html))
     inputs = gathered.files
     suffix = f".{format.lstrip('.').lower()}" if format else None
-    settings = {
-        "faces": parse(faces),
-        "fidelity": fidelity,
-        "strength": strength,
-        "scale": size_of_result(scale),
-        "background": background,
-        "region": region,
-        "seed": seed,
-        "num_inference_steps": steps,
-        "identity_guard": guard or None,
-        "caution": caution,
-        "colorize": colorize,
-    }
-    # Refuse before the weights are loaded, and once instead of for every file.
-    check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
-    check_drawing(region, steps, None)
-    backgrounds.check(background, settings["scale"])
+    settings = settings_of(
+        faces=faces,
+        fidelity=fidelity,
+        strength=strength,
+        scale=scale,
+        background=background,
+        region=region,
+        seed=seed,
+        steps=steps,
+        guard=guard,
+        caution=caution,
+        colorize=colorize,
+        reference_steps=reference_steps,
+    )
     if box and len(inputs) > 1:
         raise InputError(f"a box lies in one photo, and PATHS name {len(inputs)}: give that one alone")
     if box and aligned:
@@ -132,6 +130,7 @@ def restore(
         settings |= {"boxes": [parse_box(text) for text in box]} if box else {"aligned": True}
     batch.plan_outputs(inputs, output, suffix, root=gathered.root, name=name)
     check_beside(inputs, report=report)
+    check_beside(inputs, report=html)
     if credentials:
         own_certificate()
     pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device), licence=licence)
@@ -181,17 +180,63 @@ def restore(
                 salvage=salvage,
                 model=model,
                 journal=True,
+                weights=about["weights"],
                 on_file=on_file,
             )
         finally:
             if report:
                 batch.write_report(report, done, about)
+    if html:
+        batch.write_page(html, done)
     say(f"{totals(done)}; results in {output}")
     for reason, count in Counter(found.credentials for found in done if found.status == batch.RESTORED).items():
         if credentials and reason != "written":
             say(f"{count} without Content Credentials: {reason}")
     if any(found.status == batch.FAILED for found in done):
         raise typer.Exit(1)
+
+
+def settings_of(
+    *,
+    faces: str = "all",
+    fidelity: float = 0.5,
+    strength: float = 1.0,
+    scale: str = "auto",
+    background: str = "lanczos",
+    region: str = "auto",
+    seed: int = 0,
+    steps: int = 4,
+    guard: float = 0.6,
+    caution: bool = True,
+    colorize: bool = False,
+    reference_steps: int = 12,
+) -> dict[str, Any]:
+    """The options of the command as keyword arguments of the pipeline, checked before any weights are loaded.
+
+    Raises:
+        InputError: one of them is out of its range.
+    """
+    from pipelines.restore import check_arguments, check_drawing
+    from studio import background as backgrounds
+    from studio.faces.select import parse
+
+    settings = {
+        "faces": parse(faces),
+        "fidelity": fidelity,
+        "strength": strength,
+        "scale": size_of_result(scale),
+        "background": background,
+        "region": region,
+        "seed": seed,
+        "num_inference_steps": steps,
+        "identity_guard": guard or None,
+        "caution": caution,
+        "colorize": colorize,
+    }
+    check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
+    check_drawing(region, steps, None)
+    backgrounds.check(background, settings["scale"])
+    return settings
 
 
 def totals(done: list[Any]) -> str:
