@@ -17,7 +17,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -134,7 +134,7 @@ class Journal:
         return os.fsdecode(found[0]) if found else None
 
     def owns(self, path: Path) -> bool:
-        """Whether the file at `path` (in the folder) is as a run wrote it: not altered since, nor somebody else's."""
+        """Whether a file in the folder is as a run wrote it, or as it was when one began to replace it."""
         name = os.fsencode(path.relative_to(self.folder).as_posix())
         with _said(self.folder):
             found = self._base.execute("SELECT sha256, before FROM outputs WHERE name = ?", (name,)).fetchone()
@@ -145,12 +145,9 @@ class Journal:
         row.state = WRITING
         with self._together():
             for name, digest in row.files.values():
-                self._base.execute(
-                    "INSERT INTO outputs VALUES (?, ?, NULL, ?) ON CONFLICT (name) DO UPDATE SET"
-                    " before = CASE WHEN sha256 = excluded.sha256 THEN before ELSE sha256 END,"
-                    " sha256 = excluded.sha256, input = excluded.input",
-                    (os.fsencode(name), digest, os.fsencode(row.input)),
-                )
+                before = sha256_of(self.folder / name) or None
+                values = os.fsencode(name), digest, before, os.fsencode(row.input)
+                self._base.execute("INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?)", values)
             self._put(row)
 
     def finish(self, row: Row, gone: Row | None = None) -> None:
@@ -225,6 +222,10 @@ def known_results(folder: Path) -> frozenset[str]:
     """
     if not (folder / FILE).is_file():
         return frozenset()
+    if not os.access(folder, os.W_OK):  # an archive that was made read-only: nobody is at work there
+        address = f"{(folder / FILE).absolute().as_uri()}?immutable=1"
+        with _said(folder), closing(sqlite3.connect(address, uri=True)) as base:
+            return frozenset(os.fsdecode(name) for (name,) in base.execute("SELECT name FROM outputs"))
     with Journal(folder) as journal:
         return frozenset(journal.written())
 

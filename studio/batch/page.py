@@ -11,7 +11,7 @@ from pathlib import Path
 
 from studio import images
 from studio.batch.reports import FileReport
-from studio.errors import StudioError
+from studio.errors import InputError, StudioError
 
 SIDE = 150  # px of a thumbnail's height
 
@@ -54,15 +54,21 @@ def write_page(path: Path, reports: Sequence[FileReport]) -> None:
     Args:
         path: an .html file; its folder is made.
         reports: of every file, in the order in which they are shown.
+
+    Raises:
+        InputError: it cannot be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", errors="replace") as stream:
-        stream.write(_HEAD + _header(reports))
-        for found in reports:
-            stream.write(_article(found))
-        stream.write(_SCRIPT)
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", errors="replace") as stream:
+            stream.write(_HEAD + _header(reports))
+            for found in reports:
+                stream.write(_article(found))
+            stream.write(_SCRIPT)
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"the page must be writable, got {path} ({error.strerror}): choose another place") from error
 
 
 def reason_of(found: FileReport) -> str:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from studio.errors import InputError
+
 RESTORED, NO_FACE, UNCHANGED, FAILED = "restored", "no face", "unchanged", "failed"
 
 
@@ -51,11 +53,18 @@ class FileReport:
 
 
 def write_report(path: Path, reports: Iterable[FileReport], about: dict[str, Any]) -> None:
-    """The report as JSON: `about` (settings, versions, weights) and the files; replaced as a whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """The report as JSON: `about` (settings, versions, weights) and the files; replaced as a whole.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps({**about, "files": [asdict(found) for found in reports]}, indent=1))
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps({**about, "files": [asdict(found) for found in reports]}, indent=1))
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"the report must be writable, got {path} ({error.strerror}): choose another place") from error
 
 
 def read_report(path: Path) -> dict[str, dict[str, Any]]:

@@ -91,7 +91,7 @@ def restore_files(
     task = Task(
         make,
         mattering,
-        weights if weights is not None else weights_of(pipeline) if journal else {},
+        weights if weights is not None else weights_of(pipeline, settings.get("background", "")) if journal else {},
         kinds | ({INVENTED: ".png"} if invented else {}),
         {SHEETS: lambda source, places, found: drawn_sheet(source, images.load(places[RESULT]), found, salvage)},
     )
@@ -159,9 +159,16 @@ def restore_file(
     return files
 
 
-def weights_of(pipeline: Any) -> dict[str, str]:
-    """Component -> SHA-256 of its tensors, for reports and journals: names, types, shapes and values."""
+def weights_of(pipeline: Any, around: str = "") -> dict[str, str]:
+    """Component -> SHA-256 of its tensors, for reports and journals: names, types, shapes and values.
+
+    Args:
+        pipeline: any of them.
+        around: a `background` of the restorer; where it is a network, that one counts, too.
+    """
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    if around in background.NETWORKS:
+        networks[around] = pipeline.upsampler(around).network
     return {name: _hashed(network) for name, network in networks.items()}
 
 

@@ -174,7 +174,7 @@ class _Run:
                     return self.renamed(journal, source, target, key, other)
             elif sha256_of(Path(other.input)) == key.content and (not self.overwrite or other.input in self.made):
                 return self.linked(journal, source, target, key, other)
-        target = self.own_target(journal, target, path)
+        target = self.own_target(journal, target, path, key.content)
         self.refuse(target)
         places = self.places(target)
         files = self.task.make(source, places, found)
@@ -237,7 +237,7 @@ class _Run:
     def renamed(self, journal: Journal, source: Path, target: Path, key: Key, other: Row) -> FileReport:
         """The result of an input that has another name now takes that name, too."""
         path = names.absolute_of(source)
-        target = self.own_target(journal, target, path, other.input)
+        target = self.own_target(journal, target, path, key.content)
         places, files = self.places(target), {}
         for kind, (name, digest) in other.files.items():
             place = places.get(kind, self.folder / name)
@@ -277,10 +277,16 @@ class _Run:
         if row is None or not row.files:
             journal.failed(Row(str(path), Key("", "", ""), FAILED, self.inside(target), {}, asdict(found)))
 
-    def own_target(self, journal: Journal, target: Path, path: Path, renamed: str = "") -> Path:
-        """The planned place, or the next free one where the result of another input lies."""
+    def own_target(self, journal: Journal, target: Path, path: Path, content: str) -> Path:
+        """The planned place, or the next free one where the result of another photo lies.
+
+        Of another photo: that of an input with this content, which was renamed or moved, is not in the way.
+        """
         owner = journal.owner(self.inside(target))
-        if owner in (None, str(path), renamed) or not target.exists():
+        if owner in (None, str(path)) or not target.exists():
+            return target
+        row = journal.row(Path(owner))
+        if row is None or row.key.content == content:
             return target
         stem = self.inside(target).removesuffix(target.suffix)
         name = names.free(stem, target.suffix, self.used)

@@ -58,7 +58,7 @@ def watch(
     if background in backgrounds.NETWORKS:
         with weights.only(licence):
             pipeline.upsampler(background)
-    hashes = batch.weights_of(pipeline)
+    hashes = batch.weights_of(pipeline, background)
     about = {"model": model, "settings": settings, **provenance(), "weights": hashes}
     done: dict[str, batch.FileReport] = {}  # the last word on each input
 

@@ -138,7 +138,7 @@ def restore(
     if background in backgrounds.NETWORKS:
         with weights.only(licence):
             pipeline.upsampler(background)
-    about = {"model": model, "settings": settings, **provenance(), "weights": batch.weights_of(pipeline)}
+    about = {"model": model, "settings": settings, **provenance(), "weights": batch.weights_of(pipeline, background)}
     about["unread"] = [{"path": str(path), "reason": reason} for path, reason in gathered.unread]
     if reference:
         if len(inputs) > 1:

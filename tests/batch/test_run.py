@@ -261,6 +261,16 @@ def test_everything_may_move(batch, album, tmp_path):
     assert [one.output for one in found] == [str(moved.folder / name) for name in moved.files()]
 
 
+def test_without_resume_a_moved_box_is_no_other_box(batch, album):
+    batch()
+    album.rename(album.parent / "moved")
+    again = batch(paths=[album.parent / "moved"])
+    assert [one.status for one in again] == [FAILED] * 3
+    again = batch(paths=[album.parent / "moved"], overwrite=True, dark=0.5)
+    assert [one.status for one in again] == [RESTORED] * 3
+    assert batch.files() == ["a.png", "b.png", "sub/c.png"]
+
+
 def test_another_photo_of_the_name_of_one_that_is_gone(batch, album):
     batch()
     before = (batch.folder / "b.png").read_bytes()
@@ -304,6 +314,21 @@ def test_killed_within_a_file(batch, album, monkeypatch, stage):
     assert [one.status for one in found] == [RESTORED] * 3
     assert len(batch.files()) == 6 and all(Path(one.output).is_file() for one in found)
     assert not [path for path in batch.folder.rglob("*") if path.name.endswith(".part")]
+
+
+def test_killed_twice_with_other_settings_in_between(batch, monkeypatch):
+    batch()
+    for dark in (0.25, 0.5):
+
+        def killed(data, path, part=None):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(images, "write", killed)
+            with pytest.raises(KeyboardInterrupt):
+                batch(dark=dark, resume=True)
+    assert [one.status for one in batch(dark=0.75, resume=True)] == [RESTORED] * 3
+    assert is_negative(batch.folder / "a.png", batch.album / "a.png", 0.75)
 
 
 def test_killed_while_a_result_is_renamed(batch, album, monkeypatch):
@@ -361,6 +386,14 @@ def test_folders_that_cannot_be_written_and_damaged_journals(batch):
     (batch.folder / FILE).write_bytes(b"no database " * 100)
     with pytest.raises(InputError, match="damaged"):
         batch()
+
+
+def test_the_journal_of_a_read_only_folder_is_read(album, monkeypatch):
+    Batch(album, album / "old")()
+    with monkeypatch.context() as patched:
+        patched.setattr("os.access", lambda path, mode: False)
+        found = gather([album])
+        assert len(without_results(found, album.parent / "out")) == 3 and len(found.files) == 3
 
 
 def test_a_journal_of_a_later_version(batch):
