@@ -111,8 +111,9 @@ class Journal:
         return next(iter(self._rows("WHERE input = ?", os.fsencode(path))), None)
 
     def twins(self, key: Key, path: Path) -> list[Row]:
-        """Other inputs whose result is done and is what this key asks for."""
-        where = "WHERE content = ? AND settings = ? AND weights = ? AND state = ? AND input != ? ORDER BY rowid"
+        """Other inputs whose result is done and is what this key asks for, without those that only point to one."""
+        where = "WHERE content = ? AND settings = ? AND weights = ? AND state = ? AND input != ?"
+        where += " AND json_extract(report, '$.duplicate_of') IS NULL ORDER BY rowid"
         return self._rows(where, key.content, key.settings, key.weights, DONE, os.fsencode(path))
 
     def names(self) -> dict[str, str]:

@@ -167,7 +167,7 @@ class _Run:
             return self.completed(journal, source, target, row)
         own = row is not None and bool(row.files) and not row.report.get("duplicate_of")  # is made again in its place
         for other in journal.twins(key, path) if not own else ():
-            if other.report.get("duplicate_of") or not self.is_whole(other):
+            if not self.is_whole(other):
                 continue
             if not Path(other.input).exists():
                 if self.resume:
@@ -178,6 +178,8 @@ class _Run:
         self.refuse(target)
         places = self.places(target)
         files = self.task.make(source, places, found)
+        if RESULT not in files and target.exists():
+            found.notes.append(f"{target.name} is there from earlier settings")
         return self.written(journal, Row(str(path), key, WRITING, self.inside(target)), places, files, found)
 
     def is_whole(self, row: Row) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from studio import images
-from studio.batch import FAILED, RESTORED, plan_outputs, run, without_results
+from studio.batch import FAILED, RESTORED, Task, plan_outputs, run, without_results
 from studio.batch.journal import FILE, WRITING, Journal, part_of
 from studio.errors import InputError
 from studio.folders import gather
@@ -100,6 +100,14 @@ def test_only_what_changed_is_made(batch, album):
     done = batch(dark=0.5, resume=True, weights={"net": "1"}, beside=("sheets",))
     assert batch.calls == [] and all(one.earlier for one in done)
     assert (batch.folder / "sheets/sub/c.png.jpg").exists()
+
+
+def test_a_result_that_these_settings_do_not_give_is_told_of(batch, album):
+    batch()
+    task = Task(lambda source, places, found: {}, lambda _: {"other": 1})
+    found = run(task, [album / "a.png"], batch.folder, root=album, resume=True)
+    assert found[0].output is None and found[0].notes == ["a.png is there from earlier settings"]
+    assert (batch.folder / "a.png").exists()
 
 
 def test_a_bad_file_is_tried_again(batch, album):
