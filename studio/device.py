@@ -24,6 +24,12 @@ def pick_device(device: str) -> str:
     return device
 
 
+def share_threads(workers: int) -> None:
+    """Give each of so many workers its part of the processor, so that their threads do not crowd each other."""
+    if workers > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
 def fast_bfloat16(device: str) -> bool:
     """Whether bfloat16 is worth it there: CUDA cards that have it, and CPUs with instructions for it.
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import torch
 import typer
 from PIL import Image
 from typer.testing import CliRunner
@@ -92,7 +93,7 @@ COMMANDS = {
 OPTIONS = {
     "restore": "output faces box aligned fidelity region strength scale background guard caution colorize seed steps "
     "reference reference-steps format quality name report html sheets show-invented resume overwrite salvage keep-gps "
-    "credentials model licence device",
+    "credentials model licence device workers",
     "faces": "json draw",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
@@ -398,6 +399,21 @@ def test_names_of_results(call, album, tmp_path):
     code, _, err = call("restore", album, "-o", album, *pattern, "--resume")
     assert code == 0 and "2 already done" in err
     assert "name must hold" in error_line(call("restore", album / "good.png", "-o", tmp_path / "out", "--name", "x"))
+
+
+def test_two_photos_at_a_time_give_the_same(call, album, tmp_path):
+    for seed in (1, 2, 3):
+        images.save(images.load(tiny.photo(seed=seed)), album / f"more{seed}.png")
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # with more, sums of shared work are rounded otherwise
+        arguments = ("restore", album, "--guard", 0, "--no-credentials")
+        assert call(*arguments, "-o", tmp_path / "one")[0] == 0
+        assert call(*arguments, "-o", tmp_path / "two", "--workers", 2)[0] == 0
+    finally:
+        torch.set_num_threads(threads)
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")} for name in ("one", "two"))
+    assert len(one) == 4 and one == two
 
 
 def test_a_page_and_a_watched_folder(call, album, tmp_path):

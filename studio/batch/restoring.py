@@ -45,9 +45,10 @@ def restore_files(
     model: str = "restore",
     journal: bool = False,
     weights: dict[str, str] | None = None,
+    workers: int = 1,
     on_file: Callable[[FileReport], None] = lambda _: None,
 ) -> list[FileReport]:
-    """Restore files one after another; a bad one is reported and the rest goes on.
+    """Restore files; a bad one is reported and the rest goes on.
 
     Args:
         pipeline: what restores.
@@ -68,6 +69,7 @@ def restore_files(
         model: what restores, for the credentials: its name.
         journal: keep a journal in the folder, see `studio.batch.journal`; inputs of one content are then done once.
         weights: what `weights_of` gives for the pipeline; None finds out, where there is a journal.
+        workers: files that are restored at a time, see `run`.
         on_file: called after each file.
 
     Returns:
@@ -105,6 +107,7 @@ def restore_files(
         resume=resume,
         overwrite=overwrite,
         journal=journal,
+        workers=workers,
         on_file=on_file,
     )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from studio.batch.reports import FAILED, FileReport
 from studio.errors import InputError, StudioError
 
 RESULT = "result"  # the kind of file that the others are about
+MOST_WORKERS = 64
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 Places = dict[str, Path]
 
@@ -52,9 +55,10 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     journal: bool = True,
+    workers: int = 1,
     on_file: Callable[[FileReport], None] = lambda _: None,
 ) -> list[FileReport]:
-    """Do a task for one file after another.
+    """Do a task for many files.
 
     Args:
         task: what is done.
@@ -66,7 +70,8 @@ def run(
         resume: leave out what the journal says is done with these settings and weights; make what lacks or changed.
         overwrite: replace results that are there. With neither, such a file fails with a message.
         journal: keep one in the folder. Inputs of one content are then done once.
-        on_file: called after each file.
+        workers: files that are made at a time, each in a thread; journal and results are written by one, in order.
+        on_file: called after each file, in order.
 
     Returns:
         A report for each input, in order.
@@ -76,11 +81,39 @@ def run(
     """
     if resume and not journal:
         raise InputError("resume goes by the journal, got journal=False: keep one")
+    if not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
+        raise InputError(f"workers must be a whole number from 1 to {MOST_WORKERS}, got {workers!r}: 1 is usual")
     if not journal:
-        return _Run(task, inputs, folder, None, suffix, root, name, resume, overwrite).all(on_file)
+        return _Run(task, inputs, folder, None, suffix, root, name, resume, overwrite).all(on_file, workers)
     names.plan_outputs(inputs, folder, suffix, root=root, name=name)  # refuses before the folder is made
     with Journal(folder) as opened:
-        return _Run(task, inputs, folder, opened, suffix, root, name, resume, overwrite).all(on_file)
+        return _Run(task, inputs, folder, opened, suffix, root, name, resume, overwrite).all(on_file, workers)
+
+
+@dataclass
+class _Begun:
+    """A file that is being made; `row` is what the journal will say of it."""
+
+    source: Path
+    target: Path
+    places: Places
+    found: FileReport
+    row: Row | None
+    made: Future[dict[str, bytes]]
+    start: float
+    content: str
+
+
+class _Here(Executor):
+    """Does what is submitted at once, in the thread that submits it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            done.set_exception(error)
+        return done
 
 
 class _Run:
@@ -104,7 +137,6 @@ class _Run:
         self.resume, self.overwrite = resume, overwrite
         self.weights = hash_of(task.weights)
         self.made: set[str] = set()  # inputs that this run did
-        self.start = 0.0
         known = journal.names() if journal else {}
         written = journal.written() if journal else {}
         present = set(map(str, one))
@@ -114,38 +146,82 @@ class _Run:
         self.tops = {kind: names.folder_for(kind, folder, self.targets) for kind in task.kinds}
         self.used = {target.relative_to(folder).as_posix() for target in self.targets} | set(written)
 
-    def all(self, on_file: Callable[[FileReport], None]) -> list[FileReport]:
-        reports = []
-        for source, target in zip(self.inputs, self.targets, strict=True):
-            self.start = time.perf_counter()
-            found = self.one(source, target)
-            reports.append(found)
-            on_file(found)
+    def all(self, on_file: Callable[[FileReport], None], workers: int) -> list[FileReport]:
+        """Everything, in order. Not more than twice as many files as workers are begun and not written."""
+        reports: list[FileReport] = []
+        waiting: deque[_Begun | FileReport] = deque()
+
+        def settle(most: int) -> None:
+            while len(waiting) > most:
+                first = waiting.popleft()
+                reports.append(self.ended(first) if isinstance(first, _Begun) else first)
+                on_file(reports[-1])
+
+        pool = ThreadPoolExecutor(workers) if workers > 1 else _Here()
+        try:
+            for source, target in zip(self.inputs, self.targets, strict=True):
+                content = self.content(source) if waiting else ""
+                if any(isinstance(one, _Begun) and one.content == content for one in waiting):
+                    settle(0)  # a duplicate of one that is being made
+                waiting.append(self.begun(pool, source, target))
+                settle(2 * workers - 1 if workers > 1 else 0)
+            settle(0)
+        finally:
+            pool.shutdown(cancel_futures=True)
         return reports
 
-    def one(self, source: Path, target: Path) -> FileReport:
-        """Do one file, or find that it is done; a full disk ends the run."""
-        found = FileReport(str(source))
+    def begun(self, pool: Executor, source: Path, target: Path) -> _Begun | FileReport:
+        """Begin to make one file, or find that it is done."""
+        start = time.perf_counter()
         try:
             if self.journal is None:
                 self.refuse(target)
-                places = self.places(target)
-                for kind, data in self.task.make(source, places, found).items():
-                    images.write(data, places[kind])
-                found.seconds = self.took()
-                return found
-            return self.kept(self.journal, source, target, found)
+                row = None
+            else:
+                found = self.known(self.journal, source, target)
+                if isinstance(found, FileReport):
+                    return found
+                row, target = found, self.folder / found.output
         except (StudioError, OSError) as error:
-            if any(getattr(each, "errno", None) in _FULL for each in (error, error.__cause__)):
-                raise InputError(f"{self.folder} must have room, its disk is full: make some, and --resume") from error
-            found = FileReport(str(source), status=FAILED, reason=" ".join(str(error).split()), seconds=self.took())
-            if self.journal:
-                self.note_failure(self.journal, source, target, found)
-            return found
+            return self.failed(source, target, error, start)
+        found, places = FileReport(str(source)), self.places(target)
+        made = pool.submit(self.task.make, source, places, found)
+        return _Begun(source, target, places, found, row, made, start, row.key.content if row else "")
 
-    def took(self) -> float:
-        """Seconds since this file was begun."""
-        return round(time.perf_counter() - self.start, 3)
+    def ended(self, begun: _Begun) -> FileReport:
+        """Write what was made."""
+        try:
+            files = begun.made.result()
+            if begun.row and self.journal:
+                if RESULT not in files and begun.target.exists():
+                    begun.found.notes.append(f"{begun.target.name} is there from earlier settings")
+                return self.written(self.journal, begun.row, begun.places, files, begun.found, begun.start)
+            for kind, data in files.items():
+                images.write(data, begun.places[kind])
+        except (StudioError, OSError) as error:
+            return self.failed(begun.source, begun.target, error, begun.start)
+        begun.found.seconds = took(begun.start)
+        return begun.found
+
+    def failed(self, source: Path, target: Path, error: Exception, start: float) -> FileReport:
+        """The report of a file that nothing came of.
+
+        Raises:
+            InputError: the disk is full, which ends the run.
+        """
+        if any(getattr(each, "errno", None) in _FULL for each in (error, error.__cause__)):
+            raise InputError(f"{self.folder} must have room, its disk is full: make some, and --resume") from error
+        found = FileReport(str(source), status=FAILED, reason=" ".join(str(error).split()), seconds=took(start))
+        if self.journal:
+            self.note_failure(self.journal, source, target, found)
+        return found
+
+    def content(self, source: Path) -> str:
+        """SHA-256 of an input, for what is being made at the same time; empty without a journal."""
+        try:
+            return sha256_of(source) if self.journal else ""
+        except InputError:
+            return ""
 
     def places(self, target: Path) -> Places:
         """Where the result and everything about it go."""
@@ -156,15 +232,15 @@ class _Run:
 
     # ---- with a journal
 
-    def kept(self, journal: Journal, source: Path, target: Path, found: FileReport) -> FileReport:
-        """Do one file by the journal: done before, a duplicate, renamed, or to be made."""
+    def known(self, journal: Journal, source: Path, target: Path) -> FileReport | Row:
+        """The report of a file that was done before, is a duplicate, or was renamed; else the row of what to make."""
         path = names.absolute_of(source)
         key = Key(content_of(source), hash_of(self.task.settings(target)), self.weights)
         row = journal.row(path)
         if self.resume and row and row.key == key and self.is_whole(row):
             if row.state == WRITING:
                 journal.finish(row)
-            return self.completed(journal, source, target, row)
+            return self.completed(journal, source, row)
         own = row is not None and bool(row.files) and not row.report.get("duplicate_of")  # is made again in its place
         for other in journal.twins(key, path) if not own else ():
             if not self.is_whole(other):
@@ -176,11 +252,7 @@ class _Run:
                 return self.linked(journal, source, target, key, other)
         target = self.own_target(journal, target, path, key.content)
         self.refuse(target)
-        places = self.places(target)
-        files = self.task.make(source, places, found)
-        if RESULT not in files and target.exists():
-            found.notes.append(f"{target.name} is there from earlier settings")
-        return self.written(journal, Row(str(path), key, WRITING, self.inside(target)), places, files, found)
+        return Row(str(path), key, WRITING, self.inside(target))
 
     def is_whole(self, row: Row) -> bool:
         """Whether all files of a row are there: as they were written, or altered since by somebody else.
@@ -199,22 +271,19 @@ class _Run:
             return all(sha256_of(path) == digest for path, digest in paths)
         return all(path.is_file() for path, _ in paths)
 
-    def completed(self, journal: Journal, source: Path, target: Path, row: Row) -> FileReport:
+    def completed(self, journal: Journal, source: Path, row: Row) -> FileReport | Row:
         """The report of a row that is done; kinds of files that were not asked for before are made now."""
         found = self.told(source, row)
         result = row.files.get(RESULT)
         lacking = [kind for kind in self.task.kinds if result and kind not in row.files]
         if not lacking or found.duplicate_of:
             return found
+        places, start = self.places(self.folder / result[0]), time.perf_counter()
         if not set(lacking) <= set(self.task.later):
-            found = FileReport(str(source))
-            places = self.places(self.folder / result[0])
             self.refuse(places[RESULT])
-            files = self.task.make(source, places, found)
-            return self.written(journal, replace(row, files={}, report={}), places, files, found)
-        places = self.places(self.folder / result[0])
+            return Row(row.input, row.key, WRITING, result[0])
         files = {kind: data for each in lacking for kind, data in self.task.later[each](source, places, found).items()}
-        return self.written(journal, row, places, files, found) if files else found
+        return self.written(journal, row, places, files, found, start) if files else found
 
     def told(self, source: Path, row: Row) -> FileReport:
         """A row's report, with the paths as they are now."""
@@ -256,14 +325,14 @@ class _Run:
         return self.told(source, row)
 
     def written(
-        self, journal: Journal, row: Row, places: Places, files: dict[str, bytes], found: FileReport
+        self, journal: Journal, row: Row, places: Places, files: dict[str, bytes], found: FileReport, start: float
     ) -> FileReport:
         """Write files, so that the journal never says more than is on the disk."""
         for kind in files:
             self.refuse(places[kind])
         sums = {kind: (self.inside(places[kind]), hashlib.sha256(data).hexdigest()) for kind, data in files.items()}
         row.files = row.files | sums
-        found.seconds = found.seconds or self.took()
+        found.seconds = found.seconds or took(start)
         row.report = asdict(found)
         journal.begin(row)
         for kind, data in files.items():
@@ -315,6 +384,11 @@ class _Run:
     def inside(self, path: Path) -> str:
         """A path's name inside the folder."""
         return path.relative_to(self.folder).as_posix()
+
+
+def took(start: float) -> float:
+    """Seconds since then."""
+    return round(time.perf_counter() - start, 3)
 
 
 def content_of(path: Path) -> str:

@@ -89,6 +89,7 @@ def restore(
     model: ModelOption = "restore",
     licence: LicenceOption = "",
     device: DeviceOption = "auto",
+    workers: Annotated[int, typer.Option(help="Photos at a time; they share the processor.", min=1, max=64)] = 1,
 ) -> None:
     """Restore the faces in photographs.
 
@@ -101,7 +102,7 @@ def restore(
     from studio import background as backgrounds
     from studio import batch, weights
     from studio.benchmarks.provenance import provenance
-    from studio.device import pick_device
+    from studio.device import pick_device, share_threads
     from studio.faces.select import parse_box
     from studio.provenance import own_certificate
 
@@ -133,6 +134,7 @@ def restore(
     check_beside(inputs, report=html)
     if credentials:
         own_certificate()
+    share_threads(workers)
     pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device), licence=licence)
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
     if background in backgrounds.NETWORKS:
@@ -181,6 +183,7 @@ def restore(
                 model=model,
                 journal=True,
                 weights=about["weights"],
+                workers=workers,
                 on_file=on_file,
             )
         finally:

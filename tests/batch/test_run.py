@@ -377,6 +377,31 @@ def test_a_full_disk_ends_the_run_and_says_how_to_go_on(batch, monkeypatch):
     assert batch.calls == ["b.png", "c.png"] and batch.files() == ["a.png", "b.png", "sub/c.png"]
 
 
+# ---- several at a time
+
+
+def test_several_at_a_time_give_the_same(batch, album, tmp_path):
+    for seed in range(10, 18):
+        picture(album / f"more/{seed}.png", seed)
+    shutil.copy(album / "a.png", album / "a2.png")  # right behind its twin, which is still being made
+    (album / "more/bad.png").write_text("text")
+    alone = batch()
+    other = Batch(album, tmp_path / "other")
+    seen = []
+    together = other(workers=3, on_file=seen.append)
+    assert seen == together and sorted(other.calls) == sorted(batch.calls) and "a2.png" not in other.calls
+    assert [(one.input, one.status, one.duplicate_of) for one in together] == [
+        (one.input, one.status, one.duplicate_of) for one in alone
+    ]
+    assert other.files() == batch.files()
+    assert all((batch.folder / name).read_bytes() == (other.folder / name).read_bytes() for name in batch.files())
+    other(workers=3, resume=True)
+    assert other.calls == ["bad.png"] or not other.calls
+    for wrong in (0, 65, 1.5):
+        with pytest.raises(InputError, match="workers"):
+            other(workers=wrong)
+
+
 # ---- the journal
 
 

@@ -88,7 +88,7 @@ def torture(folder, files, kills, seed=0):
     moments = []
     for _ in range(kills):
         process = start("killed")
-        process.join(rng.uniform(0, nothing + 2 * max(whole - nothing, 0.2) / kills))
+        process.join(rng.uniform(0, nothing + 1.5 * max(whole - nothing, 0.2) / kills))
         if process.exitcode is None:
             process.kill()
             process.join()

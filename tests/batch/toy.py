@@ -34,5 +34,5 @@ def main(album, folder, report, *options):
     """One run as a process of its own, which a test may kill."""
     found = gather([album])
     task = negative(beside=("sheets",))
-    done = run(task, found.files, Path(folder), root=found.root, resume="--resume" in options)
+    done = run(task, found.files, Path(folder), root=found.root, resume="--resume" in options, workers=2)
     write_report(Path(report), done, {})
