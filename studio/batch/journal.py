@@ -86,19 +86,28 @@ class Journal:
             ) from error
         with _said(folder):
             self._base = sqlite3.connect(folder / FILE, isolation_level=None, timeout=1)
+        try:
+            self._open()
+        except BaseException:
+            self._base.close()  # an open one would keep the lock
+            raise
+
+    def _open(self) -> None:
+        """Take the lock, make the tables, and clear away what a killed run had not completed."""
+        with _said(self.folder):
             self._base.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._base.execute("PRAGMA journal_mode=WAL")
             self._base.execute("PRAGMA synchronous=FULL")
             version = self._base.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, _VERSION):
-                raise InputError(f"the journal of {folder} must be of version {_VERSION}, got {version}: update")
+                raise InputError(f"the journal of {self.folder} must be of version {_VERSION}, got {version}: update")
             with self._together():  # takes the lock, which is then kept
                 for statement in _TABLES.split(";"):
                     self._base.execute(statement)
                 self._base.execute(f"PRAGMA user_version={_VERSION}")
         for row in self._rows("WHERE state = ?", WRITING):
             for name, _ in row.files.values():
-                part_of(folder / name).unlink(missing_ok=True)
+                part_of(self.folder / name).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self

@@ -410,6 +410,17 @@ def test_one_run_at_a_time(batch):
         batch()
 
 
+def test_a_journal_that_could_not_be_opened_leaves_no_lock(batch, monkeypatch):
+    def full(self, *_):
+        raise InputError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "_rows", full)
+        with pytest.raises(InputError) as kept:  # the error holds on to what it came through
+            Journal(batch.folder)
+    assert batch(resume=True)[0].status == RESTORED and kept
+
+
 def test_folders_that_cannot_be_written_and_damaged_journals(batch):
     batch.folder.write_bytes(b"")
     with pytest.raises(InputError, match="must be a folder that can be written"):
