@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from studio.cli.common import (
+    DeviceOption,
     LicenceOption,
     ModelOption,
     PathsArgument,
@@ -46,7 +47,7 @@ def upsample(
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     model: ModelOption = "upsample",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Search for large faces that shrink to a small one (8 to 128 px, aligned as in FFHQ). They are guesses.
 
@@ -57,9 +58,10 @@ def upsample(
     from studio.device import pick_device
     from studio.latents.search import EPSILON
 
-    inputs = named(paths)
+    gathered = named(paths, output)
+    inputs = gathered.files
     check_arguments(scale, samples, steps, EPSILON, move_map, consistent, "pt")
-    targets = batch.plan_outputs(inputs, output, ".png")
+    targets = batch.plan_outputs(inputs, output, ".png", root=gathered.root)
     check_beside([*inputs, *([reference] if reference else [])], pictures=[sheet], report=report, overwrite=overwrite)
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -85,14 +87,14 @@ def upsample(
             check_free(files, overwrite)
             rng = None if seed is None else _seeded(seed)
             done = pipeline(source, **settings, generator=rng, output_type="pt")
+            for file, picture in zip(files, done.images[0], strict=True):
+                lacking = provenance.save_synthetic(
+                    picture, file, made, source=source.read_bytes(), credentials=credentials
+                )
         except StudioError as error:
             found.append({"input": str(source), "failed": str(error)})
             say(f"{source.name}: {error}")
             continue
-        for file, picture in zip(files, done.images[0], strict=True):
-            lacking = provenance.save_synthetic(
-                picture, file, made, source=source.read_bytes(), credentials=credentials
-            )
         if lacking:
             say(f"{source.name}: {lacking}")
         found.append({"input": str(source), "outputs": [str(file) for file in files], **done.reports[0].to_dict()})
@@ -140,7 +142,7 @@ def frontalize(
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     model: ModelOption = "frontalize",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Turn the face of a photo into the camera, or to another angle. The results are synthetic likenesses.
 
@@ -150,9 +152,10 @@ def frontalize(
     from studio import batch, provenance, sheets
     from studio.device import pick_device
 
-    inputs = named(paths)
+    gathered = named(paths, output)
+    inputs = gathered.files
     check_arguments(yaw, pitch, expression, background, face, method, steps, refine, "pt")
-    targets = batch.plan_outputs(inputs, output, ".png")
+    targets = batch.plan_outputs(inputs, output, ".png", root=gathered.root)
     check_beside(inputs, pictures=[sheet], report=report, overwrite=overwrite)
     pipeline = FrontalizePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -174,13 +177,13 @@ def frontalize(
         try:
             check_free([target], overwrite)
             done = pipeline(source, **settings, output_type="pt")
+            lacking = provenance.save_synthetic(
+                done.images[0], target, made, source=source.read_bytes(), credentials=credentials
+            )
         except StudioError as error:
             found.append({"input": str(source), "failed": str(error)})
             say(f"{source.name}: {error}")
             continue
-        lacking = provenance.save_synthetic(
-            done.images[0], target, made, source=source.read_bytes(), credentials=credentials
-        )
         line = turned(done.reports[0])
         for text in filter(None, (lacking, line)):
             say(f"{source.name}: {text}")
@@ -231,7 +234,7 @@ def edit(
     before: Annotated[Path | None, typer.Option(help="Also write the likeness before the edit here.")] = None,
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Change a smile, glasses or an age in a photo, or turn a head; prints a JSON report with identity distances.
 
@@ -333,7 +336,7 @@ def generate(
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     model: ModelOption = "generate",
     licence: LicenceOption = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Generate photographs of a person who agreed to it, or of people who do not exist.
 

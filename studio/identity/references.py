@@ -73,6 +73,6 @@ def check_consent(identity: Any, consent: bool) -> None:
     """
     if identity is not None and not consent:
         raise InputError(
-            "generating a person needs their consent, and it was not stated: ask, then pass consent=True "
-            "(it is written into the result)"
+            "generating a person needs their consent, and it was not stated: ask, then pass --consent "
+            "(in Python consent=True; it is written into the result)"
         )
