@@ -123,6 +123,28 @@ def test_near_things_hide_far_ones():
         assert torch.allclose(flow.depth[0, 0, middle, middle], torch.tensor(0.1), atol=1e-4)
 
 
+def test_what_shares_a_cell_is_weighed_by_weight_nearness_and_place():
+    """Softmax splatting, eq. 14, written out for two points in one cell."""
+    face = sum(surface.counts())
+    at = (40 + 0.5) / CELLS
+    points = torch.full((1, face + 2, 3), 3.0)  # the face lies beyond the frame
+    points[0, face] = torch.tensor([at, at, 0.2])
+    points[0, face + 1] = torch.tensor([at + 0.25 / CELLS, at, 0.21])  # a quarter of it lies in the next cell
+    origins = torch.zeros(face + 2, 2)
+    origins[face:] = torch.tensor([[0.1, 0.3], [0.5, 0.9]])
+    weight = torch.ones(1, face + 2)
+    weight[0, face + 1] = 0.8
+    flow = splat(points, origins, weight)
+    first, second = np.exp(-dense.SHARPNESS * 0.2), 0.75 * 0.8 * np.exp(-dense.SHARPNESS * 0.21)
+    share = second / (first + second)
+    expected = (1 - share) * origins[face] + share * origins[face + 1]
+    assert torch.allclose(flow.source[0, :, 40, 40], expected, atol=1e-4)
+    assert float(flow.depth[0, 0, 40, 40]) == pytest.approx(0.2 + 0.01 * share, abs=1e-4)
+    assert flow.covered[0, 0, 40, 40] == 1
+    assert float(flow.covered[0, 0, 40, 41]) == pytest.approx(min(1, 0.25 * 0.8 / dense.HOLE), abs=1e-4)
+    assert flow.covered[0, 0].sum() == 2
+
+
 def test_the_nose_hides_the_cheek_of_a_turned_head(still):
     mesh = turned(yaw=40)
     flow = still.flow(mesh)
