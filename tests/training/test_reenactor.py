@@ -335,6 +335,13 @@ def test_an_empty_cache_is_refused(toy_identity, tmp_path):
 # ---- the depth
 
 
+def heads():
+    """Surely head in the middle of every picture (2,3,1,32,32)."""
+    seen = torch.zeros(2, 3, 1, 32, 32)
+    seen[..., 4:28, 6:26] = 1
+    return seen
+
+
 def depth_trainer(folder, steps=40):
     heads = torch.rand(2, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0)).half()
     given = {"acted": people(), "heads": heads}
