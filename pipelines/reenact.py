@@ -41,6 +41,8 @@ from studio.tone import tone_curve
 
 SIZES = (256, 512)
 FURTHEST = (45.0, 30.0)  # degrees of yaw and pitch; beyond them a still shows too little of the head
+# Sides of the crop that a head may be shifted, and how much it may come nearer or go away, so that the crop holds it.
+ASIDE, NEARER = 0.08, 1.15
 LARGEST = 1280  # px, long side of the whole photograph as a video
 EVERY = 5  # frames between two that are measured
 SMALLEST_EYE_DISTANCE = 12.0  # photo pixels
@@ -60,7 +62,7 @@ class FrameReport:
         time: seconds.
         presence: how surely the driver's face was seen, in [0,1]; below 0.5 the last pose was held.
         asked: yaw, pitch and roll of the head, degrees.
-        limited: the driver turned further than a still can follow.
+        limited: the driver turned, or moved, further than a still can follow.
         got: the same angles, measured in the frame; None where the frame was not measured.
         identity_distance: to the photo, by dlib's network; None where the frame was not measured.
         mouth, eyes: how far they are open (`studio.motion.expression`): asked for, and (where measured) got.
@@ -280,7 +282,7 @@ class ReenactPipeline(StudioPipeline):
         moved, gaze, reference = retarget(  # 3. onto this face
             subject.stage.mesh, motion, relative=relative, region=region, expression_scale=expression_scale
         )
-        moved, limited = within_reach(moved)
+        moved, limited = within_reach(moved, subject.stage.mesh)
         shown = subject.photo.shape[1:] if stitch else (size, size)
         report = ReenactReport(consent, subject.face, subject.faces_found, reference, tuple(shown))
         frames = self.frames(
@@ -511,17 +513,26 @@ def stretch(motion: Motion, start: float | None, end: float | None) -> Motion:
     return motion if kept.all() else motion[kept]
 
 
-def within_reach(meshes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Meshes (T,468,3) turned no further than `FURTHEST`, and (T,) whether that changed them."""
-    poses = head_poses(meshes)
+def within_reach(meshes: np.ndarray, still: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Meshes (T,468,3) no further turned, shifted and zoomed than a still can follow, and (T,) which were changed.
+
+    Args:
+        meshes: in shares of the crop's side.
+        still: (468,3) in the same unit, from which shift and zoom are counted.
+    """
+    poses, own = head_poses(meshes), head_poses(still[None])
     turn = angles(poses.rotation)
     kept = turn.copy()
     for axis, most in enumerate(FURTHEST):
         kept[:, axis] = np.clip(turn[:, axis], -most, most)
-    limited = (kept != turn).any(1)
+    zoom = np.clip(poses.scale / own.scale, 1 / NEARER, NEARER)
+    place = own.translation + np.clip(poses.translation - own.translation, -ASIDE, ASIDE)
+    scale = (own.scale * zoom).astype(np.float32)
+    moved = np.abs(place - poses.translation).max(1) > 1e-6
+    limited = (kept != turn).any(1) | moved | (np.abs(scale / poses.scale - 1) > 1e-6)
     if not limited.any():
         return meshes, limited
-    back = HeadPoses(poses.scale, rotations(kept), poses.translation)
+    back = HeadPoses(scale, np.where(limited[:, None, None], rotations(kept), poses.rotation), place.astype(np.float32))
     return np.where(limited[:, None, None], back.place(poses.remove(meshes)), meshes), limited
 
 

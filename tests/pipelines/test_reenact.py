@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipelines import reenact
-from pipelines.reenact import FURTHEST, within_reach
+from pipelines.reenact import ASIDE, FURTHEST, NEARER, within_reach
 from studio.errors import ImageError, InputError, NoFaceError
 from studio.motion import stage
 from studio.motion.expression import eyes, opening
@@ -232,13 +232,27 @@ def test_frames_without_a_driver_and_turns_too_far_are_counted(built):
 
 def test_what_is_within_reach_is_left_as_it_is():
     meshes = driver(4, rotation=rotations(np.array([[0, 0, 0], [44, 10, 5], [80, 0, 20], [-50, 40, 0]]))).placed
-    kept, limited = within_reach(meshes)
+    meshes = meshes / 512
+    kept, limited = within_reach(meshes, meshes[0])
     assert limited.tolist() == [False, False, True, True]
     np.testing.assert_array_equal(kept[:2], meshes[:2])
     np.testing.assert_allclose(
         angles(head_poses(kept).rotation)[2:], [[FURTHEST[0], 0, 20], [-FURTHEST[0], FURTHEST[1], 0]], atol=0.3
     )
-    np.testing.assert_allclose(head_poses(kept).translation, head_poses(meshes).translation, atol=1e-2)
+    np.testing.assert_allclose(head_poses(kept).translation, head_poses(meshes).translation, atol=1e-4)
+
+
+def test_a_head_stays_in_its_crop():
+    """A driver who comes close, or walks off, is followed as far as the crop goes, and that is said."""
+    still = driver(1).placed[0] / 512
+    pose = head_poses(still[None])
+    near = replace(pose, scale=pose.scale * 1.6).place(pose.remove(still[None]))
+    aside = still[None] + np.array([0.3, 0, 0], np.float32)
+    kept, limited = within_reach(np.concatenate([near, aside, still[None]]), still)
+    assert limited.tolist() == [True, True, False]
+    seen = head_poses(kept)
+    assert seen.scale[0] == pytest.approx(NEARER * pose.scale[0], rel=1e-4)
+    np.testing.assert_allclose(seen.translation[1] - pose.translation[0], [ASIDE, 0, 0], atol=1e-4)
 
 
 def test_a_driver_that_does_nothing_keeps_the_pose(built):
