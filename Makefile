@@ -73,5 +73,5 @@ $(APP_STAMP): $(TORCH_STAMP) pyproject.toml
 	touch $@
 
 $(DEV_STAMP): $(APP_STAMP)
-	$(PIP) -e '.[app,heic,video,provenance,mcp,dev]'
+	$(PIP) -e '.[app,heic,video,provenance,mcp,onnx,lora,dev]'
 	touch $@

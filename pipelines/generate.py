@@ -17,10 +17,10 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.detect import Together
-from studio.errors import InputError, NoFaceError
+from studio.errors import InputError
 from studio.find import FaceFinder
-from studio.identity.compare import SMALLEST_EYE_DISTANCE
 from studio.identity.encoder import IdentityEncoder
+from studio.identity.references import NOTE, ReferenceReport, check_consent, one_face
 from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
 from studio.latents import search
@@ -53,31 +53,10 @@ COMPARED = 64  # px, of pictures whose pixels are compared
 RATE = 0.15  # of the correction, in spreads
 ROUNDS = 3  # of moving along directions and measuring
 LENGTHS = (0.8, 2.2)  # of an identity vector; those of photos are 1.2 to 1.7 long
-NOTE = "generated: a synthetic picture of nobody at any place or time, whoever it resembles"
 
 SOLVERS = {"euler": FlowMatchEulerDiscreteScheduler, "heun": FlowMatchHeunDiscreteScheduler}
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
 StepCallback = Callable[["GeneratePipeline", int, Tensor, dict[str, Tensor]], dict[str, Tensor] | None]
-
-
-@dataclass
-class ReferenceReport:
-    """One photo, or embedding, of the person.
-
-    Attributes:
-        name: of the file, or its number.
-        eye_distance: px between the eyes; None for an embedding.
-        distance: identity distance to the average of those that count.
-        outlier: further than 0.6 from the one in the middle: probably somebody else, and left out of the average.
-        monochrome: a photo in one tone. What the print adds to the face misleads the correction: the same photo out of
-            `RestorePipeline` with `colorize=True` is the better reference.
-    """
-
-    name: str
-    eye_distance: float | None
-    distance: float
-    outlier: bool
-    monochrome: bool
 
 
 @dataclass
@@ -339,23 +318,8 @@ class GeneratePipeline(StudioPipeline):
 
     def embed_photo(self, photo: Photo, face: int | None = None) -> tuple[Tensor, float]:
         """Identity vector (128,) of the face of a photo, and px between its eyes."""
-        faces = self.finder()(photo.pixels)
-        if not len(faces):
-            raise NoFaceError(
-                f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
-            )
-        if face is None and len(faces) > 1:
-            raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out or pass face")
-        if face is not None and face >= len(faces):
-            raise InputError(f"face must be below the number of faces, {photo.name} shows {len(faces)}, got {face}")
-        chosen = faces[[face or 0]]
-        eyes = float(chosen.eye_distances[0])
-        if eyes < SMALLEST_EYE_DISTANCE:
-            raise InputError(
-                f"a face must have {SMALLEST_EYE_DISTANCE:.0f} px between its eyes to say who it is, {photo.name} has "
-                f"{eyes:.0f}: give a larger one"
-            )
-        return self.encoder().embed(photo.pixels, chosen.mesh)[0], eyes
+        chosen = one_face(self.finder(), photo, face)
+        return self.encoder().embed(photo.pixels, chosen.mesh)[0], float(chosen.eye_distances[0])
 
     def sample(
         self,
@@ -566,15 +530,6 @@ def check_arguments(
         raise InputError(f"consent must be True or False, got {consent!r}: say it plainly")
     if output_type not in ("pil", "np", "pt"):
         raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
-
-
-def check_consent(identity: Any, consent: bool) -> None:
-    """Refuse to generate a person who did not agree."""
-    if identity is not None and not consent:
-        raise InputError(
-            "generating a person needs their consent, and it was not stated: ask, then pass consent=True "
-            "(it is written into the result)"
-        )
 
 
 def check_embedding(vector: Tensor, length: int) -> Tensor:

@@ -240,13 +240,14 @@ class ReenactPipeline(StudioPipeline):
             size: 256 or 512 px, side of the aligned face that is moved.
             face: index of the face in the photo, 0 is the largest; None asks for a photo of one face.
             driving_face: which of several in the video, as one reads; None is the largest.
-            start: second of a driving video with which to begin.
-            end: second at which to end; None takes it whole.
-            fps: frames a second; None takes the video's own.
+            start: second of the driver with which to begin.
+            end: second before which to end; None takes it whole.
+            fps: frames a second; None takes the video's own. A `Motion` has its own, and its own face.
             batch_size: frames that are drawn at once.
             measure_every: pose and identity of every such frame are measured in the result; 0 measures none.
             output: an .mp4, .webm or .gif to write; frames are then not kept.
-            audio: "driving" lays the driving video's sound under it, None none, a path that file's.
+            audio: "driving" lays the driving video's sound under `output`, None none, a path that file's, which runs
+                beside the driver from second 0 on.
             overwrite: replace `output` if it is there.
             callback_on_step_end: called with (pipeline, frame, frame, {"frame": (3,H,W)}) after each frame; what it
                 returns is not read, what it raises ends the call.
@@ -271,6 +272,8 @@ class ReenactPipeline(StudioPipeline):
         """
         check_arguments(region, expression_scale, size, face, batch_size, measure_every, output_type)
         check_consent(consent)
+        check_stretch(driving, driving_face, start, end, fps)
+        check_output(output, None if audio == "driving" else audio, overwrite)
         began = time.monotonic()
         subject = self.prepare(source, face, size)  # 1. read, find, align, depth
         motion = self.motion(driving, driving_face, start, end, fps)  # 2. follow the driver
@@ -286,8 +289,8 @@ class ReenactPipeline(StudioPipeline):
         frames = self.told(frames, len(motion), callback_on_step_end, report, began)
         path = None
         if output is not None:  # 5. write, or collect
-            sound = driving if audio == "driving" and is_video(driving) else None if audio == "driving" else audio
-            path = self.write(frames, motion, Path(output), shown, sound, start or 0.0, overwrite, report)
+            sound = audio if audio != "driving" else driving if is_video(driving) else None
+            path = self.write(frames, motion, Path(output), shown, sound, overwrite, report)
             frames = iter(())
         kept = frames if output_type == "frames" else [images.as_type(frame, output_type) for frame in frames]
         result = ReenactOutput(kept, report, motion, subject.stage.depth[0], path)
@@ -346,15 +349,17 @@ class ReenactPipeline(StudioPipeline):
             InputError: nothing that can drive.
             NoFaceError: no frame shows a face.
         """
+        check_stretch(driving, face, start, end, fps)
+        if isinstance(driving, str | Path) and not is_video(driving):
+            driving = Motion.load(driving)
         if isinstance(driving, Motion):
-            return driving
-        if isinstance(driving, str | Path) and Path(driving).suffix == ".safetensors":
-            return Motion.load(driving)
+            return stretch(driving, start, end)
         if is_video(driving):
             read = video.read(driving, start=start, end=end, fps=fps, allow_still=True)
             timed: Iterable[tuple[float, Tensor]] = ((frame.time, frame.pixels) for frame in read)
         elif isinstance(driving, Iterable):
-            timed = ((i / (fps or 25.0), images.load(frame).pixels) for i, frame in enumerate(driving))
+            numbered = ((i / (fps or 25.0), frame) for i, frame in enumerate(driving))
+            timed = ((at, images.load(frame).pixels) for at, frame in numbered if within(at, start, end))
         else:
             raise InputError(
                 f"driving must be a video, a motion or frames, got {type(driving).__name__}: pass a path, say"
@@ -388,12 +393,13 @@ class ReenactPipeline(StudioPipeline):
         """
         for first in range(0, len(motion), batch_size):
             part = list(range(first, min(first + batch_size, len(motion))))
+            drawn = None  # the batch before goes first
             with torch.no_grad(), quick(self.device, self.reenactor.dtype):
                 drawn = stage.draw(subject.stage, subject.stage.still.flow(moved[part], gaze[part]), self.reenactor)
             for k, i in enumerate(part):
                 measured = bool(measure_every) and i % measure_every == 0
                 report.frames.append(self.measure(subject, motion, moved, limited, i, drawn[k], measured))
-                yield self.stitched(subject, drawn[k]) if stitch else drawn[k]
+                yield self.stitched(subject, drawn[k]) if stitch else drawn[k].clone()
 
     def stitched(self, subject: Subject, drawn: Tensor) -> Tensor:
         """A moved face (3,S,S) in the photo (3,H,W), which keeps its bits where nothing moves."""
@@ -453,14 +459,13 @@ class ReenactPipeline(StudioPipeline):
         path: Path,
         size: Sequence[int],
         sound: str | Path | None,
-        start: float,
         overwrite: bool,
         report: ReenactReport,
     ) -> Path:
-        """Writes frames of a motion to a video file as they are drawn."""
+        """Writes frames of a motion to a video file as they are drawn, above the sound of a file on the same clock."""
         gaps = np.diff(motion.times)
         rate = float(1 / np.median(gaps)) if len(gaps) else 25.0
-        given = {} if sound is None else {"audio_from": sound, "audio_start": start}
+        given = {} if sound is None else {"audio_from": sound, "audio_start": float(motion.times[0])}
         with video.Writer(path, tuple(size), rate, overwrite=overwrite, **given) as writer:
             for moment, frame in zip(motion.times, frames, strict=True):
                 writer.write(frame, float(moment))
@@ -486,6 +491,26 @@ def is_video(driving: Any) -> bool:
     return isinstance(driving, str | Path) and Path(driving).suffix != ".safetensors"
 
 
+def within(seconds: float, start: float | None, end: float | None) -> bool:
+    """Whether a moment lies in a stretch that is open at its end."""
+    return (start or 0.0) <= seconds and (end is None or seconds < end)
+
+
+def stretch(motion: Motion, start: float | None, end: float | None) -> Motion:
+    """The frames of a motion between two seconds of its clock.
+
+    Raises:
+        InputError: there are none.
+    """
+    kept = np.array([within(at, start, end) for at in motion.times])
+    if not kept.any():
+        raise InputError(
+            f"the motion must have frames from start={start} to end={end}, it has them from {motion.times[0]:.2f} s to "
+            f"{motion.times[-1]:.2f} s: choose another stretch"
+        )
+    return motion if kept.all() else motion[kept]
+
+
 def within_reach(meshes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Meshes (T,468,3) turned no further than `FURTHEST`, and (T,) whether that changed them."""
     poses = head_poses(meshes)
@@ -507,6 +532,36 @@ def check_consent(consent: bool) -> None:
             "moving a person's photo needs their consent, and it was not stated: ask, then pass consent=True "
             "(--consent); of somebody long dead, ask yourself what they would have said"
         )
+
+
+def check_stretch(
+    driving: Driving, face: int | None, start: float | None, end: float | None, fps: float | None
+) -> None:
+    """Refuse a stretch that is none, and what a motion does not leave open."""
+    least = start or 0.0
+    for name, value, fits, most in (
+        ("start", start, lambda x: 0 <= x < float("inf"), "0 or more seconds"),
+        ("end", end, lambda x: least < x < float("inf"), f"after start ({least} s)"),
+        ("fps", fps, lambda x: 0 < x <= 1000, "above 0 and at most 1000"),
+    ):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not fits(value)):
+            raise InputError(f"{name} must be {most}, got {value!r}: leave it out to take the driver's own")
+    if face is not None and not (type(face) is int and face >= 0):
+        raise InputError(f"driving_face must be an index from 0 on, got {face!r}: number faces as one reads")
+    made = isinstance(driving, Motion) or (isinstance(driving, str | Path) and not is_video(driving))
+    for name, value in (("driving_face", face), ("fps", fps)):
+        if made and value is not None:
+            raise InputError(
+                f"{name} must be left out with a motion, got {value!r}: a motion has one face and its times"
+            )
+
+
+def check_output(output: str | Path | None, sound: str | Path | None, overwrite: bool) -> None:
+    """Refuse a target that cannot be, before anything is drawn for it."""
+    if output is not None:
+        video.Writer(output, (2, 2), 25, overwrite=overwrite, audio_from=sound)
+    elif sound is not None or overwrite:
+        raise InputError("audio and overwrite must come with output, got none: name the video to be written")
 
 
 def check_arguments(

@@ -58,6 +58,7 @@ CAUTIOUS_FIDELITY = 0.75
 GUARD_STEPS = (0.75, 0.5, 0.25)
 AUTO = "auto"
 AUTO_SCALES = (1, 2, 4)
+NEARLY = 0.9  # of those 512 px are enough for "auto": a face of about 256 must not double for measuring 254 or 257
 AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
 SETTLED, CLEAR = 0.9, 0.5  # presence of the mesh and quality below which a face is looked at again
 ASTRAY = 0.12  # share of the crop's side by which a mesh may be off the mean face and still be believed
@@ -280,8 +281,9 @@ class RestorePipeline(StudioPipeline):
                 draws what it does not, 1 draws only what it says next to nothing about.
             strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
             scale: 1, 1.5, 2, 3 or 4: the output is exactly this many times the input's size. "auto" takes, for each
-                photo, the smallest of 1, 2 and 4 that shows its largest restored face at the 512 px at which it was
-                restored (of a small face little is seen otherwise), and none that makes more than 16 million pixels.
+                photo, the smallest of 1, 2 and 4 that shows its largest restored face at about the 512 px at which it
+                was restored (of a small face little is seen otherwise; 460 will do), and none that makes more than 16
+                million pixels.
             background: the photo around the faces. "none": nothing is done to it, and its size is kept. "lanczos":
                 enlarged by interpolation. "realesrgan" or "span": drawn larger, and cleaned (at scale 1 too), by a
                 network that is fetched on first use; docs/background.md has what it costs, when it helps and when it
@@ -853,7 +855,7 @@ def fitting_scale(photo: Photo, to_photo: np.ndarray, background: str | backgrou
         return 1
     largest = float(align.scale_of(to_photo).max())  # pixels of the photo per pixel of the crop
     fits = [scale for scale in AUTO_SCALES if photo.width * photo.height * scale**2 <= AUTO_PIXELS] or [1]
-    return next((scale for scale in fits if largest * scale >= 1), fits[-1])
+    return next((scale for scale in fits if largest * scale >= NEARLY), fits[-1])
 
 
 def spread(strength: float | Sequence[float], count: int, chosen: list[int]) -> np.ndarray:

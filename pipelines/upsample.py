@@ -249,12 +249,12 @@ class UpsamplePipeline(StudioPipeline):
         if height != width:
             raise InputError(
                 f"an aligned face must be square, {photo.name} is {width}x{height}: "
-                "cut the face out, or pass aligned=False to have it found"
+                "cut the face out, or have it found (--find; in Python aligned=False)"
             )
         if not SMALLEST <= width <= LARGEST:
             raise InputError(
                 f"a small face must be {SMALLEST} to {LARGEST} px a side, {photo.name} has {width} px: "
-                + ("there is nothing to go by" if width < SMALLEST else "use RestorePipeline for larger ones")
+                + ("there is nothing to go by" if width < SMALLEST else "restore larger ones instead")
             )
         if scale and width * scale > self.generator.image_size:
             raise InputError(
@@ -269,7 +269,7 @@ class UpsamplePipeline(StudioPipeline):
         if not len(faces):
             raise NoFaceError(
                 f"the photo must show a face, none was found in {photo.name}: cut it out as a square, eyes a little "
-                "above the middle, and pass aligned=True"
+                "above the middle, and leave --find out (in Python: aligned=True)"
             )
         if len(faces) > 1:
             raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out")

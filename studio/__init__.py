@@ -15,6 +15,9 @@ __version__ = "0.1.0"
 
 # name -> the module that defines it
 _PUBLIC = {
+    "Arc2FaceOutput": "pipelines.arc2face",
+    "Arc2FacePipeline": "pipelines.arc2face",
+    "ArcFaceNet": "studio.networks.arcface",
     "Cleaner": "studio.networks.cleaner",
     "CodeFormer": "studio.networks.codeformer",
     "CredentialsError": "studio.errors",

@@ -9,6 +9,7 @@ never by the file it is defined in, so that a folder saved today loads after the
 
 from __future__ import annotations
 
+import importlib
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffusers import DiffusionPipeline
 import studio
 from studio import card, hub, weights
 from studio.errors import InputError, MissingWeightsError, WeightsError
+from studio.networks.loading import strictly
 
 # Where a saved component may come from. Anything else would mean to import a module because a folder names it.
 _LIBRARIES = ("studio", "diffusers", "transformers")
@@ -130,7 +132,9 @@ class StudioPipeline(DiffusionPipeline, ABC):
                 return cls._assembled(cls._around(weights.network_in(path)), dtype).to(device or "cpu")
             _check_index(cls, path)
             weights.check_unknown(path)
-            return super().from_pretrained(str(path), dtype=dtype, use_safetensors=True).to(device or "cpu")
+            # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
+            foreign = {n: torch.nn.Module.to(part, dtype=dtype) for n, part in _foreign_networks(path).items()}
+            return super().from_pretrained(str(path), dtype=dtype, use_safetensors=True, **foreign).to(device or "cpu")
 
     @classmethod
     def _assembled(cls, parts: dict[str, Any], dtype: torch.dtype) -> Self:
@@ -203,6 +207,19 @@ class StudioPipeline(DiffusionPipeline, ABC):
             raise InputError(f"{error} (known names of {cls.__name__}: {known})") from error
 
 
+def saved_class(name_or_path: str | Path) -> str:
+    """The class of the pipeline that a folder, here or on the Hub, was saved from; empty where it is none."""
+    here = Path(name_or_path).is_dir()
+    if not here and not hub.ID.fullmatch(str(name_or_path)):
+        return ""
+    file = weights.find(name_or_path) / INDEX
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""  # from_pretrained says what is wrong with it
+    return str(index.get("_class_name", "")) if isinstance(index, dict) else ""
+
+
 def _public_class(name: str, part: Any) -> tuple[str, str]:
     """What `model_index.json` says of a component: (library, class)."""
     kind = type(part)
@@ -239,6 +256,23 @@ def _check_index(cls: type[StudioPipeline], folder: Path) -> None:
         )
     for name in parts:
         _check_part(folder, name, entries.get(name), optional=name in cls._optional_components)
+
+
+def _foreign_networks(folder: Path) -> dict[str, torch.nn.Module]:
+    """The networks of diffusers and transformers in a checked folder, which these libraries would load leniently."""
+    found = {}
+    for name, entry in json.loads((folder / INDEX).read_text(encoding="utf-8")).items():
+        if not (isinstance(entry, list) and entry[0] in _LIBRARIES[1:]):
+            continue
+        kind = getattr(importlib.import_module(entry[0]), entry[1], None)
+        if not isinstance(kind, type):
+            raise WeightsError(
+                f"component {name!r} in {folder / INDEX} must be a class of {entry[0]}, got {entry[1]!r}: install the"
+                " version that it was saved with"
+            )
+        if issubclass(kind, torch.nn.Module):
+            found[name] = strictly(kind, folder / name)
+    return found
 
 
 def _check_part(folder: Path, name: str, entry: Any, *, optional: bool) -> None:

@@ -16,6 +16,8 @@ output.images[0].save("restored.png")""",
 output.images[0]""",
     "GeneratePipeline": """output = pipeline("me.jpg", consent=True)
 output.images[0].save("me-generated.png")""",
+    "Arc2FacePipeline": """output = pipeline("me.jpg", consent=True)
+output.images[0].save("me-generated.png")""",
     "FrontalizePipeline": """output = pipeline("half-profile.jpg", yaw=0)
 output.images[0].save("front.png")""",
 }

@@ -8,16 +8,26 @@ from studio.errors import InputError
 
 
 def pick_device(device: str) -> str:
-    """Resolve "auto" to "cuda" where there is one, else "cpu".
+    """Resolve "auto" to "cuda" where there is one, else "cpu"; "mps" (Apple's) is taken only when asked for.
 
     Raises:
-        InputError: neither "auto", "cpu" nor "cuda", or no CUDA device.
+        InputError: none of "auto", "cpu", "cuda" and "mps", or one that is not here.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"device must be auto, cpu or cuda (and be there), got {device!r}: use auto")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device):
+        here = ", ".join(name for name, found in there.items() if found)
+        raise InputError(
+            f"device must be auto, cpu, cuda or mps and be there, got {device!r}, here is {here}: use auto"
+        )
     return device
+
+
+def share_threads(workers: int) -> None:
+    """Give each of so many workers its part of the processor, so that their threads do not crowd each other."""
+    if workers > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 def fast_bfloat16(device: str) -> bool:

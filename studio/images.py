@@ -9,12 +9,10 @@ they can repeat the place and the names that were dropped elsewhere.
 from __future__ import annotations
 
 import math
+import os
 import struct
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from glob import glob
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,9 +25,25 @@ from torch.nn import functional
 from studio import codecs
 from studio.codecs import exif
 from studio.errors import ImageError, InputError
+from studio.folders import SUFFIXES, find_images
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif", ".gif")
-"""File suffixes that `find_images` takes from folders. `load` itself tells the format from the content."""
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Photo",
+    "Source",
+    "as_type",
+    "encode",
+    "enlarge",
+    "find_images",
+    "load",
+    "resize",
+    "save",
+    "scaled_size",
+    "to_numpy",
+    "to_pil",
+    "write",
+]
 
 MAX_PIXELS = 100_000_000
 
@@ -60,6 +74,10 @@ class Photo:
         bits: 8 or 16 per channel in the source.
         grey: Whether the source had no colour channels.
         name: For messages and reports: the file's name, or "image".
+        dpi: Pixels an inch of the scan, across and down; None where the source does not say.
+        texts: Keyword and text of PNG text chunks; a JPEG or GIF comment is "Comment".
+        pages: Pages or frames of the source, of which this is the first.
+        lacking: What a salvaged source lacks, one line; empty for a whole one.
     """
 
     pixels: Tensor
@@ -69,6 +87,10 @@ class Photo:
     bits: int = 8
     grey: bool = False
     name: str = "image"
+    dpi: tuple[float, float] | None = None
+    texts: codecs.Texts = ()
+    pages: int = 1
+    lacking: str = ""
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit each other."""
@@ -91,7 +113,9 @@ class Photo:
         return self.pixels.shape[2]
 
     def with_pixels(self, pixels: Tensor) -> Photo:
-        """The same photo with other pixels; the alpha is resized where the size changed.
+        """The same photo with other pixels; where the size changed, the alpha is resized and the dpi follows.
+
+        So a scan prints at the size of the original, however much it is enlarged.
 
         Args:
             pixels: (3,H,W) or (1,3,H,W), any float type and device, RGB; values beyond [0,1] are cut off.
@@ -103,18 +127,22 @@ class Photo:
         alpha = self.alpha
         if alpha is not None and alpha.shape[1:] != pixels.shape[1:]:
             alpha = resize(alpha, *pixels.shape[1:])
-        return replace(self, pixels=pixels, alpha=alpha)
+        dpi, (_, height, width) = self.dpi, pixels.shape
+        if dpi:
+            dpi = round(dpi[0] * width / self.width, 2), round(dpi[1] * height / self.height, 2)
+        return replace(self, pixels=pixels, alpha=alpha, dpi=dpi)
 
 
-def load(source: Source | Photo, *, max_pixels: int = MAX_PIXELS) -> Photo:
+def load(source: Source | Photo, *, max_pixels: int = MAX_PIXELS, salvage: bool = False) -> Photo:
     """Read a photo from wherever it is.
 
     Args:
         source: A path, the bytes of a file, a binary file object, a Pillow image, an array (H,W), (H,W,1), (H,W,3) or
             (H,W,4) of uint8, uint16 or float in [0,1], a tensor (3,H,W) or (1,3,H,W) of float in [0,1], or a Photo
-            (returned as it is). Files may be JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC (extra `heic`) or GIF; of several
-            pages or frames the first is taken. The content counts, not the suffix.
+            (returned as it is). Files may be JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC (extra `heic`), GIF, JPEG 2000,
+            PPM or TGA; of several pages or frames the first is taken. The content counts, not the suffix.
         max_pixels: Larger images are refused; for files, before anything is decoded.
+        salvage: Take what is there of a JPEG that lacks its end, and say so in `Photo.lacking`.
 
     Returns:
         The photo, upright: an EXIF orientation was applied, and is 1 in what is kept.
@@ -135,7 +163,7 @@ def load(source: Source | Photo, *, max_pixels: int = MAX_PIXELS) -> Photo:
     if isinstance(source, Image.Image):
         limits.check(*source.size)
         return _photo(_from_pil(source, limits), name)
-    return _photo(codecs.decode(_read(source, limits), limits), name)
+    return _photo(codecs.decode(_read(source, limits), limits, salvage=salvage), name)
 
 
 def save(photo: Photo | Source, path: str | Path, *, keep_gps: bool = False, quality: int = 95) -> Path:
@@ -158,19 +186,30 @@ def save(photo: Photo | Source, path: str | Path, *, keep_gps: bool = False, qua
     return write(encode(photo, path.suffix, keep_gps=keep_gps, quality=quality), path)
 
 
-def write(data: bytes, path: str | Path) -> Path:
+def write(data: bytes, path: str | Path, part: Path | None = None) -> Path:
     """Write the bytes of a photo, as `encode` makes them: all of them or nothing; a missing folder is made.
+
+    The bytes are on the disk before the file has its name, so that not even a power cut leaves half a file.
+
+    Args:
+        data: The file.
+        path: Where it goes.
+        part: What it is called until it is complete; None takes a name that nobody else has.
 
     Raises:
         ImageError: The file cannot be written there.
     """
     path = Path(path)
-    part = path.parent / f".{uuid.uuid4().hex}.part"
+    part = part or path.parent / f".{uuid.uuid4().hex}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            part.write_bytes(data)
+            with part.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
             part.replace(path)
+            _settle(path.parent)
         finally:
             part.unlink(missing_ok=True)
     except (OSError, ValueError) as error:
@@ -180,12 +219,23 @@ def write(data: bytes, path: str | Path) -> Path:
     return path
 
 
+def _settle(folder: Path) -> None:
+    """Have a folder's names on the disk, where the system can be asked for that (Windows cannot)."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def encode(photo: Photo | Source, suffix: str, *, keep_gps: bool = False, quality: int = 95) -> bytes:
     """A photo as the bytes of a file.
 
     PNG and TIFF keep everything, 16 bits included; the others have 8 bits. JPEG and BMP have no alpha: it is dropped,
     the colours under it stay as they are (nothing is laid behind). BMP has neither profile nor EXIF. A photo that came
-    grey goes out grey where the format can, provided that its pixels still are (to 1/255).
+    grey goes out grey where the format can, provided that its pixels still are (to 1/255). The resolution (dpi) is
+    stated in every format; texts become text chunks in PNG, a comment in JPEG, and the description elsewhere.
 
     Args:
         photo: A Photo, or anything `load` takes.
@@ -212,7 +262,8 @@ def encode(photo: Photo | Source, suffix: str, *, keep_gps: bool = False, qualit
     tags = exif.kept(tags if keep_gps else exif.public(tags))
     icc = codecs.profile_for(levels.shape[2], photo.icc)
     try:
-        return codecs.encode(levels, kind, icc, tags, quality)
+        texts = photo.texts if keep_gps else codecs.public_texts(photo.texts)
+        return codecs.encode(levels, kind, icc, tags, quality, codecs.About(photo.dpi, texts))
     except (OSError, ValueError, KeyError, OverflowError, struct.error) as error:
         raise ImageError(f"{photo.name!r} must fit a {kind} file, got {_reason(error)}; save as .png") from error
 
@@ -283,48 +334,6 @@ def enlarge(pixels: Tensor, scale: float) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(plane) for plane in planes])).clamp(0, 1).to(pixels)
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Expand files, folders and patterns to the photos they stand for, each once, in the order given.
-
-    Args:
-        paths: A file is taken whatever its suffix. A folder gives every file below it with a suffix in `SUFFIXES`,
-            sorted, hidden ones left out. A pattern (`*`, `?`, `[...]`, `**`) gives what it matches, likewise.
-
-    Raises:
-        InputError: A path that is not there, or a pattern that matches nothing.
-    """
-    found: dict[Path, None] = {}
-    for path in paths:
-        found |= dict.fromkeys(_expanded(path))
-    return list(found)
-
-
-def _expanded(path: str | Path) -> list[Path]:
-    text = str(path)
-    with suppress(OSError, ValueError):
-        if text and Path(text).is_dir():
-            return _below(Path(text))
-        if text and Path(text).exists():
-            return [Path(text)]
-        matches = [Path(match) for match in sorted(glob(text, recursive=True))]  # noqa: PTH207 - absolute ones too
-        taken = [one for match in matches for one in (_below(match) if match.is_dir() else [match]) if _readable(one)]
-        if taken:
-            return taken
-    raise InputError(f"a path must be an existing file, folder or pattern, got {text[:200]!r}; check its spelling")
-
-
-def _below(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if _readable(path) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
-def _readable(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
-
-
 def _name(source: object) -> str:
     if isinstance(source, str | Path):
         return (Path(source).name or str(source))[:100]
@@ -343,6 +352,11 @@ def _read(source: object, limits: codecs.Limits) -> bytes:
     most = 16 * limits.max_pixels + (1 << 20)  # no format spends more on a pixel: the rest is not a photo
     try:
         if isinstance(source, str | Path):
+            if str(source) == "-":
+                raise ImageError(
+                    "the path must be an existing photo file, got '-': standard input is not read, save the photo to a "
+                    "file first"
+                )
             if not Path(source).is_file():
                 what = "a folder" if Path(source).is_dir() else "a special file" if Path(source).exists() else "nothing"
                 raise ImageError(
@@ -397,6 +411,10 @@ def _photo(decoded: codecs.Decoded, name: str) -> Photo:
         bits=8 * levels.itemsize,
         grey=colours == 1,
         name=name,
+        dpi=decoded.about.dpi,
+        texts=decoded.about.texts,
+        pages=decoded.about.pages,
+        lacking=decoded.about.lacking,
     )
 
 

@@ -9,7 +9,7 @@ import importlib
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from studio import weights
 from studio.weights import Entry
@@ -73,17 +73,25 @@ def chosen(task: Task | None = None) -> list[Model]:
 
 def bytes_of(passport: Entry) -> int:
     """Of the file that holds a network; where nobody has published its size, of its tensors in float32."""
-    if passport.published:
-        if passport.published.bytes:
-            return passport.published.bytes
-        import torch
-
-        module, name = passport.network.split(":")
-        family = importlib.import_module("studio.convert.torch").FAMILIES[passport.options["family"]]
-        with torch.device("meta"):
-            network = getattr(importlib.import_module(module), name)(**family.options)
-        return 4 * sum(tensor.numel() for tensor in network.state_dict().values())
+    if passport.published and not passport.bytes:
+        return passport.published.bytes or bytes_of_tensors(passport)
     return passport.bytes or sum(member.bytes for member in passport.members)
+
+
+def bytes_of_tensors(passport: Entry) -> int:
+    """Of a published network, in float32, without its weights."""
+    import torch
+
+    with torch.device("meta"):
+        return 4 * sum(tensor.numel() for tensor in built(passport).state_dict().values())
+
+
+def built(passport: Entry) -> Any:
+    """A published network, of random weights."""
+    kind, options = weights.network_class(passport), passport.options
+    if "family" in options:
+        options = importlib.import_module("studio.convert.torch").FAMILIES[options["family"]].options
+    return kind(kind.config_class(**options)) if hasattr(kind, "config_class") else kind(**options)
 
 
 def source_of(passport: Entry) -> str:

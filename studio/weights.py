@@ -93,6 +93,7 @@ class Published:
         kind: of that repository.
         sha256: of the file; empty where nobody published it.
         bytes: likewise 0.
+        folder: `path` is a folder with a network of diffusers or transformers, which is used as it lies there.
     """
 
     file: str
@@ -102,6 +103,7 @@ class Published:
     kind: Literal["model", "dataset"] = "model"
     sha256: str = ""
     bytes: int = 0
+    folder: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class Entry:
     """The passport of one network; `weights/manifest.toml` explains the fields.
 
     `archive`, `members` and `convert` are there for networks from packages, `published` and `convert` for checkpoints
-    of others, `sha256` and `bytes` (of the safetensors) for those trained here.
+    of others (`published` alone for a folder of diffusers or transformers), `sha256` and `bytes` (of the safetensors)
+    for those trained here.
     """
 
     name: str
@@ -263,6 +266,11 @@ def locate(name: str) -> tuple[Place, Path]:
     if (COMMITTED / name / CONFIG).is_file():
         return "committed", COMMITTED / name
     folder = cache_dir() / "weights" / name
+    if is_folder(passport):
+        try:
+            return "cache", obtain_folder(passport, local_files_only=True)
+        except MissingWeightsError:
+            return "absent", folder
     return "cache" if is_current(folder, passport) else "absent", folder
 
 
@@ -287,6 +295,8 @@ def path(name: str) -> Path:
     place, folder = locate(name)
     if place in ("folder", "committed"):
         return folder
+    if is_folder(passport):
+        return folder if place == "cache" else obtain_folder(passport)
     if place == "cache" and is_intact(folder, passport, warn=False):
         return folder
     if passport.published:
@@ -331,6 +341,10 @@ def make(names: list[str], progress: Progress | None = None) -> None:
     for name in dict.fromkeys(names):
         place, folder = locate(name)
         passport = entry(name)
+        if is_folder(passport):
+            report(progress, name, "fetching")
+            path(name)
+            continue
         wanted = place == "absent" or (place == "cache" and not is_intact(folder, passport))
         if wanted and passport.archive:
             missing.setdefault(passport.archive, []).append(passport)
@@ -365,6 +379,28 @@ def obtain_published(published: Published) -> Path:
         f"{published.file} is needed and could not be fetched ({reason}): get it from {published.where}, and put it"
         f" into {own.parent}"
     )
+
+
+def is_folder(passport: Entry) -> bool:
+    """Whether the network is used as it lies on the Hub."""
+    return passport.published is not None and passport.published.folder
+
+
+def obtain_folder(passport: Entry, local_files_only: bool = False) -> Path:
+    """A network of diffusers or transformers as it lies on the Hub: config and weights, in the Hub's own cache.
+
+    Raises:
+        MissingWeightsError: not there, or not to be had.
+    """
+    published, options = passport.published, {"local_files_only": local_files_only}
+    try:
+        hub.file(published.hub, f"{published.path}/{CONFIG}", **options)
+        return expected(hub.file(published.hub, f"{published.path}/{published.file}", **options), published).parent
+    except MissingWeightsError as error:
+        raise MissingWeightsError(
+            f"{error}, or put {CONFIG} and {published.file} of {published.where} into a folder {passport.name!r} of"
+            " the one that STUDIO_WEIGHTS names"
+        ) from error
 
 
 def expected(file: Path, published: Published) -> Path:
@@ -468,7 +504,7 @@ def install(passport: Entry, contents: list[bytes] | list[Path]) -> None:
     keep(converted(passport, contents), cache_dir() / "weights" / passport.name, passport)
 
 
-def keep(model: StrictModel, folder: Path, passport: Entry) -> None:
+def keep(model: Any, folder: Path, passport: Entry) -> None:
     """Save a network as a folder of the cache, in one step."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -491,7 +527,7 @@ def share(folder: Path) -> None:
         file.chmod(0o644)
 
 
-def converted(passport: Entry, contents: list[bytes] | list[Path]) -> StrictModel:
+def converted(passport: Entry, contents: list[bytes] | list[Path]) -> Any:
     """Call the converter that the passport names, and compare the fingerprint."""
     module, function = passport.convert.split(":")
     model = getattr(importlib.import_module(f"studio.convert.{module}"), function)(*contents, **passport.options)
@@ -519,9 +555,14 @@ def place_folder(temporary: Path, folder: Path, passport: Entry) -> None:
             raise
 
 
+def files_of(passport: Entry) -> tuple[str, str]:
+    """The files of a converted folder; transformers has another name for the tensors."""
+    return CONFIG, "model.safetensors" if passport.network.startswith("transformers:") else TENSORS
+
+
 def write_passport(folder: Path, passport: Entry) -> None:
     """Record what the folder was made from, and hash, size and time of its files."""
-    files = {name: describe(folder / name) for name in (CONFIG, TENSORS)}
+    files = {name: describe(folder / name) for name in files_of(passport)}
     content = json.dumps({"name": passport.name, "made_from": made_from(passport), "files": files}, indent=2)
     temporary = folder / f".{PASSPORT}-{os.getpid()}-{threading.get_ident()}"
     temporary.write_text(content + "\n", encoding="utf-8")
@@ -564,7 +605,7 @@ def is_intact(folder: Path, passport: Entry, *, thorough: bool = False, warn: bo
     """
     record = read_passport(folder) or {"files": {}}
     touched = False
-    for name in (CONFIG, TENSORS):
+    for name in files_of(passport):
         known, file = record["files"].get(name), folder / name
         size = file.stat().st_size if file.is_file() else None
         good = known is not None and size == known["bytes"]
@@ -736,10 +777,18 @@ def brought(name: str, digest: str, family: str) -> Entry:
 # -------------------------------------------------------------------------------------------------------- checking it
 
 
-def load(name: str) -> StrictModel:
+def network_class(passport: Entry) -> type[Any]:
+    """The class of a network."""
+    module, name = passport.network.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def load(name: str) -> Any:
     """The network of `name` with its weights, float32, in eval mode, on the CPU."""
-    module, network = entry(name).network.split(":")
-    return getattr(importlib.import_module(module), network).from_pretrained(path(name))
+    from studio.networks.loading import StrictModel, strictly
+
+    kind = network_class(entry(name))
+    return kind.from_pretrained(path(name)) if issubclass(kind, StrictModel) else strictly(kind, path(name))
 
 
 FACE_NETWORKS = {
@@ -752,7 +801,7 @@ FACE_NETWORKS = {
 """What every pipeline finds, measures and recognises faces with: component -> name here."""
 
 
-def components(**names: str) -> dict[str, StrictModel]:
+def components(**names: str) -> dict[str, Any]:
     """Networks of a pipeline by the name of their component: those asked for, and `FACE_NETWORKS`.
 
     Args:
@@ -841,6 +890,8 @@ def check(name: str) -> Check:
 
 def check_files(place: Place, folder: Path, passport: Entry) -> None:
     """Raise when a file does not have the recorded hash. A user's own folder has no record."""
+    if is_folder(passport):
+        return  # the Hub's cache is checked by its own means
     if place == "cache" and not is_intact(folder, passport, thorough=True, warn=False):
         raise WeightsError(f"{folder} is damaged: it is fetched again on the next use")
     if place == "committed" and passport.sha256 and (found := sha256_of(folder / TENSORS)) != passport.sha256:
@@ -850,4 +901,5 @@ def check_files(place: Place, folder: Path, passport: Entry) -> None:
 def sha256(name: str) -> str:
     """SHA-256 of the safetensors of `name` on this machine, or an empty text when they are absent; for reports."""
     place, folder = locate(name)
-    return sha256_of(folder / TENSORS) if place != "absent" and (folder / TENSORS).is_file() else ""
+    file = folder / files_of(entry(name))[1]
+    return sha256_of(file) if place != "absent" and file.is_file() else ""

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file, save_file
 
 import studio
 from studio.base import StudioPipeline
@@ -208,6 +209,43 @@ def test_pipelines_are_final_and_the_base_is_abstract():
 
     with pytest.raises(TypeError, match="abstract"):
         StudioPipeline()
+
+
+class DecoderPipeline(StudioPipeline):
+    """One network of diffusers."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.register_modules(vae=vae)
+
+    @classmethod
+    def _components(cls, name):
+        raise NotImplementedError
+
+    def __call__(self):
+        raise NotImplementedError
+
+
+def test_networks_of_diffusers_are_loaded_as_strictly(tmp_path):
+    with tiny.seeded():
+        vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, sample_size=8)
+    DecoderPipeline(vae).save_pretrained(tmp_path)
+    back = DecoderPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16).vae
+    assert back.dtype == torch.bfloat16 and not back.training
+    assert torch.equal(back.quant_conv.weight, vae.quant_conv.weight.bfloat16())
+    file = tmp_path / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["quant_conv.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"1 missing \(quant_conv.weight\)"):
+        DecoderPipeline.from_pretrained(tmp_path)
+
+
+def test_a_network_of_diffusers_that_there_is_not(tmp_path):
+    DecoderPipeline(AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)).save_pretrained(tmp_path)
+    edit(tmp_path, vae=["diffusers", "AutoencoderXL"])
+    with pytest.raises(WeightsError, match="AutoencoderXL"):
+        DecoderPipeline.from_pretrained(tmp_path)
 
 
 def test_loads_in_threads_without_a_warning(saved, caplog):

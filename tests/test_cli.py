@@ -8,19 +8,22 @@ import sys
 import time
 
 import pytest
+import torch
 import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+import studio
 from pipelines import restore
 from pipelines.restore import RestorePipeline
-from studio import cli, images, weights
+from studio import cli, images, provenance, weights
 from studio.benchmarks import album as album_bench
 from studio.benchmarks import background as drawn
 from studio.benchmarks import edit, frontalize, generate, identity, inversion, reference, speed, upsample
 from studio.benchmarks import find as finding
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
+from studio.faces import select
 from studio.find import FaceFinder
 from studio.identity.album import AlbumMaker
 from studio.identity.compare import Comparer
@@ -36,6 +39,7 @@ COMMANDS = {
         "compare",
         "album",
         "verify",
+        "watch",
         "upsample",
         "frontalize",
         "edit",
@@ -91,20 +95,21 @@ COMMANDS = {
 }
 OPTIONS = {
     "restore": "output faces box aligned fidelity region strength scale background guard caution colorize seed steps "
-    "reference reference-steps format quality report sheets show-invented resume overwrite keep-gps credentials model "
-    "licence device",
+    "reference reference-steps format quality name report html sheets show-invented resume overwrite salvage keep-gps "
+    "credentials model licence device workers",
     "faces": "json draw depth",
     "compare": "json sheet",
     "album": "threshold json csv sheet",
     "verify": "json",
+    "watch": "output fidelity scale background format name report settle once credentials model licence device",
     "upsample": "output scale samples steps move-map consistent find reference seed report sheet credentials overwrite "
     "model device",
     "frontalize": "output yaw pitch expression background face method steps refine size report sheet credentials "
     "overwrite model device",
     "edit": "output seed face yaw pitch smile mouth eyes brow light glasses age likeness steps before credentials "
     "overwrite device",
-    "generate": "output consent face samples guidance steps correction candidates solver yaw pitch smile mouth eyes "
-    "brow light glasses age seed report sheet credentials overwrite model device",
+    "generate": "output consent face samples guidance steps correction candidates solver lora yaw pitch smile mouth "
+    "eyes brow light glasses age seed report sheet credentials overwrite model licence device",
     "reenact": "output consent absolute region expression size stitch face driving-face start end fps seconds yaw "
     "pitch roll smile mouth brow gaze-x gaze-y talk blink sway seed audio quality report depth credentials overwrite "
     "model device",
@@ -135,7 +140,7 @@ OPTIONS = {
     "bench app": "visitors side threads out",
     "train list": "",
     "train faces": "count cache device size",
-    "train run": "folder minutes resume cache photos device start dry-run",
+    "train run": "folder minutes resume cache photos device start accumulate dry-run",
     "train heads": "folder images cache minutes resume device start",
     "train encoder": "folder images cache minutes resume device",
     "train directions": "folder cache count seed only",
@@ -278,12 +283,14 @@ def test_restores_an_album(call, album, tmp_path):
     assert lines[0].endswith("  2 times as large")
     assert lines[1].startswith("nobody.png") and lines[1].endswith("or say --aligned if the photo is a cut-out face")
     assert lines[2] == f"1 restored, 1 no face; results in {tmp_path / 'out'}"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".studio-journal.sqlite", "good.png"]
     document = json.loads(report.read_text())
     assert document["settings"]["scale"] == 2
     assert document["settings"]["identity_guard"] is None
     assert [entry["status"] for entry in document["files"]] == ["restored", "no face"]
     assert {"date", "packages", "machine"} <= set(document)
+    assert set(document["weights"]) >= {"restorer", "generator", "identity"}
+    assert all(len(digest) == 64 for digest in document["weights"].values())
 
 
 def test_a_reference_is_embedded_once_and_named_in_the_report_alone(call, album, tmp_path):
@@ -339,9 +346,117 @@ def test_resuming_keeps_the_numbers_of_the_first_run(call, album, tmp_path):
     second = json.loads((tmp_path / "r.json").read_text())["files"][0]
     assert code == 0
     assert "already done" in err
-    assert (second["status"], second["faces"]) == ("already done", first["faces"])
+    assert second == first | {"earlier": True}
+    assert second["scale"] and second["credentials"]
     assert call(*arguments)[0] == 1  # neither --resume nor --overwrite
     assert call(*arguments, "--overwrite")[0] == 0
+
+
+def test_the_output_folder_may_lie_in_the_input_folder(call, album):
+    arguments = ("restore", album, "-o", album / "restored", "--guard", 0)
+    assert call(*arguments)[0] == 0
+    code, _, err = call(*arguments, "--resume")
+    assert code == 0 and "2 already done" in err
+    assert "left out, as 1 result of earlier runs" in err
+    (album / "restored" / ".studio-journal.sqlite").unlink()
+    code, _, err = call(*arguments, "--overwrite")
+    if not provenance.reason_not(".png"):  # the credentials tell, too
+        assert code == 0 and "1 restored, 1 no face" in err and "left out, as 1 result" in err
+
+
+def test_what_is_not_read_is_said_counted_and_reported(call, album, tmp_path):
+    for name in ("a.pdf", "b.pdf", "c.cr2", "scan"):
+        (album / name).write_bytes(b"%PDF-1.4")
+    (album / "gone.jpg").symlink_to(tmp_path / "nothing")
+    report = tmp_path / "report.json"
+    code, _, err = call("restore", album, "-o", tmp_path / "out", "--report", report)
+    assert code == 0 and err.splitlines()[0] == "not read: 2 .pdf, 1 .cr2, 1 .jpg, 1 without a suffix"
+    unread = {entry["path"]: entry["reason"] for entry in json.loads(report.read_text())["unread"]}
+    assert len(unread) == 5 and unread[str(album / "gone.jpg")] == "a link that leads nowhere"
+    for name in ("good.png", "nobody.png"):
+        (album / name).unlink()
+    assert "(not read: 2 .pdf, 1 .cr2" in error_line(call("restore", album, "-o", tmp_path / "out"))
+
+
+def test_scans_keep_what_they_say_and_pages_are_counted(call, album, tmp_path):
+    pages = [images.to_pil(tiny.photo(seed=seed)) for seed in (0, 1)]
+    pages[0].save(album / "leaf.tif", save_all=True, append_images=pages[1:], dpi=(600, 600))
+    pages[0].save(album / "leaf.jfif", "JPEG", dpi=(300, 300), comment=b"box 7")
+    report = tmp_path / "report.json"
+    options = ("--scale", 2, "--guard", 0, "--report", report)
+    code, _, err = call("restore", album / "leaf.tif", album / "leaf.jfif", "-o", tmp_path / "out", *options)
+    assert code == 0 and "the first of 2 pages or frames: the others are left out" in err
+    assert json.loads(report.read_text())["files"][0]["notes"]
+    assert images.load(tmp_path / "out" / "leaf.tif").dpi == (1200, 1200)
+    jpeg = images.load(tmp_path / "out" / "leaf.jpg")
+    assert (jpeg.dpi, jpeg.texts) == ((600, 600), (("Comment", "box 7"),))
+
+
+def test_a_jpeg_without_its_end_can_be_salvaged(call, album, tmp_path):
+    data = images.encode(images.load(tiny.photo()), ".jpg")
+    (album / "cut.jpg").write_bytes(data[: len(data) * 9 // 10])
+    code, _, err = call("restore", album / "cut.jpg", "-o", tmp_path / "out")
+    assert code == 1 and "copy it again" in err
+    code, _, err = call("restore", album / "cut.jpg", "-o", tmp_path / "out", "--salvage", "--guard", 0, "--sheets")
+    assert code == 0 and "the file is cut short and lacks" in err
+    assert (tmp_path / "out" / "cut.jpg").exists()
+
+
+def test_names_of_results(call, album, tmp_path):
+    pattern = ("--name", "{stem}-restored{suffix}")
+    assert call("restore", album, "-o", album, *pattern)[0] == 0
+    assert (album / "good-restored.png").exists()
+    code, _, err = call("restore", album, "-o", album, *pattern, "--resume")
+    assert code == 0 and "2 already done" in err
+    assert "name must hold" in error_line(call("restore", album / "good.png", "-o", tmp_path / "out", "--name", "x"))
+
+
+def test_two_photos_at_a_time_give_the_same(call, album, tmp_path):
+    for seed in (1, 2, 3):
+        images.save(images.load(tiny.photo(seed=seed)), album / f"more{seed}.png")
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # with more, sums of shared work are rounded otherwise
+        arguments = ("restore", album, "--guard", 0, "--no-credentials")
+        assert call(*arguments, "-o", tmp_path / "one")[0] == 0
+        assert call(*arguments, "-o", tmp_path / "two", "--workers", 2)[0] == 0
+    finally:
+        torch.set_num_threads(threads)
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")} for name in ("one", "two"))
+    assert len(one) == 4 and one == two
+
+
+def test_a_page_and_a_watched_folder(call, album, tmp_path):
+    page, out = tmp_path / "page.html", tmp_path / "out"
+    assert call("restore", album, "-o", out, "--html", page)[0] == 0
+    text = page.read_text()
+    assert text.count("<article") == 2 and text.count("data:image/jpeg") == 3
+    images.save(images.load(tiny.photo(seed=5)), album / "new" / "late.png")
+    code, _, err = call("watch", album, "-o", out, "--settle", 0, "--once", "--report", tmp_path / "r.json")
+    assert code == 0 and err.count("already done") == 2
+    assert (out / "new" / "late.png").exists()
+    assert len(json.loads((tmp_path / "r.json").read_text())["files"]) == 3
+    assert "must be a folder" in error_line(call("watch", album / "good.png", "-o", out))
+
+
+def test_standard_input_and_output_are_refused(call, album, tmp_path):
+    assert "standard input is not read" in error_line(call("restore", "-", "-o", tmp_path / "out"))
+    assert "standard output" in error_line(call("restore", album, "-o", "-"))
+    assert "standard input" in error_line(call("faces", "-"))
+
+
+def test_version(call):
+    assert call("--version") == (0, f"face-studio {studio.__version__}\n", "")
+
+
+def test_one_face_is_no_faces(call, album, tmp_path):
+    small = images.load(album / "good.png").pixels[:, :90, :90]
+    path = images.save(images.load(small), tmp_path / "one.png")
+    count = len(json.loads(call("faces", path, "--json")[1])["faces"])
+    first = call("faces", path)[1].splitlines()[0]
+    assert first == (f"1 face in {path}" if count == 1 else f"{count} faces in {path}")
+    with pytest.raises(InputError, match="the photo has one face, which is 0"):
+        select._index(3, 1)
 
 
 def test_options_reach_the_pipeline(call, album, tmp_path):
@@ -364,7 +479,8 @@ def test_options_reach_the_pipeline(call, album, tmp_path):
         (("--scale", "big"), "got big"),
         (("--guard", "-0.5"), "identity_guard must be"),
         (("--format", "psd"), "format must be one of"),
-        (("--device", "abacus"), "device must be"),
+        (("--device", "abacus"), "device must be auto, cpu, cuda or mps"),
+        (("--device", "mps"), "got 'mps', here is cpu"),
         (("--model", "nothing"), "no pipeline 'nothing'"),
     ],
 )
@@ -483,6 +599,9 @@ def test_weights(call, monkeypatch, tmp_path):
     assert code == 0
     assert len(out.splitlines()) == len(weights.entries())
     assert "generator" in out and "commercial" in out
+    assert len({line.index("commercial: ") for line in out.splitlines()}) == 1  # columns
+    models = call("weights", "list", "--models")[1].splitlines()[::2]
+    assert len({line.index("commercial: ") for line in models}) == 1
     monkeypatch.setattr(weights, "path", lambda name: tmp_path / name)
     assert call("weights", "path", "mesh")[:2] == (0, f"{tmp_path / 'mesh'}\n")
     monkeypatch.setattr(weights, "pull", lambda names, say: say("mesh", "fetching") or {"mesh": tmp_path})
@@ -545,7 +664,7 @@ def test_training(call, monkeypatch, tmp_path):
     call("train", "export", tmp_path, tmp_path / "out")
     call("train", "export", tmp_path, tmp_path / "out", "--mean-with", tmp_path / "old", "--mean-of", "to_styles.")
     assert seen == [
-        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None),
+        ("restore-tiny", tmp_path, tmp_path, None, 2.0, True, "auto", cli.say, None, 1),
         (300, tmp_path, "cpu", cli.say, 256),
         (tmp_path, 40, None, 1.0, False, "auto", cli.say, None),
         (tmp_path, 50, tmp_path, None, True, "auto", cli.say),

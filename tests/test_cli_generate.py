@@ -5,9 +5,11 @@ import sys
 
 import pytest
 
-from pipelines import generate
+from pipelines import arc2face, generate
+from pipelines.arc2face import Arc2FacePipeline
 from pipelines.generate import GeneratePipeline
-from studio import cli, images
+from studio import cli, images, provenance
+from studio.base import saved_class
 from tests import tiny
 
 
@@ -28,7 +30,7 @@ def call(monkeypatch, capsys):
 def _toys(monkeypatch):
     monkeypatch.setattr(generate, "FaceFinder", tiny.SureFinder)
     monkeypatch.setattr(
-        GeneratePipeline, "from_pretrained", classmethod(lambda cls, name, *, device=None: tiny.generate_pipeline())
+        GeneratePipeline, "from_pretrained", classmethod(lambda cls, name, **_: tiny.generate_pipeline())
     )
 
 
@@ -104,6 +106,12 @@ def test_seeds_solvers_and_angles_matter(call, tmp_path):
         (("--samples", 17), "1 to 16"),
         (("--yaw", 90), "yaw must be"),
         (("--guidance", "nan"), "guidance_scale"),
+        (("--lora", "owner/name"), "--lora must be left out with generate"),
+        (("--model", "arc2face", "--consent"), "no photo says whom"),
+        (("--model", "arc2face", "--yaw", 20), "--yaw must be left out with arc2face"),
+        (("--model", "arc2face", "--correction", 0), "--correction must be left out with arc2face"),
+        (("--model", "arc2face", "--solver", "heun"), "dpm, euler, ddim, lcm"),
+        (("--model", "arc2face", "--guidance", 0.5), "guidance_scale must be from 1 to 20"),
     ],
 )
 def test_wrong_options_are_one_line(call, tmp_path, options, said):
@@ -111,3 +119,65 @@ def test_wrong_options_are_one_line(call, tmp_path, options, said):
     assert code == 2
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.fixture
+def second(tmp_path, monkeypatch):
+    """A saved Arc2Face of toy networks, which a folder's index makes known."""
+    monkeypatch.setattr(arc2face, "FaceFinder", tiny.SureFinder)
+    tiny.arc2face_pipeline().save_pretrained(tmp_path / "second")
+    return tmp_path / "second"
+
+
+def test_arc2face_writes_what_ours_writes(call, photo, second, tmp_path):
+    report = tmp_path / "report.json"
+    options = ("--model", second, "--samples", 2, "--steps", 2, "--seed", 1, "--report", report)
+    code, err = call(photo, "-o", tmp_path / "out", *options)
+    assert (code, "consent" in err) == (2, True)
+    code, err = call(photo, "-o", tmp_path / "out", "--consent", *options, "--sheet", tmp_path / "sheet.png")
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["generated-1.png", "generated-2.png"]
+    found = json.loads(report.read_text())
+    assert found["consent"] is True and found["references"][0]["name"] == "aunt.png"
+    assert found["settings"] == {"num_images_per_prompt": 2, "guidance_scale": 3.0, "num_inference_steps": 2}
+    assert "identity distance" in err and "ArcFace similarity" in err and "yaw" in err
+
+
+def test_arc2face_signs_what_it_made(call, photo, second, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        provenance, "save_synthetic", lambda picture, file, operation, **_: made.append(operation) or ""
+    )
+    assert call(photo, "-o", tmp_path, "--consent", "--model", second, "--samples", 1, "--solver", "lcm")[0] == 0
+    (operation,) = made
+    assert operation.name == "generate" and "with the stated consent" in operation.description
+    assert operation.settings == {
+        "num_images_per_prompt": 1,
+        "guidance_scale": 1.0,
+        "num_inference_steps": 4,
+        "solver": "lcm",
+        "seed": None,
+        "person": True,
+        "consent": True,
+        "engine": "arc2face",
+    }
+
+
+def test_an_adapter_changes_the_picture(call, photo, second, tmp_path):
+    peft = pytest.importorskip("peft", reason="the extra `lora` is not installed")
+    net = tiny.unet()
+    net.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    Arc2FacePipeline.save_lora_weights(tmp_path / "lora", peft.get_peft_model_state_dict(net))
+    options = ("--consent", "--model", second, "--samples", 1, "--steps", 1, "--seed", 1)
+    for name, more in (("plain", ()), ("adapted", ("--lora", tmp_path / "lora"))):
+        code, err = call(photo, "-o", tmp_path / name, *options, *more)
+        assert code == 0, err
+    plain, adapted = (images.load(tmp_path / name / "generated-1.png").pixels for name in ("plain", "adapted"))
+    assert not plain.equal(adapted)
+
+
+def test_which_pipeline_a_folder_is_of(second, tmp_path):
+    assert saved_class(second) == "Arc2FacePipeline"
+    assert saved_class(tmp_path) == saved_class("generate") == saved_class(tmp_path / "nothing") == ""
+    (tmp_path / "model_index.json").write_text("no JSON")
+    assert saved_class(tmp_path) == ""

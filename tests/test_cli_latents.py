@@ -291,3 +291,14 @@ def test_no_photograph_is_written_over(call, tmp_path, arguments, message):
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert [file.read_bytes() for file in files.values()] == before
+
+
+@pytest.mark.parametrize("command", ["upsample", "frontalize"])
+def test_a_result_that_cannot_be_written_does_not_end_the_batch(call, faces, tmp_path, command):
+    out = tmp_path / "out"
+    blocked = "face0-1.png" if command == "upsample" else "face0.png"
+    (out / blocked).mkdir(parents=True)
+    options = ("--samples", 1) if command == "upsample" else ("--refine", 1)
+    code, _, err = call(command, faces, "-o", out, "--steps", 1, "--overwrite", *options)
+    assert code == 1 and "the target must be a file that can be written" in err
+    assert (out / blocked.replace("0", "1", 1)).is_file()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from dataclasses import replace
 
 import huggingface_hub.constants
 import pytest
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import studio
+from pipelines.arc2face import Arc2FacePipeline
 from studio import hub, weights
 from studio.convert import torch as published
 from studio.convert.torch import Family
@@ -282,3 +285,94 @@ def test_the_licence_filter(known, tmp_path, monkeypatch):
     tiny.tiny_pipeline().save_pretrained(tmp_path / "saved")
     assert "nothing is known of" in refused(InputError, TinyPipeline.from_pretrained, tmp_path / "saved")
     assert TinyPipeline.from_pretrained(tmp_path / "saved", licence="any")
+
+
+# ------------------------------------------------------------------- networks of diffusers, a pickle and an ONNX file
+
+ARC2FACE = {"arcface": {}, "arc2face-encoder": {}, "arc2face-unet": {}, "stable-diffusion-vae": {}}
+
+
+def files_in(folder, prefix):
+    return {f"{prefix}/{file.name}": file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+
+@pytest.fixture
+def arc2face(server, tmp_path, monkeypatch):
+    """Arc2Face and Stable Diffusion 1.5 at toy sizes, in the files in which they were published."""
+    pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
+    from tests.convert.test_onnx import Writer
+
+    toys = tiny.arc2face_pipeline()
+    for name in ("unet", "vae"):
+        getattr(toys, name).save_pretrained(tmp_path / name)
+    toys.tokenizer.backend_tokenizer.model.save(str(tmp_path))
+    encoder = {f"text_model.{name}": value for name, value in toys.text_encoder.state_dict().items()}
+    server.add(
+        "FoivosPar/Arc2Face",
+        {
+            "arcface.onnx": Writer().write(toys.arcface, tmp_path / "arcface.onnx").read_bytes(),
+            "encoder/pytorch_model.bin": as_bytes(tmp_path, encoder),
+            **files_in(tmp_path / "unet", "arc2face"),
+        },
+    )
+    words = {name: (tmp_path / name).read_bytes() for name in ("vocab.json", "merges.txt")}
+    server.add(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        {**files_in(tmp_path / "vae", "vae"), **{f"tokenizer/{name}": data for name, data in words.items()}},
+    )
+    sizes = {"arcface": toys.arcface.config, "arc2face-encoder": toys.text_encoder.config.to_diff_dict()}
+    sizes = json.loads(json.dumps(sizes))  # lists, as in the manifest
+    passports = {
+        name: replace(one, options={key: value for key, value in sizes.get(name, {}).items() if key[0] != "_"})
+        for name, one in weights.entries().items()
+        if name in ARC2FACE or name in weights.FACE_NETWORKS.values()
+    }
+    monkeypatch.setattr(weights, "entries", lambda: passports)
+    for part, name in weights.FACE_NETWORKS.items():
+        getattr(toys, part).save_pretrained(tmp_path / "own" / name)
+    monkeypatch.setenv("STUDIO_WEIGHTS", str(tmp_path / "own"))
+    return toys
+
+
+def test_arc2face_is_put_together_from_its_published_files(server, arc2face):
+    assert {weights.locate(name)[0] for name in ARC2FACE} == {"absent"}
+    found = Arc2FacePipeline.from_pretrained("arc2face", dtype=torch.float32)
+    for name in ("unet", "text_encoder", "vae"):
+        assert same(getattr(arc2face, name), getattr(found, name)), name
+    crops = tiny.image(16, 16)[None]
+    torch.testing.assert_close(found.arcface.unit(crops), arc2face.arcface.unit(crops))
+    ids = [pipeline.tokenizer("photo of a id person", padding="max_length").input_ids for pipeline in (found, arc2face)]
+    assert ids[0] == ids[1] and len(ids[0]) == 77
+    assert {weights.locate(name)[0] for name in ARC2FACE} == {"cache"}
+    assert all(weights.check(name).ok for name in ARC2FACE)
+    # What is in the caches is not asked for again where nothing may be fetched; the pickle was read once.
+    assert sorted(path.name for path in weights.path("arc2face-encoder").iterdir() if path.suffix != ".json") == [
+        "model.safetensors"
+    ]
+
+
+def test_arc2face_without_a_connection(server, arc2face, monkeypatch):
+    monkeypatch.setenv("STUDIO_OFFLINE", "1")
+    said = refused(MissingWeightsError, Arc2FacePipeline.from_pretrained, "arc2face")
+    assert "config.json" in said and "'arc2face-unet'" in said and "STUDIO_WEIGHTS" in said
+    monkeypatch.delenv("STUDIO_OFFLINE")
+    Arc2FacePipeline.from_pretrained("arc2face")
+    monkeypatch.setenv("STUDIO_OFFLINE", "1")
+    server.seen.clear()
+    assert same(arc2face.unet, Arc2FacePipeline.from_pretrained("arc2face").unet)
+    assert not server.seen
+
+
+def test_arc2face_is_not_for_commercial_use(server, arc2face):
+    assert "allow commercial use" in refused(
+        InputError, Arc2FacePipeline.from_pretrained, "arc2face", licence="commercial"
+    )
+    assert not server.seen
+
+
+def test_a_denoiser_in_a_folder_of_the_user(server, arc2face, tmp_path):
+    with tiny.seeded(5):
+        other = type(arc2face.unet).from_config(arc2face.unet.config)
+    other.save_pretrained(tmp_path / "own" / "arc2face-unet")
+    assert weights.locate("arc2face-unet")[0] == "folder"
+    assert same(other, Arc2FacePipeline.from_pretrained("arc2face").unet)

@@ -19,7 +19,8 @@ ARROWS = {
     # file formats: what `images` reads and writes with
     "codecs": {"errors", "exif"},
     "exif": {"errors"},
-    "images": {"errors", "codecs", "exif"},
+    "folders": {"errors"},
+    "images": {"errors", "codecs", "exif", "folders"},
     "device": {"errors"},
     "video": {"errors", "images"},
     # geometry: no networks, no files
@@ -39,7 +40,7 @@ ARROWS = {
     "motion": {"errors", "device", "images", "faces", "video", "networks", "weights", "find", "tone"},
     "tone": set(),
     "background": {"errors", "device", "images", "networks", "tone", "weights"},
-    "base": {"errors", "hub", "weights", "card"},
+    "base": {"errors", "hub", "networks", "weights", "card"},
     "watermark": {"errors", "images"},
     "provenance": {"errors", "images", "video", "watermark", "weights"},
     "synthetic_video": {"errors", "images", "video", "watermark", "provenance"},
@@ -54,7 +55,7 @@ ARROWS["memory"] = set()  # what a program does with its process, and no library
 # Nobody below imports these back: batch runs a pipeline over many files, training and benchmarks hang off the side,
 # ui and cli are the outermost.
 ARROWS["pipelines"] = ENGINE - {"convert", "degradations", "metrics"}
-ARROWS["batch"] = {"errors", "images", "background", "faces", "sheets", "provenance", "pipelines"}
+ARROWS["batch"] = {"errors", "folders", "images", "background", "faces", "sheets", "provenance", "pipelines"}
 ARROWS["reenactment"] = {"errors", "images", "video", "provenance", "synthetic_video", "motion", "find", "pipelines"}
 ARROWS["training"] = ENGINE - {"base", "card", "hub", "models"}
 ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch", "training"}

@@ -45,6 +45,11 @@ def test_sizes_and_sources():
     assert models.source_of(weights.entry("restore")) == "here already"
 
 
+@pytest.mark.parametrize("name", ["arc2face-encoder", "arc2face-unet", "stable-diffusion-vae"])
+def test_sizes_that_are_written_down_are_those_of_the_tensors(name):
+    assert weights.entry(name).bytes == models.bytes_of_tensors(weights.entry(name))
+
+
 def test_the_table_has_a_line_for_each():
     lines = models.table().splitlines()
     assert len(lines) == 2 + len(models.models())

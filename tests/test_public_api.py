@@ -12,9 +12,13 @@ import studio
 
 # Others write these names in their scripts: taking one away or moving its meaning is a change for the changelog.
 NAMES = [
+    "Arc2FaceOutput",
+    "Arc2FacePipeline",
+    "ArcFaceNet",
     "Cleaner",
     "CodeFormer",
     "CredentialsError",
+    "DepthNet",
     "FaceDetector",
     "FaceFinder",
     "FaceMesh",
@@ -48,6 +52,9 @@ NAMES = [
     "NoFaceError",
     "Photo",
     "RRDBNet",
+    "ReenactOutput",
+    "ReenactPipeline",
+    "Reenactor",
     "RestoreFormer",
     "RestoreOutput",
     "RestorePipeline",

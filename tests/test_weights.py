@@ -394,11 +394,11 @@ def test_manifest():
         hashes = [member.sha256 for member in entry.members] + ([entry.archive.sha256] if entry.archive else [])
         assert all(len(value) == 64 for value in hashes)
         assert bool(entry.archive) == bool(entry.members)
-        assert bool(entry.archive) + bool(entry.published) == bool(entry.convert)
+        assert bool(entry.archive) + bool(entry.published) == bool(entry.convert) + weights.is_folder(entry)
         if entry.published:
             assert entry.optional and entry.published.where
             assert len(entry.published.sha256) in (0, 64)
-            assert entry.options["family"] in FAMILIES
+            assert entry.convert != "torch:network" or entry.options["family"] in FAMILIES
         assert entry.fingerprint or not entry.archive
 
 

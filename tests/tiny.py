@@ -18,11 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+)
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from pipelines.arc2face import NOISE, Arc2FacePipeline
 from pipelines.frontalize import FrontalizePipeline
 from pipelines.generate import GeneratePipeline
 from pipelines.reenact import ReenactPipeline
@@ -37,6 +44,7 @@ from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.editor import Editor
 from studio.latents.photo_editor import PhotoEditor
+from studio.networks.arcface import ArcFaceNet
 from studio.networks.cleaner import Cleaner
 from studio.networks.depth import DepthNet
 from studio.networks.detector import FaceDetector
@@ -194,6 +202,29 @@ def restorer(
             style_slots=style_slots,
             atoms=atoms,
         ).eval()
+
+
+def depth_net() -> DepthNet:
+    """Says something else than the rough depth."""
+    with seeded():
+        net = DepthNet((8, 8, 8)).eval()
+        torch.nn.init.normal_(net.out.weight, std=0.05)
+    return net
+
+
+def reenactor() -> Reenactor:
+    """Draws something of its own, and about as much of it as of the warped still."""
+    with seeded():
+        net = Reenactor((8, 8, 8, 8), appearance=8).eval()
+        torch.nn.init.normal_(net.out.weight, std=0.1)
+        net.out.bias.data.zero_()
+    return net
+
+
+def iris_net() -> IrisNet:
+    """The real crop size."""
+    with seeded():
+        return IrisNet(channels=8).eval()
 
 
 def image_head(*, start: int = 4, channels_in: int = 8, style_dim: int = 8) -> ImageHead:
@@ -419,17 +450,72 @@ def generate_pipeline() -> GeneratePipeline:
     return built
 
 
-def depth_net() -> DepthNet:
+def clip_tokenizer(words: str = "photo of a id person") -> CLIPTokenizer:
+    """Knows these words, each as one token, and their letters."""
+    vocab: dict[str, int] = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    merges: list[tuple[str, str]] = []
+    for word in words.split():
+        letters = [*word[:-1], f"{word[-1]}</w>"]
+        for part in (*letters, *word):
+            vocab.setdefault(part, len(vocab))
+        whole = letters[0]
+        for letter in letters[1:]:
+            merges.append((whole, letter))
+            whole += letter
+            vocab.setdefault(whole, len(vocab))
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+def clip_text_encoder(*, hidden_size: int = 24) -> CLIPTextModel:
+    """Fits `clip_tokenizer()`; two layers."""
+    sizes = {"intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokens = {"vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     with seeded():
-        net = DepthNet(widths=(8, 8)).eval()
-        torch.nn.init.normal_(net.out.weight, std=0.05)
+        net = CLIPTextModel(CLIPTextConfig(hidden_size=hidden_size, **sizes, **tokens)).eval()
+    for table in (net.embeddings.token_embedding, net.embeddings.position_embedding):
+        fill_randomly(table, 0.1)
     return net
 
 
-def reenact_pipeline() -> ReenactPipeline:
-    """The real classes; with `SureFinder` in place of the finder every photo shows a face, and every video one."""
+def arcface_net(*, embedding_dim: int = 16) -> ArcFaceNet:
+    """Vectors that fit into `clip_text_encoder()`."""
     with seeded():
-        drawing, iris = Reenactor(widths=(8, 8, 8, 8), appearance=8).eval(), IrisNet(channels=8).eval()
-    built = ReenactPipeline(drawing, depth_net(), *detectors(), face_mesh(), iris, identity_net())
+        return ArcFaceNet(16, (4, 6), (1, 1), embedding_dim).eval()
+
+
+def unet(*, size: int = 32, cross_attention_dim: int = 24) -> UNet2DConditionModel:
+    """Looks at the words of `clip_text_encoder()`."""
+    with seeded():
+        return UNet2DConditionModel(
+            sample_size=size,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=cross_attention_dim,
+            attention_head_dim=4,
+            norm_num_groups=4,
+        ).eval()
+
+
+def vae() -> AutoencoderKL:
+    """Pictures twice as large as the latents."""
+    blocks = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
+    with seeded():
+        return AutoencoderKL(3, 3, *blocks, (8, 8), norm_num_groups=4, sample_size=64).eval()
+
+
+def arc2face_pipeline() -> Arc2FacePipeline:
+    """The real classes; pictures of 64 px."""
+    parts = unet(), clip_text_encoder(), clip_tokenizer(), vae(), DPMSolverMultistepScheduler(**NOISE), arcface_net()
+    built = Arc2FacePipeline(*parts, *detectors(), face_mesh(), identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+def reenact_pipeline() -> ReenactPipeline:
+    """The real classes; a face of 256 px, drawn with eight channels."""
+    finding = *detectors(), face_mesh(), iris_net()
+    built = ReenactPipeline(reenactor(), depth_net(), *finding, identity_net())
     built.set_progress_bar_config(disable=True)
     return built

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from studio.errors import InputError
+
+if TYPE_CHECKING:
+    from studio.folders import Gathered
 
 PathsArgument = Annotated[list[str], typer.Argument(help="Files, folders (searched through) and globs.")]
 PhotosOption = Annotated[Path, typer.Option(help="Folder of photographs to measure on.")]
@@ -20,6 +24,7 @@ ModelOption = Annotated[
 LicenceOption = Annotated[
     str, typer.Option(help="commercial: refuse weights that are not known to allow commercial use. Default: any.")
 ]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps (Apple's graphics processor).")]
 OutOption = Annotated[Path | None, typer.Option(help="Also write the JSON here.")]
 
 
@@ -41,18 +46,48 @@ def write(data: Any, path: Path | None) -> None:
         path.write_text(json.dumps(data, indent=1) + "\n")
 
 
-def named(paths: list[str]) -> list[Path]:
-    """The image files that PATHS name.
+def named(paths: list[str], output: Path | None = None, reports: Iterable[Path | None] = ()) -> Gathered:
+    """The image files that PATHS name; what of the folders is not read is said, in one line.
+
+    Args:
+        paths: files, folders and patterns.
+        output: folder of the results, whose own results are left out.
+        reports: files that an earlier run may have written; nothing is said of them.
 
     Raises:
         InputError: there are none.
     """
-    from studio import images
+    from studio import folders
 
-    inputs = images.find_images(paths)
-    if not inputs:
-        raise InputError("PATHS must name at least one image, and they name none: check the folder")
-    return inputs
+    found = folders.gather(paths)
+    own: list[Path] = []
+    written = {path.resolve() for path in reports if path}
+    found.unread = [(path, reason) for path, reason in found.unread if path.resolve() not in written]
+    if output is not None:
+        if str(output) == "-":
+            raise InputError("the output must be a folder, got '-': results are not written to standard output")
+        from studio.batch import without_results
+
+        own = without_results(found, output)
+    if own:
+        say(f"left out, as {counted(len(own), 'result')} of earlier runs: {own[0]}{' …' if len(own) > 1 else ''}")
+    if not found.files:
+        why = f" (not read: {kinds(found.unread)})" if found.unread else ""
+        raise InputError(f"PATHS must name at least one image, and they name none{why}: check the folder")
+    if found.unread:
+        say(f"not read: {kinds(found.unread)}")
+    return found
+
+
+def kinds(unread: list[tuple[Path, str]]) -> str:
+    """Files that are not read, counted by suffix."""
+    suffixes = Counter(path.suffix.lower() or "without a suffix" for path, _ in unread)
+    return ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
+
+
+def counted(count: int, what: str) -> str:
+    """Say 1 face, 2 faces: the word with an s where there are more."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def check_free(files: list[Path], overwrite: bool) -> None:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import LicenceOption, ModelOption, PathsArgument, check_beside, named, say, show, size_of_result
+from studio.cli.common import (
+    DeviceOption,
+    LicenceOption,
+    ModelOption,
+    PathsArgument,
+    check_beside,
+    counted,
+    named,
+    say,
+    show,
+    size_of_result,
+)
 from studio.errors import InputError
 
 app = typer.Typer()
+REPORT_SECONDS = 20  # a report is written this often while files are done, and when they are
 
 
 @app.command()
@@ -57,20 +70,26 @@ def restore(
         str | None, typer.Option(help="png, jpg, webp, tiff, bmp or avif; default: as the input.")
     ] = None,
     quality: Annotated[int, typer.Option(help="Of JPEG, WebP and AVIF.", min=1, max=100)] = 95,
+    name: Annotated[str, typer.Option(help='Of the results, such as "{stem}-restored{suffix}".')] = "{stem}{suffix}",
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with all photos before and after here.")] = None,
     sheets: Annotated[bool, typer.Option(help="Write before/after sheets to OUTPUT/sheets.")] = False,
     show_invented: Annotated[
         bool, typer.Option("--show-invented", help="Write pictures of what the model drew to OUTPUT/invented.")
     ] = False,
-    resume: Annotated[bool, typer.Option(help="Skip files whose result is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on: do what is new, changed, or was not done with these settings.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    salvage: Annotated[bool, typer.Option(help="Restore what is there of JPEGs that lack their end.")] = False,
     keep_gps: Annotated[bool, typer.Option(help="Keep the place in the EXIF data.")] = False,
     credentials: Annotated[
         bool, typer.Option("--credentials/--no-credentials", help="Sign the results: what was done, and by what.")
     ] = True,
     model: ModelOption = "restore",
     licence: LicenceOption = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
+    workers: Annotated[int, typer.Option(help="Photos at a time; they share the processor.", min=1, max=64)] = 1,
 ) -> None:
     """Restore the faces in photographs.
 
@@ -79,16 +98,131 @@ def restore(
     """
     from tqdm import tqdm
 
-    from pipelines.restore import RestorePipeline, check_arguments, check_drawing
+    from pipelines.restore import RestorePipeline
     from studio import background as backgrounds
     from studio import batch, weights
     from studio.benchmarks.provenance import provenance
-    from studio.device import pick_device
-    from studio.faces.select import parse, parse_box
+    from studio.device import pick_device, share_threads
+    from studio.faces.select import parse_box
     from studio.provenance import own_certificate
 
-    inputs = named(paths)
+    gathered = named(paths, output, (report, html))
+    inputs = gathered.files
     suffix = f".{format.lstrip('.').lower()}" if format else None
+    settings = settings_of(
+        faces=faces,
+        fidelity=fidelity,
+        strength=strength,
+        scale=scale,
+        background=background,
+        region=region,
+        seed=seed,
+        steps=steps,
+        guard=guard,
+        caution=caution,
+        colorize=colorize,
+        reference_steps=reference_steps,
+    )
+    if box and len(inputs) > 1:
+        raise InputError(f"a box lies in one photo, and PATHS name {len(inputs)}: give that one alone")
+    if box and aligned:
+        raise InputError("--box and --aligned can't be had both: an aligned picture is one face")
+    if box or aligned:
+        settings |= {"boxes": [parse_box(text) for text in box]} if box else {"aligned": True}
+    batch.plan_outputs(inputs, output, suffix, root=gathered.root, name=name)
+    check_beside(inputs, report=report)
+    check_beside(inputs, report=html)
+    if credentials:
+        own_certificate()
+    share_threads(workers)
+    pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device), licence=licence)
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
+    if background in backgrounds.NETWORKS:
+        with weights.only(licence):
+            pipeline.upsampler(background)
+    about = {"model": model, "settings": settings, **provenance(), "weights": batch.weights_of(pipeline, background)}
+    about["unread"] = [{"path": str(path), "reason": reason} for path, reason in gathered.unread]
+    if reference:
+        if len(inputs) > 1:
+            say(f"the reference guides one face in each of {len(inputs)} photos: give those of this person only")
+        if not pipeline.leads and reference_steps:
+            say(f"{model} can't be led by a reference: it only measures")
+            reference_steps = 0
+        about["settings"] = settings | {"reference": [path.name for path in reference]}
+        settings = settings | {"reference": pipeline.embed_reference(reference), "reference_steps": reference_steps}
+    done: list[batch.FileReport] = []
+    written = time.monotonic()
+    with tqdm(total=len(inputs), unit="photo", disable=not sys.stderr.isatty()) as bar:
+
+        def on_file(found: batch.FileReport) -> None:
+            nonlocal written
+            done.append(found)
+            bar.update()
+            bar.write(summary(found), file=sys.stderr)
+            if report and time.monotonic() - written > REPORT_SECONDS:
+                batch.write_report(report, done, about)
+                written = time.monotonic()
+
+        try:
+            batch.restore_files(
+                pipeline,
+                inputs,
+                output,
+                settings=settings,
+                suffix=suffix,
+                root=gathered.root,
+                name=name,
+                resume=resume,
+                overwrite=overwrite,
+                sheets=sheets,
+                invented=show_invented,
+                quality=quality,
+                keep_gps=keep_gps,
+                credentials=credentials,
+                salvage=salvage,
+                model=model,
+                journal=True,
+                weights=about["weights"],
+                workers=workers,
+                on_file=on_file,
+            )
+        finally:
+            if report:
+                batch.write_report(report, done, about)
+    if html:
+        batch.write_page(html, done)
+    say(f"{totals(done)}; results in {output}")
+    for reason, count in Counter(found.credentials for found in done if found.status == batch.RESTORED).items():
+        if credentials and reason != "written":
+            say(f"{count} without Content Credentials: {reason}")
+    if any(found.status == batch.FAILED for found in done):
+        raise typer.Exit(1)
+
+
+def settings_of(
+    *,
+    faces: str = "all",
+    fidelity: float = 0.5,
+    strength: float = 1.0,
+    scale: str = "auto",
+    background: str = "lanczos",
+    region: str = "auto",
+    seed: int = 0,
+    steps: int = 4,
+    guard: float = 0.6,
+    caution: bool = True,
+    colorize: bool = False,
+    reference_steps: int = 12,
+) -> dict[str, Any]:
+    """The options of the command as keyword arguments of the pipeline, checked before any weights are loaded.
+
+    Raises:
+        InputError: one of them is out of its range.
+    """
+    from pipelines.restore import check_arguments, check_drawing
+    from studio import background as backgrounds
+    from studio.faces.select import parse
+
     settings = {
         "faces": parse(faces),
         "fidelity": fidelity,
@@ -102,84 +236,40 @@ def restore(
         "caution": caution,
         "colorize": colorize,
     }
-    # Refuse before the weights are loaded, and once instead of for every file.
     check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
     check_drawing(region, steps, None)
     backgrounds.check(background, settings["scale"])
-    if box and len(inputs) > 1:
-        raise InputError(f"a box lies in one photo, and PATHS name {len(inputs)}: give that one alone")
-    if box and aligned:
-        raise InputError("--box and --aligned can't be had both: an aligned picture is one face")
-    if box or aligned:
-        settings |= {"boxes": [parse_box(text) for text in box]} if box else {"aligned": True}
-    batch.plan_outputs(inputs, output, suffix)
-    check_beside(inputs, report=report)
-    if credentials:
-        own_certificate()
-    earlier = batch.read_report(report) if report and resume else {}
-    pipeline = RestorePipeline.from_pretrained(model, device=pick_device(device), licence=licence)
-    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
-    if background in backgrounds.NETWORKS:
-        with weights.only(licence):
-            pipeline.upsampler(background)
-    about = {"model": model, "settings": settings, **provenance()}
-    if reference:
-        if len(inputs) > 1:
-            say(f"the reference guides one face in each of {len(inputs)} photos: give those of this person only")
-        if not pipeline.leads and reference_steps:
-            say(f"{model} can't be led by a reference: it only measures")
-            reference_steps = 0
-        about["settings"] = settings | {"reference": [path.name for path in reference]}
-        settings = settings | {"reference": pipeline.embed_reference(reference), "reference_steps": reference_steps}
-    done: list[batch.FileReport] = []
-    with tqdm(total=len(inputs), unit="photo", disable=not sys.stderr.isatty()) as bar:
+    return settings
 
-        def on_file(found: batch.FileReport) -> None:
-            if found.status == batch.DONE and found.input in earlier:
-                found.faces = earlier[found.input]["faces"]
-            done.append(found)
-            bar.update()
-            bar.write(summary(found), file=sys.stderr)
-            if report:
-                batch.write_report(report, done, about)
 
-        batch.restore_files(
-            pipeline,
-            inputs,
-            output,
-            settings=settings,
-            suffix=suffix,
-            resume=resume,
-            overwrite=overwrite,
-            sheets=sheets,
-            invented=show_invented,
-            quality=quality,
-            keep_gps=keep_gps,
-            credentials=credentials,
-            model=model,
-            on_file=on_file,
-        )
-    counts = {status: sum(found.status == status for found in done) for status in dict.fromkeys(f.status for f in done)}
-    say(", ".join(f"{count} {status}" for status, count in counts.items()) + f"; results in {output}")
-    for reason, count in Counter(found.credentials for found in done if found.status == batch.RESTORED).items():
-        if credentials and reason != "written":
-            say(f"{count} without Content Credentials: {reason}")
-    if counts.get(batch.FAILED):
-        raise typer.Exit(1)
+def totals(done: list[Any]) -> str:
+    """How many files came out how; and how many of them earlier runs did, or stand for a duplicate."""
+    counts = Counter(found.status for found in done)
+    line = ", ".join(f"{count} {status}" for status, count in counts.items())
+    for what, count in (
+        ("already done", sum(found.earlier for found in done)),
+        ("the same as another", sum(bool(found.duplicate_of) for found in done)),
+    ):
+        line += f", {count} {what}" if count else ""
+    return line
 
 
 def summary(found: Any) -> str:
-    """One line of the table: name, status, seconds, faces, identity distances, enlargement."""
+    """One line of the table: name, status, seconds, faces, identity distances, enlargement, notes."""
     restored = [face for face in found.faces if face["restored"]]
     distances = " ".join(f"{face['identity_distance']:.2f}" for face in restored)
-    counted = f"{len(restored)}/{len(found.faces)} faces  identity {distances}"
-    faces = counted if restored and found.status != "failed" else found.reason
+    shown = f"{len(restored)}/{len(found.faces)} faces  identity {distances}"
+    faces = shown if restored and found.status != "failed" else found.reason
     enlarged = f"  {found.scale:g} times as large" if (found.scale or 1) > 1 else ""
     guided = [face for face in restored if face.get("guided")]
     person = "".join(f"  person {face['reference_before']:.2f} -> {face['reference_after']:.2f}" for face in guided)
     maybe = f"  {len(found.doubtful)} more may be faces: see --report" if found.doubtful else ""
+    same = f"  the same file as {found.duplicate_of}" if found.duplicate_of else ""
+    notes = "".join(f"  {note}" for note in found.notes)
+    status = "already done" if found.earlier else found.status
     return (
-        f"{Path(found.input).name:<34.34} {found.status:<12} {found.seconds:5.1f} s  {faces}{person}{enlarged}{maybe}"
+        f"{Path(found.input).name:<34.34} {status:<12} {found.seconds:5.1f} s  {faces}{person}{enlarged}{maybe}"
+        f"{same}{notes}"
     )
 
 
@@ -212,7 +302,7 @@ def faces(
     if as_json:
         show({"photo": str(photo), "faces": found.to_dicts()})
         return
-    typer.echo(f"{len(found)} faces in {photo}")
+    typer.echo(f"{counted(len(found), 'face')} in {photo}")
     if not len(found):
         typer.echo("if there is one, cut the photo closer to it, or give its box: studio restore --box x0,y0,x1,y1")
     for x0, y0, x1, y1 in found.doubtful.tolist():
@@ -280,7 +370,7 @@ def album(
 
     if as_json and as_csv:
         raise InputError("either --json or --csv must be asked for, got both: leave one out")
-    inputs = named(paths)
+    inputs = named(paths).files
     check_beside(inputs, pictures=[sheet])
     threshold = THRESHOLD if threshold is None else threshold
     check_arguments(len(inputs), threshold)

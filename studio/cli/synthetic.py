@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.common import ModelOption, PathsArgument, check_beside, check_free, named, say, show, write
+from studio.cli.common import (
+    DeviceOption,
+    LicenceOption,
+    ModelOption,
+    PathsArgument,
+    check_beside,
+    check_free,
+    named,
+    say,
+    show,
+    write,
+)
 from studio.errors import InputError, StudioError
 
 app = typer.Typer()
@@ -36,7 +47,7 @@ def upsample(
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     model: ModelOption = "upsample",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Search for large faces that shrink to a small one (8 to 128 px, aligned as in FFHQ). They are guesses.
 
@@ -47,9 +58,10 @@ def upsample(
     from studio.device import pick_device
     from studio.latents.search import EPSILON
 
-    inputs = named(paths)
+    gathered = named(paths, output)
+    inputs = gathered.files
     check_arguments(scale, samples, steps, EPSILON, move_map, consistent, "pt")
-    targets = batch.plan_outputs(inputs, output, ".png")
+    targets = batch.plan_outputs(inputs, output, ".png", root=gathered.root)
     check_beside([*inputs, *([reference] if reference else [])], pictures=[sheet], report=report, overwrite=overwrite)
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -75,14 +87,14 @@ def upsample(
             check_free(files, overwrite)
             rng = None if seed is None else _seeded(seed)
             done = pipeline(source, **settings, generator=rng, output_type="pt")
+            for file, picture in zip(files, done.images[0], strict=True):
+                lacking = provenance.save_synthetic(
+                    picture, file, made, source=source.read_bytes(), credentials=credentials
+                )
         except StudioError as error:
             found.append({"input": str(source), "failed": str(error)})
             say(f"{source.name}: {error}")
             continue
-        for file, picture in zip(files, done.images[0], strict=True):
-            lacking = provenance.save_synthetic(
-                picture, file, made, source=source.read_bytes(), credentials=credentials
-            )
         if lacking:
             say(f"{source.name}: {lacking}")
         found.append({"input": str(source), "outputs": [str(file) for file in files], **done.reports[0].to_dict()})
@@ -130,7 +142,7 @@ def frontalize(
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     model: ModelOption = "frontalize",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Turn the face of a photo into the camera, or to another angle. The results are synthetic likenesses.
 
@@ -140,9 +152,10 @@ def frontalize(
     from studio import batch, provenance, sheets
     from studio.device import pick_device
 
-    inputs = named(paths)
+    gathered = named(paths, output)
+    inputs = gathered.files
     check_arguments(yaw, pitch, expression, background, face, method, steps, refine, "pt")
-    targets = batch.plan_outputs(inputs, output, ".png")
+    targets = batch.plan_outputs(inputs, output, ".png", root=gathered.root)
     check_beside(inputs, pictures=[sheet], report=report, overwrite=overwrite)
     pipeline = FrontalizePipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
@@ -164,13 +177,13 @@ def frontalize(
         try:
             check_free([target], overwrite)
             done = pipeline(source, **settings, output_type="pt")
+            lacking = provenance.save_synthetic(
+                done.images[0], target, made, source=source.read_bytes(), credentials=credentials
+            )
         except StudioError as error:
             found.append({"input": str(source), "failed": str(error)})
             say(f"{source.name}: {error}")
             continue
-        lacking = provenance.save_synthetic(
-            done.images[0], target, made, source=source.read_bytes(), credentials=credentials
-        )
         line = turned(done.reports[0])
         for text in filter(None, (lacking, line)):
             say(f"{source.name}: {text}")
@@ -221,7 +234,7 @@ def edit(
     before: Annotated[Path | None, typer.Option(help="Also write the likeness before the edit here.")] = None,
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Change a smile, glasses or an age in a photo, or turn a head; prints a JSON report with identity distances.
 
@@ -293,11 +306,20 @@ def generate(
     consent: Annotated[bool, typer.Option("--consent", help="The person agreed to this; needed with photos.")] = False,
     face: Annotated[int | None, typer.Option(help="Which face of photos with several; 0 is the largest.")] = None,
     samples: Annotated[int, typer.Option(help="Pictures, 1 to 16.")] = 4,
-    guidance: Annotated[float, typer.Option(help="0 to 10: how much the identity counts.")] = 1.0,
-    steps: Annotated[int, typer.Option(help="Of the solver.")] = 12,
-    correction: Annotated[int, typer.Option(help="Gradient steps towards the person; 0 does without.")] = 40,
-    candidates: Annotated[int, typer.Option(help="Drawn for each picture, the nearest is kept.")] = 8,
-    solver: Annotated[str, typer.Option(help="euler or heun.")] = "euler",
+    guidance: Annotated[
+        float | None, typer.Option(help="How much the identity counts; default 1, of arc2face 3 and with lcm 1.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the solver; default 12, of arc2face 25 and with lcm 4.")] = None,
+    correction: Annotated[
+        int | None, typer.Option(help="Gradient steps towards the person, default 40; 0 does without. Not arc2face.")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="Drawn for each picture, default 8; the nearest is kept. Not arc2face.")
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="euler (default) or heun; of arc2face dpm (default), euler, ddim or lcm.")
+    ] = None,
+    lora: Annotated[str | None, typer.Option(help="An adapter for arc2face: file, folder or owner/name.")] = None,
     yaw: Annotated[float | None, typer.Option(help="Degrees; 0 looks into the camera, above 0 to the left.")] = None,
     pitch: Annotated[float | None, typer.Option(help="Degrees; above 0 looks up.")] = None,
     smile: Annotated[float | None, typer.Option(help="In spreads from the average generated face.")] = None,
@@ -313,44 +335,51 @@ def generate(
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     model: ModelOption = "generate",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    licence: LicenceOption = "",
+    device: DeviceOption = "auto",
 ) -> None:
     """Generate photographs of a person who agreed to it, or of people who do not exist.
 
     Every result carries an invisible mark and, where they can be written, Content Credentials that record the consent.
     """
-    from pipelines.generate import SOLVERS, GeneratePipeline, check_arguments, check_consent
     from studio import images, provenance, sheets
+    from studio.cli.engines import check_lora, engine_of
     from studio.device import pick_device
+    from studio.identity.references import check_consent
 
-    check_arguments(samples, guidance, steps, correction, candidates, face, consent, "pt")
+    engine = engine_of(model)
+    solver, settings = engine.settings(
+        solver,
+        samples,
+        guidance_scale=guidance,
+        num_inference_steps=steps,
+        correction_steps=correction,
+        candidates=candidates,
+        **given(
+            yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses, age=age
+        ),
+    )
+    check_lora(engine, lora)
+    engine.refuse(settings, face, consent)
     check_consent(photos or None, consent)
-    if solver not in SOLVERS:
-        raise InputError(f"--solver must be one of {', '.join(SOLVERS)}, got {solver!r}: choose one of them")
+    if not photos and engine.name == "arc2face":
+        raise InputError("arc2face draws a person, and no photo says whom: give one, or leave --model out for nobody")
     files = [output / f"generated-{k + 1}.png" for k in range(samples)]
     check_free(files, overwrite)
     check_beside(photos or (), pictures=[sheet], report=report, overwrite=overwrite)
     loaded = [images.load(photo) for photo in photos or ()]
-    pipeline = GeneratePipeline.from_pretrained(model, device=pick_device(device))
+    pipeline = engine.pipeline.from_pretrained(model, device=pick_device(device), licence=licence)
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty())
-    pipeline.scheduler = SOLVERS[solver].from_config(pipeline.scheduler.config)
-    moves = given(
-        yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses, age=age
-    )
-    settings = {
-        "num_images_per_prompt": samples,
-        "guidance_scale": guidance,
-        "num_inference_steps": steps,
-        "correction_steps": correction,
-        "candidates": candidates,
-        **moves,
-    }
+    pipeline.scheduler = engine.solvers[solver].from_config(pipeline.scheduler.config)
+    if lora:
+        pipeline.load_lora_weights(lora)
     rng = None if seed is None else _seeded(seed)
     done = pipeline(loaded or None, consent, face, **settings, generator=rng, output_type="pt")
+    stated = {"solver": solver, "seed": seed, "person": bool(loaded), "consent": consent, "engine": engine.name}
     made = provenance.Operation(
         "generate",
         "a synthetic picture" + (" of a person, made with the stated consent" if loaded else " of nobody"),
-        {**settings, "solver": solver, "seed": seed, "person": bool(loaded), "consent": consent},
+        {**settings, **stated, **({"lora": True} if lora else {})},
     )
     lacking = ""
     for file, picture in zip(files, done.images, strict=True):
@@ -370,12 +399,17 @@ def generate(
 
 
 def sample_words(sample: Any) -> str:
-    """A `SampleReport` of a generated picture in one line."""
-    pose = f"yaw {sample.attributes['yaw']:+.0f}°, pitch {sample.attributes['pitch']:+.0f}°"
+    """What is reported of a generated picture, in one line."""
+    turned = sample.attributes
+    pose = f"yaw {turned['yaw']:+.0f}°, pitch {turned['pitch']:+.0f}°" if turned else ""
     who = "" if sample.identity_distance is None else f"identity distance {sample.identity_distance:.2f}"
-    before = "" if sample.prior_distance is None else f" ({sample.prior_distance:.2f} before the correction)"
-    unseen = "" if sample.seen else "; no face is seen in it"
-    return f"{who}{before}, {pose}{unseen}" if who else pose + unseen
+    before = getattr(sample, "prior_distance", None)
+    if before is not None:
+        who += f" ({before:.2f} before the correction)"
+    alike = getattr(sample, "similarity", None)
+    near = "" if alike is None else f"ArcFace similarity {alike:.2f}"
+    said = ", ".join(filter(None, (who, near, pose)))
+    return said if sample.seen else f"{said}; no face is seen in it" if said else "no face is seen in it"
 
 
 def given(**options: float | None) -> dict[str, float]:

@@ -45,9 +45,10 @@ def train_run(
     photos: Annotated[Path | None, typer.Option(help="Real faces: a folder with aligned_clean and portraits.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     start: Annotated[Path | None, typer.Option(help="Folder of weights to begin with, not the preset's own.")] = None,
+    accumulate: Annotated[int, typer.Option(help="Batches of each process in a step.")] = 1,
     dry_run: Annotated[bool, typer.Option(help="Print the preset and stop.")] = False,
 ) -> None:
-    """Train a preset."""
+    """Train a preset; on several GPUs or machines: accelerate launch -m studio.cli train run …."""
     from dataclasses import asdict
 
     from studio.training.run import find_preset, train
@@ -55,7 +56,7 @@ def train_run(
     if dry_run:
         show(asdict(find_preset(preset)))
         return
-    train(preset, folder, cache, photos, minutes, resume, device, say, start)
+    train(preset, folder, cache, photos, minutes, resume, device, say, start, accumulate)
 
 
 @app.command("heads")

@@ -25,15 +25,31 @@ def weights_list(
         if markdown:
             typer.echo(choices.table(), nl=False)
             return
-        for one in choices.chosen() if models else ():
-            typer.echo(
-                f"{one.name:22} for: {one.task:10} commercial: {one.commercial:6} {one.megabytes:4} MB  {one.source}"
-            )
-            typer.echo(f"{'':22} {one.licence}; best at: {one.best}")
-        for name, entry in {} if models else weights.entries().items():
-            if entry.commercial == "yes" or not weights.commercial_only():
-                place, _ = weights.locate(name)
-                typer.echo(f"{name:22} {entry.licence:28} commercial: {entry.commercial:6} {place}")
+        if models:
+            rows = [
+                (one.name, f"for: {one.task}", f"commercial: {one.commercial}", f"{one.megabytes} MB", str(one.source))
+                for one in choices.chosen()
+            ]
+            notes = [f"{one.licence}; best at: {one.best}" for one in choices.chosen()]
+        else:
+            entries = {
+                name: entry
+                for name, entry in weights.entries().items()
+                if entry.commercial == "yes" or not weights.commercial_only()
+            }
+            rows = [
+                (name, f"commercial: {entry.commercial}", str(weights.locate(name)[0]), entry.licence)
+                for name, entry in entries.items()
+            ]
+            notes = [""] * len(rows)
+        for line, note in zip(columns(rows), notes, strict=True):
+            typer.echo(line + (f"\n    {note}" if note else ""))
+
+
+def columns(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a table, each column as wide as its widest cell."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 @app.command("pull")
@@ -54,7 +70,7 @@ def weights_verify(names: Annotated[list[str] | None, typer.Argument(help="Defau
 
     checks = weights.verify(names or ())
     for check in checks:
-        typer.echo(f"{check.name:22} {'ok' if check.ok else 'BAD'}  {check.message}")
+        typer.echo(f"{check.name:22}  {'ok' if check.ok else 'BAD'}  {check.message}")
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 

@@ -13,31 +13,53 @@ import re
 import string
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    WebPImagePlugin,
+)
 
-from studio.codecs import exif, png, tiff
+from studio.codecs import exif, plain, png, tiff
+from studio.codecs.about import (
+    DESCRIPTION,
+    About,
+    Texts,
+    comment_of,
+    gif_frames,
+    public_texts,
+    webp_frames,
+    with_dpi,
+)
 from studio.codecs.levels import Decoded, Limits, from_pil, profile_for
 from studio.errors import ImageError
 
-__all__ = ["Decoded", "Limits", "decode", "encode", "from_pil", "profile_for"]
+__all__ = ["About", "Decoded", "Limits", "Texts", "decode", "encode", "from_pil", "profile_for", "public_texts"]
 
-_READABLE = "JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC or GIF"
+_READABLE = "JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC, GIF, JPEG 2000, PPM or TGA"
 
 
-def decode(data: bytes, limits: Limits) -> Decoded:
+def decode(data: bytes, limits: Limits, *, salvage: bool = False) -> Decoded:
     """Decode a whole photo file; of several pages or frames, the first.
 
     Args:
         data: The file's bytes. The format is told from them, never from the name.
         limits: The name for messages, and the size that is accepted.
+        salvage: Take what is there of a JPEG that lacks its end; `About.lacking` says what is not.
 
     Raises:
         ImageError: Not a photo, damaged, cut short, too small or too large.
     """
     kind = _sniff(data, limits)
     try:
+        if salvage and kind == "JPEG":
+            return _salvaged(data, limits)
         return _READERS[kind](data, limits)
     except ImageError:
         raise
@@ -54,6 +76,8 @@ def decode(data: bytes, limits: Limits) -> Decoded:
 def _sniff(data: bytes, limits: Limits) -> str:
     head = data[:1024]
     kind = next((kind for magic, kind in _MAGIC if re.match(magic, head, re.DOTALL)), None)
+    if kind is None and plain.is_tga(head) and not any(re.match(magic, head, re.DOTALL) for magic, _ in _OTHERS):
+        kind = "TGA"
     if kind is None:
         raise ImageError(f"{limits.name} must be a {_READABLE} photo, got {_described(head)}; export it as PNG or JPEG")
     second = re.search(rb"%PDF-|<svg|<html|<script|<\?php", head, re.IGNORECASE)
@@ -87,6 +111,8 @@ _MAGIC = [
     (rb"RIFF....WEBP", "WebP"),
     (rb"\0\0\0.ftyp(?:.{4}){0,20}?avi[fs]", "AVIF"),
     (rb"\0\0\0.ftyp(?:.{4}){0,20}?(?:heic|heix|heim|heis|hevc|mif1)", "HEIC"),
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
+    (rb"P[1-6][\s#]", "PPM"),
 ]
 _OTHERS = [
     (rb"(?:\xef\xbb\xbf)?\s*<.*?svg", "an SVG drawing"),
@@ -97,7 +123,6 @@ _OTHERS = [
     (rb"II\+\0|MM\0\+", "a BigTIFF"),
     (rb"\0\0\0.ftyp", "a video"),
     (rb"\xff\x0a|\0\0\0\x0cJXL", "JPEG XL"),
-    (rb"\0\0\0\x0cjP", "JPEG 2000"),
 ]
 
 
@@ -106,13 +131,36 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         """Leave the EXIF alone: Pillow would parse it for a value nobody here asks for, and warn when it is odd."""
 
 
-def _simple(reader: Callable[[io.BytesIO], Image.Image]) -> Callable[[bytes, Limits], Decoded]:
+def _simple(
+    reader: Callable[[io.BytesIO], Image.Image], pages: Callable[[bytes], int] = lambda _: 1
+) -> Callable[[bytes, Limits], Decoded]:
     def read(data: bytes, limits: Limits) -> Decoded:
         image = reader(io.BytesIO(data))
         limits.check(*image.size)
-        return from_pil(image, limits)
+        decoded = from_pil(image, limits)
+        return replace(decoded, about=replace(decoded.about, pages=pages(data)))
 
     return read
+
+
+def _salvaged(data: bytes, limits: Limits) -> Decoded:
+    """A JPEG that may lack its end. The decoder fills what is missing: grey blocks, or blur where it is progressive."""
+    try:
+        return _READERS["JPEG"](data, limits)
+    except ImageError:
+        raise
+    except OSError:  # what Pillow raises at the end of the file
+        try:
+            decoded = _READERS["JPEG"](data + b"\xff\xd9", limits)
+        except OSError:  # cut within the head of a later scan, which is left out
+            whole = max(data.rfind(b"\xff\xc4"), data.rfind(b"\xff\xda"))
+            decoded = _READERS["JPEG"](data[:whole] + b"\xff\xd9", limits)
+    blank = (np.abs(decoded.levels.astype(np.int16) - 128) <= 1).all((1, 2))
+    rows = len(blank) - 1 - int(np.flatnonzero(~blank).max(initial=-1))
+    if rows == len(blank):
+        raise ValueError("nothing of the picture is there")
+    what = f"its last {rows} of {len(blank)} rows of pixels" if rows else "its end, and with it detail"
+    return replace(decoded, about=replace(decoded.about, lacking=f"the file is cut short and lacks {what}"))
 
 
 def _gif(stream: io.BytesIO) -> Image.Image:
@@ -143,7 +191,8 @@ def _read_avif(data: bytes, limits: Limits) -> Decoded:
     turned = exif.unpack(image.info.get("exif", b""))
     if found:
         turned = tags._replace(image=tags.image | {exif.ORIENTATION: exif.entry(3, exif.orientation(turned))})
-    return from_pil(image, limits, turned)
+    decoded = from_pil(image, limits, turned)
+    return replace(decoded, about=replace(decoded.about, pages=getattr(image, "n_frames", 1)))
 
 
 def _read_heic(data: bytes, limits: Limits) -> Decoded:
@@ -160,30 +209,47 @@ def _read_heic(data: bytes, limits: Limits) -> Decoded:
 _READERS: dict[str, Callable[[bytes, Limits], Decoded]] = {
     "JPEG": _simple(_Jpeg),
     "PNG": png.read,
-    "GIF": _simple(_gif),
+    "GIF": _simple(_gif, gif_frames),
     "BMP": _simple(BmpImagePlugin.BmpImageFile),
     "TIFF": tiff.read,
-    "WebP": _simple(WebPImagePlugin.WebPImageFile),
+    "WebP": _simple(WebPImagePlugin.WebPImageFile, webp_frames),
     "AVIF": _read_avif,
     "HEIC": _read_heic,
+    "JPEG 2000": _simple(Jpeg2KImagePlugin.Jpeg2KImageFile),
+    "PPM": plain.read_ppm,
+    "TGA": plain.read_tga,
 }
 
 
-def encode(levels: np.ndarray, kind: str, icc: bytes | None, tags: exif.Tags, quality: int) -> bytes:
-    """(H,W,C) uint8 (PNG and TIFF: or uint16) to the bytes of a file, `kind` as Pillow names them."""
+def encode(
+    levels: np.ndarray, kind: str, icc: bytes | None, tags: exif.Tags, quality: int, about: About | None = None
+) -> bytes:
+    """(H,W,C) uint8 (PNG and TIFF: or uint16) to the bytes of a file, `kind` as Pillow names them.
+
+    Resolution and texts go where the format has a place for them: JPEG, PNG and BMP of their own, the others in EXIF.
+    """
+    about = about or About()
+    tags = with_dpi(tags, about.dpi, kind in ("TIFF", "WEBP", "AVIF"))
+    if kind in ("TIFF", "WEBP", "AVIF") and about.texts and DESCRIPTION not in tags.image:
+        tags = tags._replace(image=tags.image | {DESCRIPTION: exif.entry(2, *comment_of(about.texts), 0)})
     if kind == "TIFF":
         return tiff.write(levels, icc, tags)
     if levels.dtype == np.uint16:
-        return png.write(levels, icc, tags)
+        return png.write(levels, icc, tags, about.dpi, about.texts)
     options: dict[str, object] = {"icc_profile": icc} if icc else {}
     if kind == "AVIF":  # it stores the orientation in the container; said twice, readers differ
         tags = tags._replace(image={tag: item for tag, item in tags.image.items() if tag != exif.ORIENTATION})
     if block := exif.pack(tags):
         options["exif"] = block
+    if about.dpi and kind in ("JPEG", "BMP"):
+        options["dpi"] = about.dpi
+    if about.texts and kind == "JPEG":
+        options["comment"] = comment_of(about.texts)
     if kind in ("JPEG", "WEBP", "AVIF"):
         options["quality"] = quality
     if kind in ("JPEG", "AVIF") and quality >= 90 and levels.shape[2] >= 3:
         options["subsampling"] = "4:4:4"
     stream = io.BytesIO()
     Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).save(stream, kind, **options)
-    return stream.getvalue()
+    data = stream.getvalue()
+    return png.stating(data, about.dpi, about.texts) if kind == "PNG" else data

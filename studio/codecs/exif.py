@@ -70,8 +70,8 @@ def unpack(data: bytes) -> Tags:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None or len(data) < 8:
         return Tags({}, {}, {})
-    image = _read(data, struct.unpack_from(order + "I", data, 4)[0], order)
-    inner = [_read(data, number(image, pointer), order) for pointer in (PHOTO_POINTER, GPS_POINTER)]
+    image = directory(data, struct.unpack_from(order + "I", data, 4)[0], order)
+    inner = [directory(data, number(image, pointer), order) for pointer in (PHOTO_POINTER, GPS_POINTER)]
     return Tags(image, *inner)
 
 
@@ -126,7 +126,8 @@ def _small(directory: Directory) -> Directory:
     return {tag: item for tag, item in directory.items() if item.values.nbytes <= _LARGEST}
 
 
-def _read(data: bytes, at: int, order: str) -> Directory:
+def directory(data: bytes, at: int, order: str) -> Directory:
+    """The directory at offset `at` of a TIFF with byte order `order`, without the entries that do not fit."""
     found: Directory = {}
     if not 8 <= at <= len(data) - 2:
         return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from studio.codecs import exif
+from studio.codecs.about import About, commented, dpi_of, kept_texts, resolution
 from studio.errors import ImageError
 
 SMALLEST = 4  # px; nothing in the studio has a use for less
@@ -23,11 +24,13 @@ class Decoded:
         levels: (H,W,C) uint8 or uint16; C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha.
         icc: the colour profile the levels are in, None for sRGB.
         tags: what is kept of the EXIF, the place included.
+        about: what else the file says.
     """
 
     levels: np.ndarray
     icc: bytes | None
     tags: exif.Tags
+    about: About = field(default_factory=About)
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,21 @@ class Limits:
 
 def from_pil(image: Image.Image, limits: Limits, tags: exif.Tags | None = None) -> Decoded:
     """Levels, profile and EXIF of an opened Pillow image of any mode; stands upright afterwards."""
+    about = about_pil(image)
     levels, icc = levels_of(image, image.info.get("icc_profile"), limits)
     block = image.info.get("exif")
     if image.format in ("WEBP", "AVIF", "HEIF", "GIF", "BMP") and icc is None:
         levels = _without_equal_colours(levels)  # these have no grey of their own
-    return upright(levels, icc, tags or exif.unpack(block if isinstance(block, bytes) else b""))
+    return upright(levels, icc, tags or exif.unpack(block if isinstance(block, bytes) else b""), about)
+
+
+def about_pil(image: Image.Image) -> About:
+    """Resolution and comment of an opened Pillow image. Its pages are counted by who reads the format."""
+    dpi, comment = image.info.get("dpi"), image.info.get("comment")
+    return About(
+        resolution(*dpi) if isinstance(dpi, tuple) and len(dpi) == 2 else None,
+        kept_texts(commented(comment)) if isinstance(comment, bytes) else (),
+    )
 
 
 def levels_of(image: Image.Image, icc: bytes | None, limits: Limits) -> tuple[np.ndarray, bytes | None]:
@@ -107,16 +120,19 @@ def _without_equal_colours(levels: np.ndarray) -> np.ndarray:
     return np.concatenate([levels[..., :1], levels[..., 3:]], -1)
 
 
-def upright(levels: np.ndarray, icc: bytes | None, tags: exif.Tags) -> Decoded:
+def upright(levels: np.ndarray, icc: bytes | None, tags: exif.Tags, about: About) -> Decoded:
     """Turn the levels upright, and keep what fits them of the profile and the EXIF."""
     turned = exif.orientation(tags)
+    if about.dpi in (None, (72, 72)):  # 72 is what programs write that do not know
+        about = replace(about, dpi=dpi_of(tags) or about.dpi)
     if turned >= 5:
         levels = levels.swapaxes(0, 1)
+        about = replace(about, dpi=about.dpi and about.dpi[::-1])
     if turned in (2, 3, 6, 7):
         levels = levels[:, ::-1]
     if turned in (3, 4, 7, 8):
         levels = levels[::-1]
-    return Decoded(levels, profile_for(levels.shape[2], icc), exif.kept(tags))
+    return Decoded(levels, profile_for(levels.shape[2], icc), exif.kept(tags), about)
 
 
 def profile_for(channels: int, icc: bytes | None) -> bytes | None:

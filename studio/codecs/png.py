@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from studio.codecs import exif
+from studio.codecs.about import About, Texts, kept_texts, png_chunks, png_text, resolution
 from studio.codecs.levels import Decoded, Limits, deflated, joined, levels_of, upright
 
 _PROFILE_LIMIT = 16 << 20  # bytes an ICC profile may unpack to
@@ -31,7 +32,18 @@ def read(data: bytes, limits: Limits) -> Decoded:
         # Animation and text chunks are left out: they are no part of the picture, and bombs hide in them.
         plain = data[:8] + b"".join(_chunk(kind, body) for kind, body in chunks if kind in _PICTURE)
         levels, icc = levels_of(PngImagePlugin.PngImageFile(io.BytesIO(plain)), icc, limits)
-    return upright(levels, icc, exif.unpack(parts.get(b"eXIf", b"")))
+    return upright(levels, icc, exif.unpack(parts.get(b"eXIf", b"")), _about(chunks))
+
+
+def _about(chunks: list[tuple[bytes, bytes]]) -> About:
+    """Resolution, texts and frames (an animated PNG counts them in acTL)."""
+    found = dict(chunks)
+    dpi = None
+    if len(found.get(b"pHYs", b"")) == 9 and found[b"pHYs"][8] == 1:
+        dpi = resolution(*(value * 0.0254 for value in struct.unpack_from(">II", found[b"pHYs"])))
+    texts = [png_text(kind, body) for kind, body in chunks if kind in (b"tEXt", b"zTXt", b"iTXt")]
+    frames = struct.unpack_from(">I", found[b"acTL"])[0] if len(found.get(b"acTL", b"")) == 8 else 1
+    return About(dpi, kept_texts([one for one in texts if one]), max(frames, 1))
 
 
 _PICTURE = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
@@ -76,7 +88,13 @@ def _deep(parts: dict[bytes, bytes], colour: int, interlaced: int) -> np.ndarray
     return levels
 
 
-def write(levels: np.ndarray, icc: bytes | None, tags: exif.Tags) -> bytes:
+def write(
+    levels: np.ndarray,
+    icc: bytes | None,
+    tags: exif.Tags,
+    dpi: tuple[float, float] | None = None,
+    texts: Texts = (),
+) -> bytes:
     """(H,W,C) uint16 to a PNG. Every row is stored as its difference to the one above (filter "up")."""
     height, width, channels = levels.shape
     rows = levels.astype(">u2").reshape(height, -1).view(np.uint8)
@@ -87,7 +105,14 @@ def write(levels: np.ndarray, icc: bytes | None, tags: exif.Tags) -> bytes:
     chunks = [(b"IHDR", header)]
     if icc:
         chunks.append((b"iCCP", b"icc\0\0" + zlib.compress(icc)))
+    chunks += png_chunks(dpi, texts)
     if block := exif.pack(tags):
         chunks.append((b"eXIf", block[len(exif.PREFIX) :]))
     chunks += [(b"IDAT", deflated(filtered)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
+
+
+def stating(data: bytes, dpi: tuple[float, float] | None, texts: Texts) -> bytes:
+    """A PNG file with chunks that state resolution and texts, right behind its header."""
+    chunks = png_chunks(dpi, texts)
+    return data[:33] + b"".join(_chunk(*chunk) for chunk in chunks) + data[33:]

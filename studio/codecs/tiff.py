@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ImageFile, TiffImagePlugin
 
 from studio.codecs import exif
+from studio.codecs.about import About, tiff_pages
 from studio.codecs.levels import Decoded, Limits, deflated, joined, levels_of, upright
 from studio.errors import ImageError
 
@@ -51,7 +52,7 @@ def read(data: bytes, limits: Limits) -> Decoded:
             levels = (levels.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
         if levels.dtype == np.uint16 and exif.number(layout, 262) == 0:  # white is zero, which Pillow forgets at 16 bit
             levels = 65535 - levels
-    return upright(levels, icc, tags)
+    return upright(levels, icc, tags, About(pages=max(len(tiff_pages(data)), 1)))
 
 
 _SINGLE = {256, 257, 259, 262, 266, 277, 278, 284, 292, 293, 317, 322, 323}

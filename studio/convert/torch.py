@@ -179,20 +179,25 @@ def filled(table: Mapping[str, Any], family: Family, file: Path, **options: Any)
     tensors = family.change(dict(table))
     with torch.device("meta"):
         net = family.network(**{**family.options, **options})
-    wanted = net.state_dict()
-    missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    check_fit(tensors, net.state_dict(), family.network.__name__, file)
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    net.load_state_dict({name: value.clone() for name, value in floats.items()}, assign=True)
+    return net.eval()
+
+
+def check_fit(tensors: Tensors, wanted: Tensors, network: str, file: Path) -> None:
+    """Refuse tensors of a file that are not exactly those that a network has."""
     other = [
         f"{name} is {tuple(tensors[name].shape)}, not {tuple(value.shape)}"
         for name, value in wanted.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
-    problems = {"missing": missing, "unexpected": extra, "of another shape": other}
-    found = [f"{len(names)} {kind} ({quote(names)})" for kind, names in problems.items() if names]
-    if found:
+    problems = {
+        "missing": sorted(set(wanted) - set(tensors)),
+        "unexpected": sorted(set(tensors) - set(wanted)),
+        "of another shape": other,
+    }
+    if found := [f"{len(names)} {kind} ({quote(names)})" for kind, names in problems.items() if names]:
         raise WeightsError(
-            f"every tensor in {file} must fit {family.network.__name__}, but there are {', '.join(found)}:"
-            " use the published file"
+            f"every tensor in {file} must fit {network}, but there are {', '.join(found)}: use the published file"
         )
-    floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-    net.load_state_dict({name: value.clone() for name, value in floats.items()}, assign=True)
-    return net.eval()

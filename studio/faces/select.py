@@ -89,5 +89,6 @@ def _index(value: object, count: int) -> int:
         raise InputError(f"a face must be named by its index, an integer, got {value!r}") from None
     if not 0 <= index < count:
         known = f"the photo has {count} faces, 0 to {count - 1}" if count else "no face was found, give its box"
+        known = "the photo has one face, which is 0" if count == 1 else known
         raise InputError(f"a face index must be in range, got {index}: {known}")
     return index

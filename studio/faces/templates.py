@@ -58,10 +58,10 @@ FACEXLIB_TEMPLATE = (
     / 512
 )
 
-# Likewise in the crops of ArcFace (112 px).
+# Likewise in the crops of ArcFace (112 px). As published, whole numbers are the centres of pixels; here halves are.
 ARCFACE_TEMPLATE = (
-    np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]) / 112
-)
+    np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]) + 0.5
+) / 112
 
 
 def five_points(mesh: np.ndarray) -> np.ndarray:

@@ -112,10 +112,7 @@ class StrictModel(ModelMixin, ConfigMixin):
         check_tensors(cls, folder, info)
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()  # in a file they lie anywhere, and sums of unaligned ones round otherwise
-        # diffusers notes where the network came from; saved again, that would be a path of this machine.
-        model._internal_dict = type(model._internal_dict)(
-            {key: value for key, value in model._internal_dict.items() if key != "_name_or_path"}
-        )
+        forget_path(model)
         # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
         return torch.nn.Module.to(model, dtype=dtype or torch_dtype or torch.float32)
 
@@ -139,6 +136,42 @@ def from_rows(cls: type[StrictModel], folder: Path, file: Path) -> Any:
     )
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def strictly(cls: type[Any], folder: Path) -> Any:
+    """A network of diffusers or transformers, float32, in eval mode: every tensor is there and fits, and none is extra.
+
+    Args:
+        cls: its class.
+        folder: with its config and safetensors.
+
+    Raises:
+        MissingWeightsError: nothing is saved there.
+        WeightsError: damaged, or a tensor that is missing, extra or of another shape.
+    """
+    if not (folder / CONFIG_NAME).is_file():
+        raise MissingWeightsError(f"{folder} must hold {CONFIG_NAME} for {cls.__name__}: fetch it again")
+    options = {"use_safetensors": True, "local_files_only": True, "ignore_mismatched_sizes": True}
+    if issubclass(cls, ModelMixin):
+        options["low_cpu_mem_usage"] = False  # of transformers, the name for it is no argument
+    try:
+        with LOADING:
+            model, info = cls.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **options)
+    except Exception as error:  # as above: half a dozen types
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(f"{folder} could not be loaded as {cls.__name__} ({reason}): fetch it again") from error
+    check_tensors(cls, folder, {"error_msgs": [], **info})
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # as above
+    if isinstance(model, ConfigMixin):
+        forget_path(model)
+    return model.eval()
+
+
+def forget_path(model: ConfigMixin) -> None:
+    """Diffusers notes where a network came from; saved again, that would be a path of this machine."""
+    kept = {key: value for key, value in model._internal_dict.items() if key != "_name_or_path"}
+    model._internal_dict = type(model._internal_dict)(kept)
 
 
 def check_files(cls: type[StrictModel], folder: Path, variant: str | None) -> None:
@@ -166,7 +199,7 @@ def check_files(cls: type[StrictModel], folder: Path, variant: str | None) -> No
         )
 
 
-def check_tensors(cls: type[StrictModel], folder: Path, info: dict[str, list]) -> None:
+def check_tensors(cls: type[Any], folder: Path, info: dict[str, Any]) -> None:
     """Raise when diffusers' loading info lists a tensor that is missing, extra or of another shape."""
     mismatched = [f"{name} is {tuple(found)}, not {tuple(wanted)}" for name, found, wanted in info["mismatched_keys"]]
     problems = {

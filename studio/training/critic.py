@@ -8,7 +8,7 @@ component loss of GFP-GAN, arXiv 2101.04061, equation 4).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -113,21 +113,28 @@ class Adversary:
         sizes = [torch.autograd.grad(x, drawn, retain_graph=True)[0].norm() for x in (reference, wanting)]
         return wanting * (sizes[0] / sizes[1].clamp_min(1e-8)).clamp(max=1e3)
 
-    def learn(self, drawn: Tensor, clean: Tensor) -> float:
+    def learn(
+        self, *pairs: tuple[Tensor, Tensor], average: Callable[[Iterable[nn.Parameter]], None] | None = None
+    ) -> float:
         """One update of the critic, hinge loss; returns it (2 at first, 0 when it is never wrong).
 
         Args:
-            drawn: (N,3,S,S) RGB, detached.
-            clean: (N,3,S,S) RGB.
+            pairs: drawn faces (N,3,S,S) RGB, detached, and as many photographs; one pair for each batch of the step.
+            average: makes the gradients of several processes one.
         """
-        with torch.autocast(self.device, dtype=torch.bfloat16):
-            fake, real = self.net(self.view(torch.cat([drawn, clean]))).float().chunk(2)
-        loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total = 0.0
+        for drawn, clean in pairs:
+            with torch.autocast(self.device, dtype=torch.bfloat16):
+                fake, real = self.net(self.view(torch.cat([drawn, clean]))).float().chunk(2)
+            loss = (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / len(pairs)
+            loss.backward()
+            total += loss.item()
+        if average:
+            average(self.net.parameters())
         self.optimizer.step()
         self.updates += 1
-        return loss.item()
+        return total
 
     # ---- checkpoints
 

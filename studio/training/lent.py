@@ -434,4 +434,4 @@ class FinishPart(Part):
     def after(self, values: dict[str, Any]) -> None:
         """Teach the critics."""
         for name, critic in self.critics.items():
-            values[f"{name} critic"] = critic.learn(*self.shown[name])
+            values[f"{name} critic"] = critic.learn(self.shown[name])

@@ -1,4 +1,4 @@
-"""The training loop of the restorer: one for CPU and CUDA, resumable to the step."""
+"""The training loop of the restorer: one for CPU and CUDA, one process and several, resumable to the step."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio.degradations import degrade
+from studio.errors import InputError
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
@@ -38,6 +39,7 @@ from studio.training.losses import (
     landmark_loss,
 )
 from studio.training.presets import Preset
+from studio.training.team import Team
 
 SAVE_SECONDS = 180
 LOG_STEPS = 50
@@ -57,6 +59,7 @@ class Batch:
     clean: Tensor  # (N,3,S,S) float32 [0,1]
     latents: Tensor  # (M,2,512), M <= N: of the first M faces
     old: int = 0
+    number: int = 0  # over the whole training
 
 
 @dataclass
@@ -80,6 +83,7 @@ class Trainer:
         device: "cpu" or "cuda".
         report: receives one line of text at a time.
         old: (O,3,S,S) uint8, old photographs, or None.
+        accumulate: batches of this process in a step; more are as larger batches that would not fit into memory.
     """
 
     preset: Preset
@@ -94,12 +98,14 @@ class Trainer:
     device: str = "cpu"
     report: Callable[[str], None] = print
     old: Tensor | None = None
+    accumulate: int = 1
     step: int = 0
     seconds: float = 0.0
     average: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         preset = self.preset
+        self.team = Team(self.device, self.accumulate)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.restorer.to(self.device, memory_format=torch.channels_last).train()
         self.generator.to(self.device, torch.bfloat16).eval().requires_grad_(False)
@@ -118,7 +124,7 @@ class Trainer:
         self.critics = {
             name: Adversary(name, view, self.device, preset.seed) for name, (view, weight) in views.items() if weight
         }
-        self.drawn: Tensor | None = None  # the faces of this step, for the critics
+        self.drawn: Tensor | None = None  # the faces of the last batch, for the critics
 
     def parameter_groups(self) -> list[dict]:
         """For the optimizer: the restorer's parameters, and those with `added_rate`; freezes what is not trained."""
@@ -133,15 +139,19 @@ class Trainer:
 
     @property
     def images(self) -> int:
-        """Faces seen so far."""
-        return self.step * self.preset.batch
+        """Faces seen so far, by all processes."""
+        return self.step * self.team.together * self.preset.batch
 
     # ---- data
 
-    def load_batch(self, step: int) -> Batch:
-        """Batch number `step`, a function of the preset's seed, the step and the data alone."""
+    def load(self, step: int) -> list[Batch]:
+        """The batches of this process in a step."""
+        return [self.load_batch(number) for number in self.team.numbers(step)]
+
+    def load_batch(self, number: int) -> Batch:
+        """One batch, a function of the preset's seed, its number and the data alone."""
         preset = self.preset
-        rng = torch.Generator().manual_seed(preset.seed * 1_000_003 + step)
+        rng = torch.Generator().manual_seed(preset.seed * 1_000_003 + number)
         real_count = round(preset.batch * preset.real_share) if self.real is not None else 0
         old_count = round(preset.batch * preset.old_share) if self.old is not None else 0
         warped_count = round(preset.batch * preset.warped_share)
@@ -165,7 +175,7 @@ class Trainer:
         grey = torch.tensor([parameters["tone"] != "colour" for parameters in drawn])
         grey[len(grey) - old_count :] = True
         damaged, clean = (as_luma(x, grey) for x in (damaged, clean))
-        return Batch(damaged, clean, latents, old_count)
+        return Batch(damaged, clean, latents, old_count, number)
 
     @torch.no_grad()
     def targets(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,11 +224,11 @@ class Trainer:
                     self.identity, parts.evidence[:new], clean[:new]
                 )
         if preset.prior_weight:
-            found |= self.prior_losses(parts, damaged, clean, new, batch.latents)
+            found |= self.prior_losses(parts, damaged, clean, new, batch.latents, batch.number)
         return found
 
     def prior_losses(
-        self, parts: Restored, damaged: Tensor, clean: Tensor, new: int, latents: Tensor
+        self, parts: Restored, damaged: Tensor, clean: Tensor, new: int, latents: Tensor, number: int = 0
     ) -> dict[str, Tensor]:
         """Stage 2: losses of the drawn prior, and of prior and evidence joined as the pipeline joins them.
 
@@ -228,9 +238,10 @@ class Trainer:
             clean: (N,3,S,S) what is wanted.
             new: the first so many faces are what is wanted in every pixel; the others are old photographs.
             latents: (M,2,512) of the first M faces.
+            number: of the batch.
         """
         preset = self.preset
-        rng = torch.Generator().manual_seed(self.step)
+        rng = torch.Generator().manual_seed(number)
         drawn = draw_prior(self.generator, self.head, parts, self.restorer.dictionary).float() / 2 + 0.5
         prior = torch.nn.functional.interpolate(drawn, size=clean.shape[2:], mode="area")
         # A monochrome photo takes the prior's luma alone, and leaves its colours free.
@@ -293,13 +304,21 @@ class Trainer:
         done = min(1.0, self.images / preset.images)
         return preset.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One optimisation step; returns the losses."""
+    def update(self, *batches: Batch) -> dict[str, float]:
+        """One optimisation step on all of the batches together; returns the mean losses of this process."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate() * group["times"]
-        found = self.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        sum(found.values()).backward()
+        values: dict[str, float] = {}
+        shown = []  # to the critics
+        for batch in batches:
+            found = self.losses(batch)
+            (sum(found.values()) / len(batches)).backward()
+            for name, value in found.items():
+                values[name] = values.get(name, 0.0) + value.item() / len(batches)
+            if self.critics:
+                shown.append((self.drawn, photographs(batch).to(self.device)))
+        self.team.average(self.restorer.parameters())
         torch.nn.utils.clip_grad_norm_(self.restorer.parameters(), 1.0)
         self.optimizer.step()
         with torch.no_grad():
@@ -307,9 +326,8 @@ class Trainer:
             now = self.restorer.state_dict()
             torch._foreach_lerp_([self.average[name] for name in now], list(now.values()), 1 - decay)
         self.step += 1
-        values = {name: value.item() for name, value in found.items()}
         for name, critic in self.critics.items():
-            values[f"{name} critic"] = critic.learn(self.drawn, photographs(batch).to(self.device))
+            values[f"{name} critic"] = critic.learn(*shown, average=self.team.average)
         return values
 
     # ---- the loop
@@ -320,11 +338,11 @@ class Trainer:
         spent_before = self.seconds
         sums: dict[str, list[float]] = {}
         with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self.load_batch, self.step)
+            ahead = pool.submit(self.load, self.step)
             while self.images < self.preset.images:
-                batch = ahead.result()
-                ahead = pool.submit(self.load_batch, self.step + 1)
-                for name, value in self.update(batch).items():
+                batches = ahead.result()
+                ahead = pool.submit(self.load, self.step + 1)
+                for name, value in self.update(*batches).items():
                     sums.setdefault(name, []).append(value)
                 now = time.monotonic()
                 self.seconds = spent_before + now - start
@@ -334,12 +352,14 @@ class Trainer:
                 if now - saved > SAVE_SECONDS:
                     self.save()
                     saved = now
-                if minutes is not None and now - start > minutes * 60:
+                if minutes is not None and self.team.agree(now - start > minutes * 60):
                     break
         self.save()
 
     def log(self, sums: dict[str, list[float]]) -> None:
-        """One line: images, losses, rate."""
+        """One line: images, losses (of the leading process), rate."""
+        if not self.team.leads:
+            return
         parts = [f"{name} {np.mean(values):.4f}" for name, values in sums.items()]
         speed = f"lr {self.learning_rate():.1e}  {self.images / self.seconds:.1f} img/s"
         line = f"{self.images} images  {'  '.join(parts)}  {speed}"
@@ -350,13 +370,15 @@ class Trainer:
     # ---- files
 
     def save(self) -> None:
-        """Checkpoint (exact resume), averaged weights as a `Restorer` folder, and a sample sheet."""
+        """Checkpoint (exact resume), averaged weights as a `Restorer` folder, and a sample sheet; by one process."""
+        if not self.team.leads:
+            return
         tensors = {f"net.{name}": value for name, value in self.restorer.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= checkpoints.moments(self.optimizer)
         for critic in self.critics.values():
             tensors |= critic.tensors()
-        state = {"step": self.step, "seconds": self.seconds, "preset": self.preset.name}
+        state = {"step": self.step, "seconds": self.seconds, "preset": self.preset.name, "batches": self.team.together}
         checkpoints.save(self.folder / "checkpoint", tensors, state)
         self.averaged().save_pretrained(self.folder / "restorer")
         self.sheet()
@@ -366,8 +388,14 @@ class Trainer:
 
         Raises:
             WeightsError: no checkpoint there.
+            InputError: its steps had another number of batches, so that no step would go on where it stopped.
         """
         tensors, state = checkpoints.load(self.folder / "checkpoint")
+        if (batches := state.get("batches", 1)) != self.team.together:
+            raise InputError(
+                f"processes times accumulated batches must be {batches} as in {self.folder}, got {self.team.together}:"
+                " resume with as many"
+            )
         self.step, self.seconds = state["step"], state["seconds"]
 
         def under(prefix: str) -> dict[str, Tensor]:

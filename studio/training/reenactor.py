@@ -28,6 +28,7 @@ from studio.training.steps import StepTrainer, channels_last, generator_of, shar
 
 PIXELS, DETAIL, PERSON, CRITIC = 4.0, 4.0, 1.0, 0.08
 FEATURES = 4.0  # how much more eyes and mouth weigh than the rest
+WINDOW = 128  # px of a frame that its critic sees in a step; it only knows patches
 SPREAD = 9  # px by which their masks grow
 GREY = 0.15  # share of the examples without colour, as old photographs are
 
@@ -93,6 +94,8 @@ class ReenactorTrainer(StepTrainer):
         }
         if self.judged:
             reference = sum(terms.values())
+            y, x = torch.randint(size - WINDOW + 1, (2,), generator=generator_of(self.step)).tolist()
+            self.critics[0].view = lambda faces: faces[:, :, y : y + WINDOW, x : x + WINDOW]
             terms["critics"] = CRITIC * sum(critic.loss(shown, reference) for critic in self.critics)
             self.seen = shown.detach(), wanted.detach()
         return terms
@@ -101,7 +104,7 @@ class ReenactorTrainer(StepTrainer):
         """One step of the network and one of the critics; returns the losses."""
         told = super().update()
         if self.judged:
-            told["hinge"] = sum(critic.learn(*self.seen) for critic in self.critics) / len(self.critics)
+            told["hinge"] = sum(critic.learn(self.seen) for critic in self.critics) / len(self.critics)
         return told
 
     def save(self) -> None:

@@ -92,6 +92,7 @@ def make_trainer(
     device: str = "auto",
     report: Callable[[str], None] = print,
     start: Path | None = None,
+    accumulate: int = 1,
 ) -> Trainer:
     """A trainer of the restorer, its new weights seeded by the preset.
 
@@ -104,6 +105,7 @@ def make_trainer(
         device: "auto", "cpu" or "cuda".
         report: receives log lines.
         start: folder of weights to begin with, in place of the preset's own.
+        accumulate: batches of each process in a step.
     """
     torch.manual_seed(preset.seed)
     real = load_real_faces(photos / "aligned_clean", held_out(photos)) if photos else None
@@ -123,6 +125,7 @@ def make_trainer(
         pick_device(device),
         report,
         old,
+        accumulate,
     )
 
 
@@ -172,8 +175,9 @@ def train(
     device: str = "auto",
     report: Callable[[str], None] = print,
     start: Path | None = None,
+    accumulate: int = 1,
 ) -> None:
-    """Train a preset, or go on with it.
+    """Train a preset, or go on with it; alone, or with the other processes of `accelerate launch`.
 
     Args:
         preset: name in `PRESETS`.
@@ -185,17 +189,20 @@ def train(
         device: see `make_trainer`.
         report: see `make_trainer`.
         start: see `make_trainer`; of no effect with `resume`.
+        accumulate: see `make_trainer`.
     """
     chosen = find_preset(preset)
     check_folder(folder, resume)
-    trainer = make_trainer(chosen, folder, cache, photos, device, report, start)
+    trainer = make_trainer(chosen, folder, cache, photos, device, report, start, accumulate)
     if resume:
         trainer.resume()
     elif not (start or chosen.start):
         trainer.measure_targets()
     real, old = (0 if faces is None else len(faces) for faces in (trainer.real, trainer.old))
-    report(f"{len(trainer.synthetic)} generated faces, {real} real ones, {old} old ones")
+    if trainer.team.leads:
+        report(f"{len(trainer.synthetic)} generated faces, {real} real ones, {old} old ones")
     trainer.run(minutes)
+    trainer.team.end()
 
 
 def train_heads(

@@ -194,6 +194,25 @@ def test_published_templates_put_the_points_where_they_are_wanted(make, template
         make(np.zeros((1, 5, 2)), size)
 
 
+def test_arcface_crops_are_least_squares_in_the_crop():
+    """Points that don't fit exactly: its training moved them to the template, and measured the error there."""
+    mesh, rng = head(), np.random.default_rng(0)
+    places = ARCFACE_TEMPLATE * 112 * 1.4 + (30, 40) + rng.normal(0, 6, (5, 2))
+    for indices, place in zip(FIVE_POINTS, places, strict=True):
+        mesh[0, list(indices), :2] = place
+    x, y = places.T
+    zero, one = np.zeros(5), np.ones(5)
+    rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    a, b, right, down = np.linalg.lstsq(rows, (ARCFACE_TEMPLATE * 112).T.ravel(), rcond=None)[0]
+    wanted = align.invert(np.array([[[a, -b, right], [b, a, down]]]))
+    np.testing.assert_allclose(align.arcface_transform(mesh), wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_arcface_template_counts_from_edges_and_not_from_centres():
+    """As published, whole numbers are the centres of pixels; here a pixel's centre is at a half."""
+    np.testing.assert_allclose(ARCFACE_TEMPLATE[2] * 112, (56.0252 + 0.5, 71.7366 + 0.5))
+
+
 def test_the_template_of_published_restorers_is_about_that_of_ffhq():
     """A mean face lies alike in both: the crops differ by a few pixels."""
     mesh = MEAN_MESH[None] * 512

@@ -84,12 +84,21 @@ def test_depth_on_the_face_is_the_meshs(still):
 def test_a_depth_map_is_followed_away_from_the_face_and_meets_the_mesh():
     far, near = (Still(MESH, torch.full((1, 1, 32, 32), z)) for z in (0.6, 0.1))
     corner = far.around[:, :2].norm(dim=1).argmin()
-    assert float(far.around[corner, 2]) == pytest.approx(0.6, abs=0.02)
+    assert float(near.around[corner, 2]) < float(far.around[corner, 2]) < 0.6  # a head is only so deep
     assert float(near.around[corner, 2]) == pytest.approx(0.1, abs=0.02)
     distance, _ = around(far.around[:, :2], torch.from_numpy(MESH)[list(dense.FACE_OVAL)])
     close = distance < 0.01
     assert close.sum() > 20
     assert (far.around[close, 2] - near.around[close, 2]).abs().mean() < 0.1  # both begin at the face's edge
+
+
+def test_what_is_no_head_stays():
+    """A head map of nothing: hair is still, the face moves all the same."""
+    nothing = Still(MESH, head=torch.zeros(1, 1, 64, 64))
+    distance, _ = around(nothing.around[:, :2], torch.from_numpy(MESH)[list(dense.FACE_OVAL)])
+    assert nothing.moves[distance > 3 * dense.BESIDE].max() < 1e-3
+    everything = Still(MESH, head=torch.ones(1, 1, 64, 64))
+    assert torch.equal(everything.moves, Still(MESH).moves)
 
 
 def test_near_things_hide_far_ones():
@@ -112,6 +121,28 @@ def test_near_things_hide_far_ones():
         shown = flow.source[0, :, middle, middle]
         assert torch.allclose(shown, torch.full_like(shown, 0.0 if near_first else 1.0), atol=1e-4)
         assert torch.allclose(flow.depth[0, 0, middle, middle], torch.tensor(0.1), atol=1e-4)
+
+
+def test_what_shares_a_cell_is_weighed_by_weight_nearness_and_place():
+    """Softmax splatting, eq. 14, written out for two points in one cell."""
+    face = sum(surface.counts())
+    at = (40 + 0.5) / CELLS
+    points = torch.full((1, face + 2, 3), 3.0)  # the face lies beyond the frame
+    points[0, face] = torch.tensor([at, at, 0.2])
+    points[0, face + 1] = torch.tensor([at + 0.25 / CELLS, at, 0.21])  # a quarter of it lies in the next cell
+    origins = torch.zeros(face + 2, 2)
+    origins[face:] = torch.tensor([[0.1, 0.3], [0.5, 0.9]])
+    weight = torch.ones(1, face + 2)
+    weight[0, face + 1] = 0.8
+    flow = splat(points, origins, weight)
+    first, second = np.exp(-dense.SHARPNESS * 0.2), 0.75 * 0.8 * np.exp(-dense.SHARPNESS * 0.21)
+    share = second / (first + second)
+    expected = (1 - share) * origins[face] + share * origins[face + 1]
+    assert torch.allclose(flow.source[0, :, 40, 40], expected, atol=1e-4)
+    assert float(flow.depth[0, 0, 40, 40]) == pytest.approx(0.2 + 0.01 * share, abs=1e-4)
+    assert flow.covered[0, 0, 40, 40] == 1
+    assert float(flow.covered[0, 0, 40, 41]) == pytest.approx(min(1, 0.25 * 0.8 / dense.HOLE), abs=1e-4)
+    assert flow.covered[0, 0].sum() == 2
 
 
 def test_the_nose_hides_the_cheek_of_a_turned_head(still):

@@ -9,13 +9,14 @@ from types import ModuleType
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
+from diffusers import AutoencoderKL, DiffusionPipeline, ModelMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from studio.errors import MissingWeightsError, WeightsError
-from studio.networks.loading import StrictModel
+from studio.networks.loading import StrictModel, strictly
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -166,3 +167,81 @@ def test_threads_that_load_at_once_leave_torch_as_it_was(folder):
     assert met == {"cpu"}
     assert nn.Linear(3, 3).weight.device.type == "cpu"
     assert nn.Module.register_parameter.__module__ == "torch.nn.modules.module"
+
+
+# ---- networks of diffusers and transformers
+
+
+def vae():
+    torch.manual_seed(0)
+    return AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, sample_size=8).eval()
+
+
+def text_encoder():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    return CLIPTextModel(CLIPTextConfig(**sizes, num_attention_heads=2, eos_token_id=1, bos_token_id=0)).eval()
+
+
+FOREIGN = {AutoencoderKL: (vae, WEIGHTS), CLIPTextModel: (text_encoder, "model.safetensors")}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_networks_come_back_whole_in_float32(tmp_path, kind):
+    net = FOREIGN[kind][0]()
+    net.half().save_pretrained(tmp_path)
+    back = strictly(kind, tmp_path)
+    assert type(back) is kind and not back.training
+    assert {value.dtype for value in back.parameters()} == {torch.float32}
+    for name, value in net.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value.float())
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_networks_are_saved_again_without_their_path(tmp_path, kind):
+    FOREIGN[kind][0]().save_pretrained(tmp_path / "first")
+    strictly(kind, tmp_path / "first").save_pretrained(tmp_path / "second")
+    assert str(tmp_path) not in (tmp_path / "second" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape"])
+def test_foreign_networks_that_do_not_fit(tmp_path, kind, change):
+    build, file = FOREIGN[kind]
+    build().save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / file)
+    name = next(iter(tensors))
+    value = tensors.pop(name) if change == "missing" else tensors[name]
+    tensors |= {
+        "missing": {},
+        "unexpected": {"one.more": value.clone()},
+        "of another shape": {name: value[:1].clone()},
+    }[change]
+    save_file(tensors, tmp_path / file, metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=f"1 {change}") as caught:
+        strictly(kind, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vae_of_old_names_is_read(tmp_path):
+    """Stable Diffusion 1.5 was saved when diffusers called the parts of an attention otherwise."""
+    net = vae()
+    net.save_pretrained(tmp_path)
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = {}
+    for name, value in load_file(tmp_path / WEIGHTS).items():
+        for new, before in old.items():
+            name = name.replace(f"attentions.0.{new}", f"attentions.0.{before}")
+        tensors[name] = value
+    assert any("proj_attn" in name for name in tensors)
+    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    assert torch.equal(strictly(AutoencoderKL, tmp_path).decoder.conv_in.weight, net.decoder.conv_in.weight)
+
+
+def test_foreign_networks_that_are_not_there(tmp_path):
+    with pytest.raises(MissingWeightsError, match=r"must hold config.json"):
+        strictly(AutoencoderKL, tmp_path)
+    vae().save_pretrained(tmp_path)
+    (tmp_path / WEIGHTS).rename(tmp_path / "diffusion_pytorch_model.bin")
+    with pytest.raises(WeightsError, match="could not be loaded as AutoencoderKL"):
+        strictly(AutoencoderKL, tmp_path)

@@ -352,6 +352,13 @@ def test_the_largest_size_that_is_not_too_large():
     ]
 
 
+def test_a_face_of_about_half_the_crop_is_not_doubled_twice():
+    """The same portrait measured 254 px in grey and 257 px in colour, and came out 4 and 2 times as large."""
+    for measured in (254, 257):
+        face = np.array([[[measured / 512, 0, 0], [0, measured / 512, 0]]])
+        assert restore.fitting_scale(load(torch.zeros(3, 400, 300)), face) == 2
+
+
 def test_guard_gives_the_person_back_and_says_so():
     image = photo()
     output = run(image, identity_guard=1e-9)

@@ -25,7 +25,7 @@ def test_one_score_per_patch():
 def test_it_learns_to_tell_a_grid(faces):
     clean, drawn = faces
     adversary = Adversary("critic", whole, "cpu", seed=0)
-    losses = [adversary.learn(drawn, clean) for _ in range(80)]
+    losses = [adversary.learn((drawn, clean)) for _ in range(80)]
     assert losses[0] == pytest.approx(2, abs=0.2)
     assert losses[-1] < 0.5
     with torch.no_grad():
@@ -47,10 +47,10 @@ def test_its_pull_has_the_size_of_the_references(faces, monkeypatch):
 def test_its_state_goes_through_a_checkpoint(faces):
     clean, drawn = faces
     first, second = Adversary("critic", whole, "cpu", seed=0), Adversary("critic", whole, "cpu", seed=1)
-    first.learn(drawn, clean)
+    first.learn((drawn, clean))
     second.load({name: value.clone() for name, value in first.tensors().items()})
     assert second.updates == 1
-    assert first.learn(drawn, clean) == second.learn(drawn, clean)
+    assert first.learn((drawn, clean)) == second.learn((drawn, clean))
     wanted, got = first.tensors(), second.tensors()
     assert wanted.keys() == got.keys()
     assert all(torch.equal(wanted[name], got[name]) for name in wanted)

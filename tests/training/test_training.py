@@ -78,31 +78,36 @@ def cache(tmp_path_factory):
     return folder
 
 
+def toy_trainer(cache, folder, real=None, old=None, accumulate=1, **changes):
+    """A new trainer, always with the same weights and data."""
+    preset = Preset(**{**vars(PRESET), **changes})
+    identity = tiny.identity_net()
+    restorer = tiny.restorer(
+        latent_dim=512,
+        spatial_channels=(8, 8) if preset.spatial else (),
+        fine_channels=8 if preset.fine else 0,
+        style_slots=preset.style_slots,
+        atoms=preset.atoms,
+    )
+    if restorer.dictionary:
+        restorer.dictionary.latents.copy_(SyntheticFaces(cache).latents[: preset.atoms, 0])
+    parts = (restorer, generator(), identity, SyntheticFaces(cache), real)
+    judges = (image_head(6 if preset.fine else 5), tiny.face_mesh())
+    return Trainer(preset, *parts, folder, *judges, report=lambda _: None, old=old, accumulate=accumulate)
+
+
 @pytest.fixture
 def make(cache, tmp_path):
-    """A new trainer, always with the same weights and data."""
+    """`toy_trainer` in a folder of its own."""
 
-    def build(name="a", real=None, old=None, **changes):
-        preset = Preset(**{**vars(PRESET), **changes})
-        identity = tiny.identity_net()
-        restorer = tiny.restorer(
-            latent_dim=512,
-            spatial_channels=(8, 8) if preset.spatial else (),
-            fine_channels=8 if preset.fine else 0,
-            style_slots=preset.style_slots,
-            atoms=preset.atoms,
-        )
-        if restorer.dictionary:
-            restorer.dictionary.latents.copy_(SyntheticFaces(cache).latents[: preset.atoms, 0])
-        parts = (restorer, generator(), identity, SyntheticFaces(cache), real)
-        judges = (image_head(6 if preset.fine else 5), tiny.face_mesh())
-        return Trainer(preset, *parts, tmp_path / name, *judges, report=lambda _: None, old=old)
+    def build(name="a", real=None, old=None, accumulate=1, **changes):
+        return toy_trainer(cache, tmp_path / name, real, old, accumulate, **changes)
 
     return build
 
 
 def advance(trainer, steps):
-    return [trainer.update(trainer.load_batch(trainer.step)) for _ in range(steps)]
+    return [trainer.update(*trainer.load(trainer.step)) for _ in range(steps)]
 
 
 def state_of(trainer):

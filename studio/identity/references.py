@@ -1,0 +1,78 @@
+"""Photos that say who somebody is: the one face that is meant, what is reported of it, and the consent with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from studio.errors import InputError, NoFaceError
+from studio.faces.faces import Faces
+from studio.find import FaceFinder
+from studio.identity.compare import SMALLEST_EYE_DISTANCE
+from studio.images import Photo
+
+NOTE = "generated: a synthetic picture of nobody at any place or time, whoever it resembles"  # in every report
+
+
+@dataclass
+class ReferenceReport:
+    """One photo, or embedding, of the person.
+
+    Attributes:
+        name: of the file, or its number.
+        eye_distance: px between the eyes; None for an embedding.
+        distance: identity distance to the average of those that count; None for an embedding of another encoder.
+        outlier: further than 0.6 from the one in the middle: probably somebody else, and left out of the average.
+        monochrome: a photo in one tone. What the print adds to the face misleads the correction: the same photo out of
+            `RestorePipeline` with `colorize=True` is the better reference.
+    """
+
+    name: str
+    eye_distance: float | None
+    distance: float | None
+    outlier: bool
+    monochrome: bool
+
+
+def one_face(finder: FaceFinder, photo: Photo, face: int | None = None) -> Faces:
+    """The face of a photo that is meant, large enough to say who it is.
+
+    Args:
+        finder: finds faces.
+        photo: see above.
+        face: which one of several, 0 is the largest; None wants a photo of one face.
+
+    Raises:
+        NoFaceError: there is none.
+        InputError: several and no choice, no such face, or one that is too small.
+    """
+    faces = finder(photo.pixels)
+    if not len(faces):
+        raise NoFaceError(
+            f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
+        )
+    if face is None and len(faces) > 1:
+        raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out or pass face")
+    if face is not None and face >= len(faces):
+        raise InputError(f"face must be below the number of faces, {photo.name} shows {len(faces)}, got {face}")
+    chosen = faces[[face or 0]]
+    eyes = float(chosen.eye_distances[0])
+    if eyes < SMALLEST_EYE_DISTANCE:
+        raise InputError(
+            f"a face must have {SMALLEST_EYE_DISTANCE:.0f} px between its eyes to say who it is, {photo.name} has "
+            f"{eyes:.0f}: give a larger one"
+        )
+    return chosen
+
+
+def check_consent(identity: Any, consent: bool) -> None:
+    """Refuse to generate a person who did not agree.
+
+    Raises:
+        InputError: a person, and no consent.
+    """
+    if identity is not None and not consent:
+        raise InputError(
+            "generating a person needs their consent, and it was not stated: ask, then pass --consent "
+            "(in Python consent=True; it is written into the result)"
+        )
