@@ -69,7 +69,7 @@ $(TORCH_STAMP): constraints.txt
 	touch $@
 
 $(APP_STAMP): $(TORCH_STAMP) pyproject.toml
-	$(PIP) -e '.[app,heic,provenance]'
+	$(PIP) -e '.[app,heic,video,provenance]'
 	touch $@
 
 $(DEV_STAMP): $(APP_STAMP)

@@ -89,8 +89,9 @@ def test_follows_a_video_or_a_saved_motion(call, loaded, photo, clip, tmp_path):
     assert code == 0, err
     assert json.loads(out)["frames"] == 3
     assert shown(tmp_path / "a.mp4")[0].pixels.shape == (3, 256, 256)
-    synthesise(seconds=0.12, yaw=(0, 15)).save(tmp_path / "turn.safetensors")
-    code, out, err = call("reenact", photo, tmp_path / "turn.safetensors", "--consent", "-o", tmp_path / "b.gif")
+    synthesise(seconds=0.2, yaw=(0, 15)).save(tmp_path / "turn.safetensors")
+    arguments = ("reenact", photo, tmp_path / "turn.safetensors", "--consent", "-o", tmp_path / "b.gif")
+    code, out, err = call(*arguments, "--start", 0.08)
     assert code == 0, err
     assert len(shown(tmp_path / "b.gif")) == 3
     assert "a .gif file holds none" in err
@@ -158,6 +159,9 @@ def test_replaces_nothing_unasked(call, loaded, photo, tmp_path):
         (("--talk", "?!"), "letters"),
         (("--talk", "oh", "--start", 1), "--start is for a driving video"),
         (("DRIVER", "--start", 9), "start must lie before"),
+        (("DRIVER", "--driving-face", -1), "driving_face must be"),
+        (("MOTION", "--fps", 10), "fps must be left out with a motion"),
+        (("MOTION", "--start", 5), "the motion must have frames"),
         (("DRIVER", "--start", 0.1, "--end", 0.05), "end must be after start"),
         (("DRIVER", "--audio", "nothing.wav"), "nothing.wav"),
         (("DRIVER", "--quality", "best"), "quality must be"),
@@ -175,7 +179,8 @@ def test_replaces_nothing_unasked(call, loaded, photo, tmp_path):
 )
 def test_everything_is_checked_before_anything_is_loaded(call, loaded, photo, clip, tmp_path, options, said):
     (tmp_path / "notes.mp4").write_text("no video")
-    names = {"DRIVER": clip, "PHOTO": photo, "NOTES": tmp_path / "notes.mp4"}
+    synthesise(seconds=0.2).save(tmp_path / "nod.safetensors")
+    names = {"MOTION": tmp_path / "nod.safetensors", "DRIVER": clip, "PHOTO": photo, "NOTES": tmp_path / "notes.mp4"}
     names |= {name: tmp_path / name for name in ("a.avi", "depth.txt", "gone.mp4", "gone.safetensors", "nothing.wav")}
     output = () if "-o" in options else ("-o", tmp_path / "out.mp4")
     code, _, err = call("reenact", photo, *(names.get(one, one) for one in options), "--consent", *output)

@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 KEYS = "yaw", "pitch", "roll", "smile", "mouth", "brow", "gaze_x", "gaze_y"
+# What can be made up, the same for every command that moves something.
+SecondsOption = Annotated[float | None, typer.Option(help="Made up: how long; default 4.")]
+YawOption = Annotated[str | None, typer.Option(help="Made up: degrees, as 0,25,-25,0; above 0 to the left.")]
+PitchOption = Annotated[str | None, typer.Option(help="Likewise; above 0 up.")]
+RollOption = Annotated[str | None, typer.Option(help="Likewise; above 0 clockwise.")]
+SmileOption = Annotated[str | None, typer.Option(help="Likewise; 1 is broad.")]
+MouthOption = Annotated[str | None, typer.Option(help="Likewise; 1 is well open.")]
+BrowOption = Annotated[str | None, typer.Option(help="Likewise; 1 is raised.")]
+GazeXOption = Annotated[str | None, typer.Option(help="Likewise, half widths of an eye; above 0 to the right.")]
+GazeYOption = Annotated[str | None, typer.Option(help="Likewise; above 0 down.")]
+TalkOption = Annotated[str | None, typer.Option(help='Made up: what the mouth says, as "hello there".')]
+BlinkOption = Annotated[bool | None, typer.Option("--blink/--no-blink", help="Made up: blink; default: yes.")]
+SwayOption = Annotated[
+    bool | None, typer.Option("--sway/--no-sway", help="Made up: move a little all the time; default: yes.")
+]
+SeedOption = Annotated[int | None, typer.Option(help="Made up: of blinks and sway; default 0.")]
 
 
 @app.command()
@@ -29,22 +45,20 @@ def motion(
         int | None, typer.Option(help="Of the video: which of several faces, as one reads; default: the largest.")
     ] = None,
     smooth: Annotated[bool, typer.Option(help="Of the video: take the trembling away.")] = True,
-    seconds: Annotated[float | None, typer.Option(help="Made up: how long; default 4.")] = None,
+    seconds: SecondsOption = None,
     fps: Annotated[float | None, typer.Option(help="Made up: frames a second; default 25.")] = None,
-    yaw: Annotated[str | None, typer.Option(help="Made up: degrees, as 0,25,-25,0; above 0 to the left.")] = None,
-    pitch: Annotated[str | None, typer.Option(help="Likewise; above 0 up.")] = None,
-    roll: Annotated[str | None, typer.Option(help="Likewise; above 0 clockwise.")] = None,
-    smile: Annotated[str | None, typer.Option(help="Likewise; 1 is broad.")] = None,
-    mouth: Annotated[str | None, typer.Option(help="Likewise; 1 is well open.")] = None,
-    brow: Annotated[str | None, typer.Option(help="Likewise; 1 is raised.")] = None,
-    gaze_x: Annotated[str | None, typer.Option(help="Likewise, half widths of an eye; above 0 to the right.")] = None,
-    gaze_y: Annotated[str | None, typer.Option(help="Likewise; above 0 down.")] = None,
-    talk: Annotated[str | None, typer.Option(help='Made up: what the mouth says, as "hello there".')] = None,
-    blink: Annotated[bool | None, typer.Option("--blink/--no-blink", help="Made up: blink; default: yes.")] = None,
-    sway: Annotated[
-        bool | None, typer.Option("--sway/--no-sway", help="Made up: move a little all the time; default: yes.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Made up: of blinks and sway; default 0.")] = None,
+    yaw: YawOption = None,
+    pitch: PitchOption = None,
+    roll: RollOption = None,
+    smile: SmileOption = None,
+    mouth: MouthOption = None,
+    brow: BrowOption = None,
+    gaze_x: GazeXOption = None,
+    gaze_y: GazeYOption = None,
+    talk: TalkOption = None,
+    blink: BlinkOption = None,
+    sway: SwayOption = None,
+    seed: SeedOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves here (PNG, JPEG).")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -9,7 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from studio.cli.common import ModelOption, check_beside, check_free, say, show, write
-from studio.cli.motion import KEYS, make_up, numbers
+from studio.cli.motion import (
+    KEYS,
+    BlinkOption,
+    BrowOption,
+    GazeXOption,
+    GazeYOption,
+    MouthOption,
+    PitchOption,
+    RollOption,
+    SecondsOption,
+    SeedOption,
+    SmileOption,
+    SwayOption,
+    TalkOption,
+    YawOption,
+    make_up,
+    numbers,
+)
 from studio.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,24 +58,22 @@ def reenact(
     driving_face: Annotated[
         int | None, typer.Option(help="Which of several in the video, as one reads; default: the largest.")
     ] = None,
-    start: Annotated[float | None, typer.Option(help="Of the video: seconds.")] = None,
-    end: Annotated[float | None, typer.Option(help="Of the video: seconds.")] = None,
+    start: Annotated[float | None, typer.Option(help="Of the video or the motion: seconds.")] = None,
+    end: Annotated[float | None, typer.Option(help="Of the video or the motion: seconds.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second; default: the video's own, made up 25.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Made up: how long; default 4.")] = None,
-    yaw: Annotated[str | None, typer.Option(help="Made up: degrees, as 0,25,-25,0; above 0 to the left.")] = None,
-    pitch: Annotated[str | None, typer.Option(help="Likewise; above 0 up.")] = None,
-    roll: Annotated[str | None, typer.Option(help="Likewise; above 0 clockwise.")] = None,
-    smile: Annotated[str | None, typer.Option(help="Likewise; 1 is broad.")] = None,
-    mouth: Annotated[str | None, typer.Option(help="Likewise; 1 is well open.")] = None,
-    brow: Annotated[str | None, typer.Option(help="Likewise; 1 is raised.")] = None,
-    gaze_x: Annotated[str | None, typer.Option(help="Likewise, half widths of an eye; above 0 to the right.")] = None,
-    gaze_y: Annotated[str | None, typer.Option(help="Likewise; above 0 down.")] = None,
-    talk: Annotated[str | None, typer.Option(help='Made up: what the mouth says, as "hello there".')] = None,
-    blink: Annotated[bool | None, typer.Option("--blink/--no-blink", help="Made up: blink; default: yes.")] = None,
-    sway: Annotated[
-        bool | None, typer.Option("--sway/--no-sway", help="Made up: move a little all the time; default: yes.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Made up: of blinks and sway; default 0.")] = None,
+    seconds: SecondsOption = None,
+    yaw: YawOption = None,
+    pitch: PitchOption = None,
+    roll: RollOption = None,
+    smile: SmileOption = None,
+    mouth: MouthOption = None,
+    brow: BrowOption = None,
+    gaze_x: GazeXOption = None,
+    gaze_y: GazeYOption = None,
+    talk: TalkOption = None,
+    blink: BlinkOption = None,
+    sway: SwayOption = None,
+    seed: SeedOption = None,
     audio: Annotated[str, typer.Option(help="driving, none, or a file whose sound is laid under.")] = "driving",
     quality: Annotated[str, typer.Option(help="high, medium, low, or 1 to 100.")] = "high",
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here, with a row for each frame.")] = None,
@@ -73,7 +88,7 @@ def reenact(
     Prints a summary as JSON. The video is synthetic: every frame carries an invisible mark, and an .mp4 is signed.
     Exit code 2: wrong arguments, or no face.
     """
-    from pipelines.reenact import EVERY, ReenactPipeline, check_arguments, check_consent
+    from pipelines.reenact import EVERY, ReenactPipeline, check_arguments, check_consent, check_stretch, stretch
     from studio import images, provenance, reenactment
     from studio.depth import picture
     from studio.device import pick_device
@@ -94,8 +109,9 @@ def reenact(
     other = {"seconds": seconds, "talk": talk, "blink": blink, "sway": sway, "seed": seed}
     made_up = {name: numbers(name, text) for name, text in keys.items() if text is not None}
     made_up |= {name: value for name, value in other.items() if value is not None}
-    cut = {"--driving-face": driving_face, "--start": start, "--end": end}
-    check_driving(driving, made_up, {name: value for name, value in cut.items() if value is not None}, fps)
+    check_driving(driving, made_up, {"--driving-face": driving_face, "--start": start, "--end": end})
+    if driving:
+        check_stretch(driving, driving_face, start, end, fps)
     check_free([output], overwrite)
     read = [photo, *([driving] if driving else []), *([Path(audio)] if audio not in ("driving", "none") else [])]
     check_beside(read, pictures=[depth], report=report, overwrite=overwrite)
@@ -107,13 +123,13 @@ def reenact(
     if driving is None:
         motion = make_up(made_up | ({"fps": fps} if fps is not None else {}))
     elif driving.suffix.lower() == MOTION:
-        motion = Motion.load(driving)
+        motion = stretch(Motion.load(driving), start, end)
     else:
         total = reenactment.expected_frames(driving, start, end, fps)
     video = driving if motion is None else None
     sound = None if audio == "none" else video if audio == "driving" else Path(audio)
     given = {"quality": int(quality) if quality.isdecimal() else quality}
-    begins = (start or 0.0) if sound is not None and sound == video else 0.0
+    begins = (start or 0.0) if driving else 0.0  # the driver's clock is that of the sound
     heard = {} if sound is None else {"audio_from": sound, "audio_start": begins}
     reenactment.try_writing(output, reenactment.rate(motion) if motion else 25.0, **given, **heard)
     pipeline = ReenactPipeline.from_pretrained(model, device=pick_device(device))
@@ -121,7 +137,6 @@ def reenact(
     if motion is None:
         pipeline.prepare(loaded, face, size)  # a photo without a face is told before the video is followed
         motion = followed(pipeline, driving, driving_face, start, end, fps, total)
-        begins = float(motion.times[0]) if sound == video else 0.0
     about = {"driving": "a video" if video else "a saved motion" if driving else "made up", **made_up}
     done, lacking = reenactment.reenact(
         pipeline,
@@ -132,7 +147,7 @@ def reenact(
         about,
         source=photo.read_bytes(),
         sound=sound,
-        sound_start=begins,
+        sound_start=float(motion.times[0]),
         credentials=credentials,
         overwrite=overwrite,
         **given,
@@ -147,9 +162,8 @@ def reenact(
     show({"output": str(output), **found["summary"], "seconds": done.report.seconds})
 
 
-def check_driving(driving: Path | None, made_up: dict[str, Any], cut: dict[str, Any], fps: float | None) -> None:
+def check_driving(driving: Path | None, made_up: dict[str, Any], cut: dict[str, Any]) -> None:
     """Refuse options that go with another kind of driver than the one that is given."""
-    saved = driving is not None and driving.suffix.lower() == MOTION
     if driving is None and not made_up:
         raise InputError(
             "there must be movements, got neither a driving video nor any that are made up: name a video, or say "
@@ -158,9 +172,8 @@ def check_driving(driving: Path | None, made_up: dict[str, Any], cut: dict[str, 
     if driving is not None and made_up:
         option = next(iter(made_up)).replace("_", "-")
         raise InputError(f"--{option} is for movements that are made up, got {driving} too: leave one out")
-    if (driving is None or saved) and (wrong := [*cut, *(["--fps"] if saved and fps is not None else [])]):
-        what = "a saved motion" if saved else "movements that are made up"
-        raise InputError(f"{wrong[0]} is for a driving video, got {what}: leave it out")
+    if driving is None and (told := [name for name, value in cut.items() if value is not None]):
+        raise InputError(f"{told[0]} is for a driving video, got movements that are made up: leave it out")
 
 
 def check_output(output: Path, read: list[Path], written: list[Path | None]) -> None:
