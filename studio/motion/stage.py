@@ -14,9 +14,10 @@ from studio.faces import align
 from studio.motion.dense import GRID, Flow, Still, smooth, warp
 from studio.networks.depth import DepthNet
 from studio.networks.reenactor import Reenactor
-from studio.tone import Tone, luma, with_tone
+from studio.tone import LUMA, Tone, luma, with_tone
 
 DRAWN = 256  # px, of what the network draws; a larger stage is warped at its own size
+CELL, NEAR = 4, 9  # px of a cell, and cells along the side of the window, in which colours are looked for
 EDGE = 0.1  # of how much a place follows the head: from there on the moved picture is shown, and the photo's no more
 
 
@@ -91,7 +92,28 @@ def draw(stage: Stage, flow: Flow, reenactor: Reenactor | None) -> Tensor:
         small = warp(stage.small.expand(count, -1, -1, -1), flow.source).clamp(0, 1)
     like = {"device": reenactor.device, "dtype": reenactor.dtype}
     drawn, mask = reenactor(small.to(**like), flow.geometry.to(reenactor.device), flow.source.to(**like), stage.looked)
-    drawn, mask = drawn.float().cpu(), mask.float().cpu()
+    drawn, mask = as_coloured(drawn.float().cpu(), small), mask.float().cpu()
     if size != DRAWN:
         drawn, mask = (images.resize(part, size, size) for part in (drawn, mask))
     return with_tone(torch.lerp(warped, drawn, mask), stage.tone).clamp(0, 1)
+
+
+def as_coloured(drawn: Tensor, shown: Tensor) -> Tensor:
+    """Drawn pictures (N,3,S,S) in colours that others (N,3,S,S) have near by, or greyer ones.
+
+    A network of a short training draws teal where skin gives way to hair. Luma stays; of R-Y and B-Y, what lies beyond
+    all that is shown within `NEAR` cells, and beyond grey, is cut off.
+    """
+    y, cells = luma(drawn), F.avg_pool2d(shown, CELL)
+    colours = cells - luma(cells)
+    least, most = (
+        F.interpolate(bound, drawn.shape[2:], mode="bilinear", align_corners=False)
+        for bound in (
+            -F.max_pool2d((-colours).clamp_min(0), NEAR, 1, NEAR // 2),
+            F.max_pool2d(colours.clamp_min(0), NEAR, 1, NEAR // 2),
+        )
+    )
+    colour = torch.minimum(torch.maximum(drawn - y, least), most)
+    red, blue = colour[:, :1], colour[:, 2:]
+    green = -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1]
+    return y + torch.cat([red, green, blue], 1)

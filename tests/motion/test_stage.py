@@ -7,7 +7,7 @@ import torch
 from studio.faces import align, paste
 from studio.motion.dense import warp
 from studio.motion.head import HeadPoses, head_poses, rotations
-from studio.motion.stage import DRAWN, draw, make_stage
+from studio.motion.stage import DRAWN, as_coloured, draw, make_stage
 from studio.tone import luma, tone_curve
 from tests import tiny
 from tests.motion.moving import MESH
@@ -122,7 +122,7 @@ def test_the_network_draws_what_it_masks_and_the_warp_the_rest():
     with torch.no_grad():
         warped = warp(made.crop, flow.source).clamp(0, 1)
         drawn, mask = net(warped, flow.geometry, flow.source, made.looked)
-        expected = (warped + mask * (drawn - warped)).clamp(0, 1)
+        expected = (warped + mask * (as_coloured(drawn, warped) - warped)).clamp(0, 1)
     assert torch.allclose(draw(made, flow, net), expected, atol=1e-6)
     assert not torch.allclose(expected, warped, atol=1e-2)
 
@@ -136,3 +136,14 @@ def test_a_batch_is_a_loop(size):
         assert torch.allclose(together[i : i + 1], frame(made, meshes[i : i + 1]), atol=1e-4)
     assert together.shape == (3, 3, size, size)
     assert 0 <= together.min() <= together.max() <= 1
+
+
+def test_no_colour_that_the_still_has_nowhere_near():
+    """Teal beside skin comes out grey, skin stays skin, and the brightness is the drawn one's."""
+    skin = torch.tensor([0.8, 0.6, 0.5]).view(1, 3, 1, 1).expand(-1, -1, 64, 64)
+    teal = torch.tensor([0.2, 0.6, 0.6]).view(1, 3, 1, 1).expand(-1, -1, 64, 64)
+    found = as_coloured(teal, skin)
+    assert torch.allclose(luma(found), luma(teal), atol=1e-5)
+    assert (found - luma(found)).abs().max() < 0.02
+    assert torch.allclose(as_coloured(skin, skin), skin, atol=1e-5)
+    assert torch.allclose(as_coloured(teal, teal), teal, atol=1e-5)
