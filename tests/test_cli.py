@@ -21,6 +21,7 @@ from studio.benchmarks import album as album_bench
 from studio.benchmarks import background as drawn
 from studio.benchmarks import edit, frontalize, generate, identity, inversion, reference, speed, upsample
 from studio.benchmarks import find as finding
+from studio.benchmarks import reenact as reenacting
 from studio.benchmarks import restore as bench
 from studio.errors import InputError
 from studio.faces import select
@@ -64,6 +65,7 @@ COMMANDS = {
         "frontalize",
         "inversion",
         "edit",
+        "reenact",
         "background",
         "app",
     ],
@@ -89,6 +91,10 @@ COMMANDS = {
         "map-flow",
         "pairs",
         "cleaner",
+        "acted",
+        "depth",
+        "moved",
+        "reenactor",
         "lent",
         "export",
     ],
@@ -628,7 +634,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         return {"benchmark": 1}
 
     modules = (bench, reference, speed, identity, album_bench, upsample, frontalize, inversion, edit, generate, drawn)
-    modules += (finding,)
+    modules += (finding, reenacting)
     for module, name in [(bench, "run_old"), *((module, "run") for module in modules)]:
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"

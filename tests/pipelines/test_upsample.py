@@ -73,7 +73,7 @@ class UpsampleConfig:
             ({"image": torch.full((3, 16, 16), float("nan"))}, ImageError, "finite"),
             ({"image": torch.zeros(3, 3, 3)}, ImageError, "."),
             ({"image": small(4)}, InputError, "8 to 128 px.*4 px"),
-            ({"image": small(129)}, InputError, "RestorePipeline"),
+            ({"image": small(129)}, InputError, "restore larger ones"),
             ({"image": tiny.image(16, 20)}, InputError, "square.*aligned=False"),
             ({"image": torch.zeros(3, 72, 80), "aligned": False}, NoFaceError, "none was found"),
             ({"image": photo(160), "aligned": False}, InputError, "shows 2"),
@@ -264,7 +264,7 @@ def test_a_face_is_cut_out_of_a_photo_at_its_own_size():
 
 def test_a_large_face_is_refused(monkeypatch):
     monkeypatch.setattr(tiny.SureFinder, "__call__", lambda self, image: faces_of(head((150, 150), 200.0)))
-    with pytest.raises(InputError, match="RestorePipeline"):
+    with pytest.raises(InputError, match="restore larger ones"):
         run(tiny.image(300, 300), aligned=False)
 
 
