@@ -18,19 +18,8 @@ from studio import images
 from studio.errors import InputError
 from studio.identity.album import THRESHOLD, Album, AlbumFace, counted
 from studio.ui import common
-from studio.ui.common import (
-    PRIVATE,
-    PROGRESS,
-    Lane,
-    Stopped,
-    connect,
-    examples,
-    forget_unreadable,
-    line,
-    offer,
-    rows,
-    upload,
-)
+from studio.ui.common import PRIVATE, PROGRESS, Lane, connect, examples, forget_unreadable, line, offer, rows, upload
+from studio.ui.lane import Stopped
 
 if TYPE_CHECKING:
     from studio.identity.album import AlbumMaker

@@ -1,10 +1,9 @@
-"""What the tabs share: the one lane for heavy work, how it is followed and stopped, messages, and pictures."""
+"""What the tabs share: the one lane for heavy work, its buttons, messages, and pictures."""
 
 from __future__ import annotations
 
 import html
-import importlib.util
-import os
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,18 +13,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
-import torch
 
 from studio import images, models
-from studio.background import NETWORKS
 from studio.errors import ImageError, InputError, StudioError
 from studio.images import Photo
+from studio.memory import Ceiling
+from studio.ui.lane import Stop, Stopped, departure, stoppable
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 HOUR = 3600
 MAX_PIXELS = 50_000_000  # of a result: several float32 copies of it must fit into a small machine
 SHOWN_SIDE = 1600  # px, longer side of what the page shows; the download has every pixel
+LOOK = 0.1  # s, between two looks whether it is one's turn, or one has left
+WORKING = "Working …"
 STOPPED = "Stopped. Nothing was kept."
+FAILED = "Something went wrong on the machine that runs this page ({}). Its log says more: try another photo."
 PROGRESS = gr.Progress()
 SIZES = [("Auto", "auto"), ("1×", 1), ("1.5×", 1.5), ("2×", 2), ("3×", 3), ("4×", 4)]  # of results of restoring
 BACKGROUNDS = [
@@ -43,14 +45,11 @@ PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 DISTANCE = "before against after; below 0.6 counts as the same person; the encoder took part in training"
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the visitor pressed Cancel
-    """Ends a pipeline call from inside."""
-
-
 class Lane:
     """Does the heavy work of one tab for its visitors, one at a time, and stops it for them."""
 
     _busy = threading.Lock()  # of all tabs: the queue lets one in, but a cancelled one may still be on its way out
+    _ceiling = Ceiling()
 
     def __init__(self) -> None:
         self.stops: dict[str | None, threading.Event] = {}
@@ -66,20 +65,23 @@ class Lane:
 
         Args:
             work: makes the widgets' values, and a warning to show beside them (or ""). It gets a folder that is
-                there until gradio has copied what it returned, and an event that is set when the visitor cancels.
+                there until gradio has copied what it returned, and an event that is set when the visitor cancels or
+                leaves. It ends at the next layer of a network then, without looking itself.
             empty: the widgets' values without a result, with a message.
             uploads: files that `work` reads; those that are no usable photo are deleted at once.
             request: tells the visitors apart; None outside of a server.
 
         Raises:
-            gr.Error: with the line of a `StudioError`.
+            gr.Error: with the line of a `StudioError`; with another line, and the whole story in the log, where
+                something failed that should not.
         """
-        yield empty("Working …")
+        stop = Stop(departure())
+        yield empty(WORKING)
         visitor = request and request.session_hash
-        stop = self.stops[visitor] = threading.Event()
+        self.stops[visitor] = stop
         try:
             with TemporaryDirectory() as folder:
-                with self._busy:
+                with self.turn(stop), stoppable(stop):
                     values, warning = work(Path(folder), stop)
                 if warning:
                     gr.Warning(html.escape(warning, quote=False))
@@ -91,12 +93,33 @@ class Lane:
                 forget_unreadable(upload)
             yield empty(str(error))
             raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
+        except Exception as error:
+            logging.getLogger(__name__).exception("a run failed")
+            said = FAILED.format(type(error).__name__)
+            yield empty(said)
+            raise gr.Error(said, print_exception=False) from error
         finally:
             if self.stops.get(visitor) is stop:  # and not already the next run's
                 del self.stops[visitor]
 
+    @contextmanager
+    def turn(self, stop: threading.Event) -> Iterator[None]:
+        """Wait until the lane is free, and keep it meanwhile; afterwards memory that nobody needs is given back.
+
+        Raises:
+            Stopped: the visitor left before.
+        """
+        while not self._busy.acquire(timeout=LOOK):
+            if stop.is_set():
+                raise Stopped
+        try:
+            yield
+        finally:
+            self._ceiling.hold()
+            self._busy.release()
+
     def stop(self, request: gr.Request) -> Any:
-        """End what this visitor has running, before the next network of the pipeline; the message says so.
+        """End what this visitor has running, before the next layer of a network; the message says so.
 
         gradio throws away what a cancelled run yields, so that the message has to come from here.
         """
@@ -105,104 +128,6 @@ class Lane:
             return gr.skip()
         stop.set()
         return line(STOPPED)
-
-
-def follow(
-    stop: threading.Event,
-    progress: Callable[..., Any],
-    total: int | None,
-    doing: Callable[[dict[str, Any]], str],
-) -> Callable[..., Any] | None:
-    """A pipeline's `callback_on_step_end` that says how far it is, and ends it with `Stopped` when `stop` is set.
-
-    Args:
-        stop: set when the visitor cancels.
-        progress: gradio's.
-        total: steps, if they are known.
-        doing: what to call a step, from what the pipeline gives the callback.
-
-    Returns:
-        The callback; None where a call goes to another process, which it could not be sent to.
-    """
-    if zero_gpu():
-        return None
-
-    def on_step(pipeline: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
-        if stop.is_set():
-            raise Stopped
-        progress((step + 1, total), desc=doing(given))
-        return given
-
-    return on_step
-
-
-@contextmanager
-def watched(
-    pipeline: Any, stop: threading.Event, progress: Callable[..., Any], background: str = "lanczos"
-) -> Iterator[None]:
-    """Follow a pipeline call from its networks: say how far it is, and end it with `Stopped` when `stop` is set.
-
-    Only the call of this thread: another visitor's photo may be looked through for faces at the same time.
-
-    Args:
-        pipeline: what is called.
-        stop: see above.
-        progress: gradio's.
-        background: of the call; its network is fetched and loaded here, if it has one.
-    """
-    begun, drawn, thread = 0, 0, threading.get_ident()
-
-    def before(name: str, inputs: tuple[Any, ...]) -> None:
-        nonlocal begun, drawn
-        if threading.get_ident() != thread:
-            return
-        if stop.is_set():
-            raise Stopped
-        if name == "restorer":
-            begun += len(inputs[0])
-            progress((begun, None), desc="Restoring", unit="faces")
-        if name == "background":
-            drawn += 1
-            progress((drawn, None), desc="Drawing the photo around the faces", unit="tiles")
-
-    networks = [(name, part) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)]
-    if background in NETWORKS:
-        progress(0, desc="Loading the network of the background")
-        networks.append(("background", pipeline.upsampler(background).network))
-    progress(0, desc="Looking for faces")
-    hooks = [
-        network.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs))
-        for name, network in networks
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def on_gpu(function: Callable[..., Any], seconds: int = 60) -> Callable[..., Any]:
-    """`function`, which on a ZeroGPU Space (where the package `spaces` is) runs while a GPU is lent; else itself.
-
-    There it runs in a forked process: its arguments must be picklable, and a cancelled one is ended from outside.
-
-    Args:
-        function: everything that runs a network which may be on the GPU.
-        seconds: for which the GPU is asked for; a call that takes longer is ended.
-    """
-    if importlib.util.find_spec("spaces") is None:
-        return function
-    import spaces
-
-    return spaces.GPU(function, duration=seconds)
-
-
-def zero_gpu() -> bool:
-    """Whether `on_gpu` really goes to another process, where progress and Cancel do not reach the networks."""
-    return (
-        os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
-        and importlib.util.find_spec("spaces") is not None
-    )
 
 
 class Models:

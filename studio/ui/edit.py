@@ -15,7 +15,8 @@ from torch import Tensor
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import HOUR, MAX_PIXELS, PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
+from studio.ui.common import HOUR, MAX_PIXELS, PROGRESS, Lane, connect, line, results, upload
+from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
     from studio.latents.editor import Editor, EditReport

@@ -13,7 +13,8 @@ import torch
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
+from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, connect, line, results, upload
+from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
     from pipelines.generate import GeneratePipeline, GenerateReport

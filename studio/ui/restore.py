@@ -35,21 +35,18 @@ from studio.ui.common import (
     Models,
     connect,
     fit,
-    follow,
     forget_unreadable,
     line,
     model_picker,
     not_loaded,
-    on_gpu,
     read,
     rows,
     shelf,
     show,
     upload,
     warn,
-    watched,
-    zero_gpu,
 )
+from studio.ui.lane import follow, on_gpu, watched, zero_gpu
 
 if TYPE_CHECKING:
     from pipelines.restore import FaceReport, RestorePipeline

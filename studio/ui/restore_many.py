@@ -27,13 +27,11 @@ from studio.ui.common import (
     line,
     model_picker,
     not_loaded,
-    on_gpu,
     read,
     rows,
     upload,
-    watched,
-    zero_gpu,
 )
+from studio.ui.lane import on_gpu, watched, zero_gpu
 
 if TYPE_CHECKING:
     from pipelines.restore import RestorePipeline

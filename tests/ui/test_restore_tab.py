@@ -18,7 +18,8 @@ from studio.errors import ImageError, InputError
 from studio.faces.draw import draw_choice
 from studio.images import Photo
 from studio.ui.app import Lazy, build
-from studio.ui.common import Models, Stopped, rows, watched
+from studio.ui.common import Models, rows
+from studio.ui.lane import Stopped, watched
 from studio.ui.restore import COLUMNS, Found, Runner, click, indices, preview, restore_photo, row, tab, toggle, toggled
 from tests import tiny
 from tests.ui.toy import MARKS, ToyRestore
