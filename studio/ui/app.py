@@ -45,6 +45,16 @@ CSS = """
 .gradio-container .main { width: 100%; }
 .dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
 .message { font-size: var(--text-lg); }
+/* A tab: what is asked beside what comes of it, the rest below; on a phone one below the other. */
+.work { display: grid !important; gap: var(--layout-gap) !important; }
+.work { grid-template: "ask answer" auto "more answer" 1fr / minmax(0, 2fr) minmax(0, 3fr); }
+.work > .ask { grid-area: ask; }
+.work > .answer { grid-area: answer; }
+.work > .more { grid-area: more; }
+.work > * { min-width: 0 !important; }
+/* Nothing empty is shown: the message says whether there is a result. */
+.answer:not(:has(.said [data-state="done"])) .result { display: none !important; }
+.answer:has([data-state="queued"]) .said, .answer:has([data-state="working"]) .said { min-height: 8rem; }
 /* Two crops side by side: wide cells, one below the other on phones. Captions in full. */
 .pairs .thumbnail-lg { aspect-ratio: 2 / 1.3 !important; }
 .gradio-container .caption-label { max-width: 100% !important; white-space: normal !important; }
@@ -66,6 +76,9 @@ CSS = """
 .person ul { list-style: none; padding: 0; margin: 0; }
 .person img { width: 100%; height: auto; border-radius: var(--radius-md); }
 .person span { display: block; overflow-wrap: anywhere; font-size: var(--text-sm); }
+@media (max-width: 768px) {
+  .work { grid-template: "ask" auto "answer" auto "more" auto / minmax(0, 1fr); }
+}
 @media (max-width: 640px) {
   .pairs .grid-container { grid-template-columns: 1fr !important; }
   .guesses .grid-container { grid-template-columns: 1fr 1fr !important; }
@@ -246,6 +259,7 @@ def serve(models: Mapping[str, Any] | None = None) -> None:
             with undisturbed():
                 CLOSING.set()
                 app.close()
+    CLOSING.clear()  # another one may be served
 
 
 def preload(models: Iterable[Lazy]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.block_function import BlockFunction
 from gradio_client.utils import construct_args
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,7 +38,7 @@ class Checked:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: one request."""
         found = CALLS.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if found is None:
+        if found is None or not let_in(scope):
             await self.app(scope, receive, send)
             return
         body = await whole(receive)
@@ -59,6 +60,13 @@ class Checked:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self.app(scope, again, send)
+
+
+def let_in(scope: Scope) -> bool:
+    """Whether a visitor has logged in, where that is asked for; others are told nothing but that, by gradio."""
+    app, cookies = scope["app"], HTTPConnection(scope).cookies
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return app.auth is None or any(cookies.get(name) in app.tokens for name in names)
 
 
 class RefusalError(InputError):

@@ -25,8 +25,11 @@ HOUR = 3600
 MAX_PIXELS = 50_000_000  # of a result: several float32 copies of it must fit into a small machine
 SHOWN_SIDE = 1600  # px, longer side of what the page shows; the download has every pixel
 LOOK = 0.1  # s, between two looks whether it is one's turn, or one has left
+QUEUED = "Waiting for your turn …"
+FULL = "Too many visitors are waiting: try again in a minute."
 WORKING = "Working …"
 STOPPED = "Stopped. Nothing was kept."
+STATES = {QUEUED: "queued", WORKING: "working"}  # of messages; `line` knows two more, "said" and "done"
 FAILED = "Something went wrong on the machine that runs this page ({}). Its log says more: try another photo."
 PROGRESS = gr.Progress()
 SIZES = [("Auto", "auto"), ("1×", 1), ("1.5×", 1.5), ("2×", 2), ("3×", 3), ("4×", 4)]  # of results of restoring
@@ -118,15 +121,20 @@ class Lane:
             self._ceiling.hold()
             self._busy.release()
 
-    def stop(self, request: gr.Request) -> Any:
+    def stop(self, request: gr.Request, shown: str = "") -> Any:
         """End what this visitor has running, before the next layer of a network; the message says so.
 
         gradio throws away what a cancelled run yields, so that the message has to come from here.
+
+        Args:
+            request: tells the visitors apart.
+            shown: the message that they see; where they wait for their turn, that is what ends.
         """
         stop = self.stops.get(request.session_hash)
-        if stop is None:
+        if stop is None and not waiting(shown):
             return gr.skip()
-        stop.set()
+        if stop is not None:
+            stop.set()
         return line(STOPPED)
 
 
@@ -194,16 +202,15 @@ def choice(model: models.Model) -> str:
 # ---- widgets
 
 
-def results(waiting: str, label: str, **more: Any) -> tuple[gr.HTML, gr.Gallery, gr.JSON]:
+def results(waiting: str, label: str, **settings: Any) -> tuple[gr.HTML, gr.Gallery, gr.JSON]:
     """The column of a tab that draws pictures: its message, the pictures, and the report.
 
     Args:
         waiting: the message before the first call.
         label: of the pictures.
-        more: for the gallery, its `columns` say.
+        settings: for the gallery, its `columns` say.
     """
-    with gr.Column(scale=3, min_width=320):
-        message = gr.HTML(line(waiting))
+    with answer(waiting) as message:
         found = gr.Gallery(
             label=label,
             format="png",
@@ -211,11 +218,34 @@ def results(waiting: str, label: str, **more: Any) -> tuple[gr.HTML, gr.Gallery,
             object_fit="contain",
             buttons=["download", "fullscreen"],
             interactive=False,
-            **more,
+            **settings,
         )
         with gr.Accordion("Report (JSON)", open=False):
             report = gr.JSON(label="Report")
     return message, found, report
+
+
+# The three parts of a tab, `with gr.Row(elem_classes="work")`. Side by side on a desktop; on a phone one below the
+# other, so that the result stands under the button, and what few people need below it.
+
+
+def ask() -> gr.Column:
+    """What is asked for: the photo, the choices everybody makes, the button."""
+    return gr.Column(elem_classes="ask", min_width=280)
+
+
+def more() -> gr.Column:
+    """What few people need."""
+    return gr.Column(elem_classes="more", min_width=280)
+
+
+@contextmanager
+def answer(waiting: str) -> Iterator[gr.HTML]:
+    """The message, and what is inside, which is seen only when the message says that there is a result."""
+    with gr.Column(elem_classes="answer", min_width=280):
+        message = gr.HTML(line(waiting), elem_classes="said")
+        with gr.Column(elem_classes="result"):
+            yield message
 
 
 def connect(
@@ -227,9 +257,9 @@ def connect(
     outputs: Sequence[Any],
     *,
     message: gr.HTML,
-    shown: Any,
     api_name: str,
     api_description: str,
+    after: Sequence[Any] = (),
 ) -> None:
     """Let one button start the heavy work of a tab and another one end it.
 
@@ -240,30 +270,68 @@ def connect(
         event: a generator; its name is that of the MCP tool.
         inputs: its arguments' widgets.
         outputs: where its values go.
-        message: says that it was stopped.
-        shown: the widget that shows the progress.
+        message: says how far it is, and that it was stopped.
         api_name: of the endpoint.
         api_description: of the endpoint.
+        after: other events of the page, as gradio returned them, which `event` follows, too.
     """
-    running = start.click(
-        event,
-        list(inputs),
-        list(outputs),
-        api_name=api_name,
-        api_description=api_description,
-        scroll_to_output=True,
-        show_progress_on=shown,
-        **LANE,
-    )
-    stop.click(lane.stop, None, message, cancels=[running], queue=False, **PRIVATE)
+    told = {"api_name": api_name, "api_description": api_description}
+    runs = []
+    for trigger, shown in ((start.click, told), *((one.then, {"api_visibility": "private"}) for one in after)):
+        queued = trigger(lambda: line(QUEUED), None, message, queue=False, **PRIVATE)
+        runs.append(
+            queued.then(
+                event,
+                list(inputs),
+                list(outputs),
+                show_progress_on=message,
+                trigger_mode="once",
+                **shown,
+                **LANE,
+            )
+        )
+        runs[-1].failure(not_taken, message, message, queue=False, **PRIVATE)
+
+    def end(shown: str, request: gr.Request) -> Any:
+        return lane.stop(request, shown)
+
+    stop.click(end, message, message, cancels=runs, queue=False, **PRIVATE)
+
+
+def not_taken(shown: str) -> Any:
+    """The message after a run that failed: the run's own, or, if it never began, that the queue was full."""
+    return line(FULL) if waiting(shown) else gr.skip()
+
+
+def waiting(shown: str | None) -> bool:
+    """Whether a message says that the visitor waits for their turn."""
+    return 'data-state="queued"' in (shown or "")
+
+
+def fresh(photos: Sequence[gr.File], message: gr.HTML, said: str) -> None:
+    """Take the result away when another photo is chosen: beside it, it would be taken for the new one's.
+
+    Args:
+        photos: where they are chosen.
+        message: of the tab, which hides the result.
+        said: what it then says.
+    """
+    for photo in photos:
+        photo.change(lambda: line(said), None, message, queue=False, **PRIVATE)
 
 
 # ---- words
 
 
-def line(text: str) -> str:
-    """A message that screen readers say when it changes."""
-    return f'<p role="status" class="message">{html.escape(text)}</p>'
+def line(text: str, *, done: bool = False) -> str:
+    """A message that screen readers say when it changes; its state shows and hides what is beside it (see `CSS`).
+
+    Args:
+        text: the message.
+        done: there is a result, which is shown.
+    """
+    state = "done" if done else STATES.get(text, "said")
+    return f'<p role="status" class="message" data-state="{state}">{html.escape(text)}</p>'
 
 
 def warn(error: StudioError) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -94,13 +95,42 @@ def follow(
     if zero_gpu():
         return None
 
+    begun = time.monotonic()
+
     def on_step(pipeline: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
         if stop.is_set():
             raise Stopped
-        progress((step + 1, total), desc=doing(given))
+        left = seconds_left(begun, step + 1, total)
+        progress((step + 1, total), desc=f"{doing(given)}{left}")
         return given
 
     return on_step
+
+
+def seconds_left(begun: float, done: int, total: int | None) -> str:
+    """How long it takes yet, ", about 12 s left", from how long the steps took so far; "" where that cannot be said."""
+    if not total or not 0 < done < total:
+        return ""
+    return f", about {(time.monotonic() - begun) / done * (total - done):.0f} s left"
+
+
+@contextmanager
+def counted(pipeline: Any, found: Callable[[int], None]) -> Iterator[None]:
+    """Say how many faces a pipeline of this thread is about to restore, by its step `read`, if it has one."""
+    read = getattr(pipeline, "read", None)
+    if read is None:
+        yield
+        return
+
+    def reading(crops: torch.Tensor, *rest: Any, **settings: Any) -> Any:
+        found(len(crops))
+        return read(crops, *rest, **settings)
+
+    pipeline.read = reading
+    try:
+        yield
+    finally:
+        del pipeline.read
 
 
 @contextmanager
@@ -117,17 +147,23 @@ def watched(
         progress: gradio's.
         background: of the call; its network is fetched and loaded here, if it has one.
     """
-    begun, drawn, thread = 0, 0, threading.get_ident()
+    done, total, drawn, start, thread = 0, None, 0, time.monotonic(), threading.get_ident()
+
+    def begin(count: int) -> None:
+        nonlocal done, total, start
+        done, total, start = 0, count, time.monotonic()
 
     def before(name: str, inputs: tuple[Any, ...]) -> None:
-        nonlocal begun, drawn
+        nonlocal done, drawn
         if threading.get_ident() != thread:
             return
         if stop.is_set():
             raise Stopped
         if name == "restorer":
-            begun += len(inputs[0])
-            progress((begun, None), desc="Restoring", unit="faces")
+            left = seconds_left(start, done, total)
+            done += len(inputs[0])
+            of = f" of {total}" if total else ""
+            progress((done - 1, total), desc=f"Restoring face {done}{of}{left}", unit="faces")
         if name == "background":
             drawn += 1
             progress((drawn, None), desc="Drawing the photo around the faces", unit="tiles")
@@ -142,7 +178,8 @@ def watched(
         for name, network in networks
     ]
     try:
-        yield
+        with counted(pipeline, begin):
+            yield
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,6 +1,6 @@
 """The endpoints as MCP tools: each can be given a picture, as a `data:` URI or by the name of a file that may be read.
 
-gradio's own server asks for addresses, which this app fetches none of, and its schema of a list of files cannot be read.
+gradio's own server asks for addresses, of which this app fetches none, and nobody can read its schema of several files.
 """
 
 from __future__ import annotations
