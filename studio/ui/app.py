@@ -45,6 +45,10 @@ CSS = """
 .gradio-container .main { width: 100%; }
 .dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
 .message { font-size: var(--text-lg); }
+.message::first-letter, .toast-text::first-letter { text-transform: uppercase; }  /* errors are made for scripts, too */
+.overflow-menu > button { width: auto !important; padding: 0 10px !important; gap: 6px; }
+.overflow-menu > button::after { content: "More"; }  /* on a phone: the other tabs */
+.answer .grid-wrap { max-height: none !important; }  /* every picture is seen */
 /* A tab: what is asked beside what comes of it, the rest below; on a phone one below the other. */
 .work { display: grid !important; gap: var(--layout-gap) !important; }
 .work { grid-template: "ask answer" auto "more answer" 1fr / minmax(0, 2fr) minmax(0, 3fr); }

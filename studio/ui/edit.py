@@ -84,15 +84,19 @@ def tab(editor: Callable[[], Editor]) -> None:
                 -3, 3, 0, step=0.5, label="Glasses", info="Below 0 takes them off, above 0 puts them on"
             )
             turn = gr.Checkbox(False, label="Turn the head", info="To the angle below")
-            yaw = gr.Slider(-45, 45, 0, step=1, label="Yaw", info="Degrees; 0 looks into the camera, above 0 left")
+            yaw = gr.Slider(
+                -45, 45, 0, step=1, label="Left or right", info="Degrees; 0 looks into the camera, above 0 left"
+            )
             with gr.Row():
                 start = gr.Button("Edit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
             further = gr.Button("More of it", visible=False)
         message, found, report = results(WAITING, "Before, and edited", columns=3)
         with more(), gr.Accordion("Options", open=False):
-            keep_pitch = gr.Checkbox(True, label="Keep the pitch", info="Look up or down as it is")
-            pitch = gr.Slider(-35, 20, -8, step=1, label="Pitch", info="If not kept; about -8 is level")
+            keep_pitch = gr.Checkbox(True, label="Look up or down as it is")
+            pitch = gr.Slider(
+                -35, 20, -8, step=1, label="Up or down", info="Degrees, if not as it is; about -8 is level"
+            )
             mouth, eyes, brow, light = (
                 gr.Slider(-3, 3, 0, step=0.5, label=name)
                 for name in ("Mouth opening", "Eye opening", "Brow height", "Light from the right")

@@ -43,14 +43,18 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
     with gr.Row(elem_classes="work"):
         with ask():
             photo = upload("Photo of a face")
-            yaw = gr.Slider(-45, 45, 0, step=1, label="Yaw", info="Degrees; 0 looks into the camera, above 0 left")
+            yaw = gr.Slider(
+                -45, 45, 0, step=1, label="Left or right", info="Degrees; 0 looks into the camera, above 0 left"
+            )
             with gr.Row():
                 start = gr.Button("Turn", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
         message, found, report = results(WAITING, "The face in the photo, and turned", columns=2)
         with more(), gr.Accordion("Options", open=False):
-            keep_pitch = gr.Checkbox(True, label="Keep the pitch", info="Look up or down as in the photo")
-            pitch = gr.Slider(-35, 20, -8, step=1, label="Pitch", info="If not kept; about -8 is level")
+            keep_pitch = gr.Checkbox(True, label="Look up or down as in the photo")
+            pitch = gr.Slider(
+                -35, 20, -8, step=1, label="Up or down", info="Degrees, if not as it is; about -8 is level"
+            )
             neutral = gr.Checkbox(False, label="Neutral expression", info="Mouth closed, no smile")
             background = gr.Checkbox(
                 True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"

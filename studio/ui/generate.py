@@ -54,7 +54,7 @@ def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
             guidance = gr.Slider(0.5, 4, 1, step=0.5, label="Guidance", info="More resembles more, and varies less")
             correction = gr.Slider(0, 80, 40, step=10, label="Correction", info="Steps towards the person; 0: none")
             turn = gr.Checkbox(False, label="Turn the head", info="To the angle below; else it is left to chance")
-            yaw = gr.Slider(-40, 40, 0, step=5, label="Yaw in degrees", info="Above 0 looks to the left")
+            yaw = gr.Slider(-40, 40, 0, step=5, label="Left or right", info="Degrees; above 0 looks to the left")
             smile = gr.Slider(-2, 2, 0, step=0.5, label="Smile", info="0 leaves it to chance")
             age = gr.Number(0, label="Age in years", info="30 to 80, as read off a face; 0: as it is", precision=0)
             seed = gr.Number(0, label="Seed", info="0 draws others every time", precision=0)
