@@ -161,7 +161,7 @@ def mismatch(component: Any, value: Any) -> str:
         if isinstance(component, kind):
             fits = isinstance(value, types) and (bool in types or not isinstance(value, bool))
             return "" if fits else wanted
-    if isinstance(component, gr.Radio):
+    if isinstance(component, gr.Radio) or is_number_choice(component):
         choices = [choice for _, choice in component.choices]
         fits = value in choices and not isinstance(value, bool)
         return "" if fits else f"one of {', '.join(map(str, choices))}"
@@ -170,6 +170,12 @@ def mismatch(component: Any, value: Any) -> str:
     if isinstance(component, gr.File):
         return files(value, many=component.file_count == "multiple")
     return ""
+
+
+def is_number_choice(component: Any) -> bool:
+    """Whether a component is a list of numbers of which one is chosen, such as that of faces."""
+    listed = isinstance(component, gr.Dropdown) and not component.multiselect
+    return listed and bool(component.choices) and all(isinstance(choice, int) for _, choice in component.choices)
 
 
 def files(value: Any, *, many: bool) -> str:

@@ -32,6 +32,7 @@ STOPPED = "Stopped. Nothing was kept."
 STATES = {QUEUED: "queued", WORKING: "working"}  # of messages; `line` knows two more, "said" and "done"
 FAILED = "Something went wrong on the machine that runs this page ({}). Its log says more: try another photo."
 PROGRESS = gr.Progress()
+FACES = 20  # that one can choose from in a photo by their number
 SIZES = [("Auto", "auto"), ("1×", 1), ("1.5×", 1.5), ("2×", 2), ("3×", 3), ("4×", 4)]  # of results of restoring
 BACKGROUNDS = [
     ("Keep", "none"),
@@ -366,6 +367,17 @@ def upload(label: str, *, many: bool = False, height: int = 150) -> gr.File:
     file = gr.File(label=label, file_count="multiple" if many else "single", height=height)
     file._process_single_file = lambda given: given.path  # gradio's own leaves an empty file behind for each
     return file
+
+
+def face_choice(label: str, otherwise: str, info: str) -> gr.Dropdown:
+    """A choice of one face: the page counts from 1, what is handed on from 0.
+
+    Args:
+        label: of the choice.
+        otherwise: what -1 means, which is chosen at first.
+        info: the order in which they are counted.
+    """
+    return gr.Dropdown([(otherwise, -1), *((str(k + 1), k) for k in range(FACES))], value=-1, label=label, info=info)
 
 
 def read(source: str | Path | None, scale: float | str = 1) -> Photo:

@@ -15,7 +15,21 @@ from torch import Tensor
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import HOUR, MAX_PIXELS, PRIVATE, PROGRESS, Lane, ask, connect, fresh, line, more, results, upload
+from studio.ui.common import (
+    HOUR,
+    MAX_PIXELS,
+    PRIVATE,
+    PROGRESS,
+    Lane,
+    ask,
+    connect,
+    face_choice,
+    fresh,
+    line,
+    more,
+    results,
+    upload,
+)
 from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
@@ -104,7 +118,7 @@ def tab(editor: Callable[[], Editor]) -> None:
             in_photo = gr.Checkbox(
                 True, label="In the photo itself", info="Where the head is not turned; else a likeness, aligned"
             )
-            face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
+            face = face_choice("Face", "The only one", "1 is the largest")
             seed = gr.Number(12, label="Seed", info="Of the generated person, where there is no photo", precision=0)
             steps = gr.Slider(
                 0, 200, 0, step=10, label="Steps", info="Of the search for a photo's likeness; 0: 40, or 100 alone"

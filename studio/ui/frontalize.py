@@ -12,7 +12,7 @@ import gradio as gr
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, ask, connect, fresh, line, more, results, upload
+from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, ask, connect, face_choice, fresh, line, more, results, upload
 from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
             background = gr.Checkbox(
                 True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"
             )
-            face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
+            face = face_choice("Face", "The only one", "1 is the largest")
             steps = gr.Slider(0, 100, SEARCH, step=10, label="Steps", info="Of the search; 0: as predicted")
     fresh([photo], message, WAITING)
     runner = Runner(pipeline)

@@ -14,7 +14,20 @@ from studio import images, reenactment
 from studio.device import pick_device
 from studio.errors import ImageError, InputError
 from studio.motion.motion import Motion
-from studio.ui.common import MAX_PIXELS, PRIVATE, PROGRESS, Lane, answer, ask, connect, fresh, line, more, upload
+from studio.ui.common import (
+    MAX_PIXELS,
+    PRIVATE,
+    PROGRESS,
+    Lane,
+    answer,
+    ask,
+    connect,
+    face_choice,
+    fresh,
+    line,
+    more,
+    upload,
+)
 from studio.ui.lane import Stopped, on_gpu, zero_gpu
 
 if TYPE_CHECKING:
@@ -94,8 +107,8 @@ def further() -> list[Any]:
             [("256 px", 256), ("512 px", 512)], value=256, label="Face", info="Side of what is moved; 512 is slow"
         ),
         gr.Checkbox(True, label="Whole photo", info="Off: the aligned face alone"),
-        gr.Number(-1, label="Face in the photo", info="0 is the largest; -1: the photo shows one", precision=0),
-        gr.Number(-1, label="Face in the video", info="As one reads, from 0; -1: the largest", precision=0),
+        face_choice("Face in the photo", "The only one", "1 is the largest"),
+        face_choice("Face in the video", "The largest", "As one reads, 1 is the first"),
         gr.Checkbox(True, label="Sound", info="The driving video's"),
     ]
 

@@ -231,7 +231,7 @@ def test_cancel_ends_the_search(editor, inside, photo):
 def test_every_widget_has_a_label(editor):
     with gr.Blocks() as app:
         tab(lambda: editor)
-    kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Gallery, gr.JSON)
+    kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Dropdown, gr.Gallery, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
     assert len(widgets) == 18
     assert all(widget.label for widget in widgets)
