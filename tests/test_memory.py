@@ -51,3 +51,28 @@ def test_another_c_library_is_left_alone(monkeypatch, missing):
 
     monkeypatch.setattr(memory.ctypes, "CDLL", library)
     assert memory.keep_freed_memory() is False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says how much is held")
+def test_what_one_large_call_needed_is_not_held_for_ever():
+    """In a process of its own: what small calls freed is kept, what a large one freed is given back."""
+    code = """
+import torch
+from studio.memory import Ceiling, keep_freed_memory, resident
+
+kept = keep_freed_memory()
+ceiling = Ceiling(most=100)
+start = resident()
+torch.ones(15 << 20)  # 60 MB
+small, gave = resident() - start, ceiling.hold()
+torch.ones(100 << 20)  # 400 MB
+large, given = resident() - start, ceiling.hold()
+print(kept, small, gave, large, given, resident() - start)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, small, gave, large, given, after = done.stdout.split()
+    if kept != "True":
+        pytest.skip("this C library keeps no memory")
+    assert (int(small) >= 50, gave) == (True, "False")
+    assert (int(large) >= 350, given) == (True, "True")
+    assert int(after) < 100

@@ -55,6 +55,8 @@ def _draw_face(canvas: ImageDraw.ImageDraw, index: int, face: Faces, stroke: int
 def draw_choice(pixels: Tensor, boxes: np.ndarray, chosen: Sequence[int]) -> Image.Image:
     """The photo with a numbered frame around every face: thick and labelled where chosen, thin where not.
 
+    Numbers begin with 1, and stand above the frame where there is room, so that they cover no face.
+
     Args:
         pixels: (3,H,W) float RGB in [0,1].
         boxes: (N,4), x0, y0, x1, y1 in pixels of the photo.
@@ -68,8 +70,9 @@ def draw_choice(pixels: Tensor, boxes: np.ndarray, chosen: Sequence[int]) -> Ima
         frame = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
         canvas.rectangle(frame, outline=SHADOW, width=stroke + 2 if i in chosen else 3)
         canvas.rectangle(frame, outline=BOX if i in chosen else LINE, width=stroke if i in chosen else 1)
-        label = f"{i}" if i in chosen else f"{i}, left out"
-        place = (max(frame[0], 0) + stroke + 1, max(frame[1], 0) + stroke)
+        label = f"{i + 1}" if i in chosen else f"{i + 1}, left out"
+        above = frame[1] - 8.5 * stroke
+        place = (max(frame[0], 0) + stroke + 1, above if above >= 0 else max(frame[1], 0) + stroke)
         canvas.text(place, label, font=font, fill=BOX if i in chosen else LINE, stroke_width=2, stroke_fill=SHADOW)
     return picture
 

@@ -22,15 +22,18 @@ from studio.ui.common import (
     PRIVATE,
     PROGRESS,
     Lane,
-    Stopped,
+    answer,
+    ask,
     connect,
     examples,
     forget_unreadable,
+    fresh,
     line,
     offer,
     rows,
     upload,
 )
+from studio.ui.lane import Stopped
 
 if TYPE_CHECKING:
     from studio.identity.album import AlbumMaker
@@ -56,8 +59,8 @@ def tab(maker: Callable[[], AlbumMaker]) -> None:
     Args:
         maker: gives the maker, loading it if need be.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             photos = upload("Photos to group", many=True, height=220)
             offer("Use the examples", [photos], [[str(path) for path in examples()]])
             threshold = gr.Slider(
@@ -71,12 +74,12 @@ def tab(maker: Callable[[], AlbumMaker]) -> None:
             with gr.Row():
                 start = gr.Button("Group by person", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-        with gr.Column(scale=3, min_width=320):
-            message = gr.HTML(line(WAITING))
+        with answer(WAITING) as message:
             file = gr.DownloadButton("Download as a zip", interactive=False)
             people = gr.HTML()
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
+    fresh([photos], message, WAITING)
     runner = Runner(maker)
     connect(
         start,
@@ -86,7 +89,6 @@ def tab(maker: Callable[[], AlbumMaker]) -> None:
         [photos, threshold],
         [file, report, message, people],
         message=message,
-        shown=people,
         api_name="album",
         api_description="Group the faces of many photos by person. Returns a zip (the faces in a folder for each "
         "person, album.csv and album.json) or null, the JSON report, and what the page shows: a message and HTML",
@@ -141,7 +143,7 @@ class Runner:
             for i in found.failed:
                 forget_unreadable((photos or [])[i])
             archive = zipped(found, folder / "album.zip") if found.faces else None
-            return [archive, found.to_dict(), line(found.sentence), page(found)], ""
+            return [archive, found.to_dict(), line(found.sentence, done=True), page(found)], ""
 
         yield from self.lane.steps(work, lambda message: [None, None, line(message), ""], photos or [], request)
 

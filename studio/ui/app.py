@@ -5,17 +5,24 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from studio.errors import InputError, StudioError
 from studio.memory import keep_freed_memory
 from studio.provenance import own_certificate
 from studio.ui import about, album, compare, edit, frontalize, generate, reenact, restore, upsample
-from studio.ui.common import EXAMPLES, HOUR, zero_gpu
+from studio.ui.calls import Checked
+from studio.ui.common import EXAMPLES, HOUR, LOOK
+from studio.ui.front import ICON, NAME, Front
+from studio.ui.guard import Guard, Names
+from studio.ui.lane import CLOSING, zero_gpu
+from studio.ui.storage import ALL, EACH, GIGABYTE, Bounded, own_folder, told_to_stop, undisturbed
 
 # A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out; model() gives the model.
 # One for each pipeline that is there, in the order of the page: a pipeline that is added puts its tab before `compare`.
@@ -24,11 +31,12 @@ TABS = (restore, upsample, frontalize, edit, generate, reenact, compare, album, 
 QUEUE = 20  # waiting visitors; the next one is told that the queue is full
 MAX_UPLOAD = "40mb"
 
-INTRODUCTION = """
-# Face Studio
+INTRODUCTION = f"""
+# {NAME}
 
 Restores the faces of old, small or damaged photographs. Photos stay on the machine that runs this page, and are
-deleted from it one to two hours later; nobody else is asked, counted or told.
+deleted from it one to two hours later; nobody else is asked, counted or told. Of one visitor {EACH // GIGABYTE} GB are
+kept until then, of all together {ALL // GIGABYTE} GB; the oldest go first.
 """
 
 CSS = """
@@ -37,6 +45,20 @@ CSS = """
 .gradio-container .main { width: 100%; }
 .dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
 .message { font-size: var(--text-lg); }
+.message::first-letter, .toast-text::first-letter { text-transform: uppercase; }  /* errors are made for scripts, too */
+.overflow-menu > button { width: auto !important; padding: 0 10px !important; gap: 6px; }
+.overflow-menu > button::after { content: "More"; }  /* on a phone: the other tabs */
+.answer .grid-wrap { max-height: none !important; }  /* every picture is seen */
+/* A tab: what is asked beside what comes of it, the rest below; on a phone one below the other. */
+.work { display: grid !important; gap: var(--layout-gap) !important; }
+.work { grid-template: "ask answer" auto "more answer" 1fr / minmax(0, 2fr) minmax(0, 3fr); }
+.work > .ask { grid-area: ask; }
+.work > .answer { grid-area: answer; }
+.work > .more { grid-area: more; }
+.work > * { min-width: 0 !important; }
+/* Nothing empty is shown: the message says whether there is a result. */
+.answer:not(:has(.said [data-state="done"])) .result { display: none !important; }
+.answer:has([data-state="queued"]) .said, .answer:has([data-state="working"]) .said { min-height: 8rem; }
 /* Two crops side by side: wide cells, one below the other on phones. Captions in full. */
 .pairs .thumbnail-lg { aspect-ratio: 2 / 1.3 !important; }
 .gradio-container .caption-label { max-width: 100% !important; white-space: normal !important; }
@@ -58,6 +80,9 @@ CSS = """
 .person ul { list-style: none; padding: 0; margin: 0; }
 .person img { width: 100%; height: auto; border-radius: var(--radius-md); }
 .person span { display: block; overflow-wrap: anywhere; font-size: var(--text-sm); }
+@media (max-width: 768px) {
+  .work { grid-template: "ask" auto "answer" auto "more" auto / minmax(0, 1fr); }
+}
 @media (max-width: 640px) {
   .pairs .grid-container { grid-template-columns: 1fr !important; }
   .guesses .grid-container { grid-template-columns: 1fr 1fr !important; }
@@ -95,7 +120,7 @@ def build(models: Mapping[str, Any] | None = None) -> gr.Blocks:
     """
     models = models or {}
     gr.processing_utils.async_ssrf_protected_download = refused  # gradio has no setting for this
-    with gr.Blocks(title="Face Studio", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as app:
+    with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Tabs():
             for one in TABS:
@@ -120,8 +145,8 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
 
     Args:
         environment: STUDIO_HOST and STUDIO_PORT (default: this machine only, the first free port from 7860 on),
-            STUDIO_AUTH ("user:password", asked of every visitor) and STUDIO_MCP (1 offers the tabs as MCP tools) are
-            read from it.
+            STUDIO_HOSTS (the names that are answered to beside those of the loopback), STUDIO_AUTH ("user:password",
+            asked of every visitor) and STUDIO_MCP (1 offers the tabs as MCP tools) are read from it.
 
     Raises:
         InputError: a port that is none, an STUDIO_AUTH or STUDIO_MCP of another form, or MCP without its package. The
@@ -145,6 +170,16 @@ def options(environment: Mapping[str, str]) -> dict[str, Any]:
         "run_history": False,
         "footer_links": ["api", "settings"],
         "mcp_server": wants_mcp(environment),
+        "ssr_mode": False,  # a server of pages in front of this one would answer without its rules
+        "favicon_path": ICON,
+        "app_kwargs": {
+            "middleware": [
+                Middleware(Guard, names=Names(environment)),
+                Middleware(Bounded),
+                Middleware(Checked),
+                Middleware(Front),
+            ]
+        },
     }
 
 
@@ -152,13 +187,19 @@ def wants_mcp(environment: Mapping[str, str]) -> bool:
     """Whether STUDIO_MCP is 1, and the package for it is there.
 
     Raises:
-        InputError: another value, or no package.
+        InputError: another value, no package, a login, which its clients could not give, or see `tools.install`.
     """
     wanted = environment.get("STUDIO_MCP") or "0"
     if wanted not in ("0", "1"):
         raise InputError(f"STUDIO_MCP must be 0 or 1, got {wanted!r}: 1 offers the tabs as MCP tools")
     if wanted == "1" and importlib.util.find_spec("mcp") is None:
         raise InputError("STUDIO_MCP=1 needs the extra `mcp`, which is not installed: pip install 'mcp>=1.21,<2'")
+    if wanted == "1" and environment.get("STUDIO_AUTH"):
+        raise InputError("STUDIO_MCP=1 must be without STUDIO_AUTH, got both: MCP clients have no login, leave one out")
+    if wanted == "1":
+        from studio.ui import tools  # needs that package
+
+        tools.install(environment)
     return wanted == "1"
 
 
@@ -192,10 +233,14 @@ def theme() -> gr.themes.Base:
     )
 
 
-def serve() -> None:
+def serve(models: Mapping[str, Any] | None = None) -> None:
     """Launch the app, load the models while the page can be looked at already, and stay until stopped.
 
     On a ZeroGPU Space the models come first: what is on the GPU at the launch is what the lent ones are given.
+    When it is stopped, by Ctrl-C or a signal, what runs ends, and all uploads and results are deleted.
+
+    Args:
+        models: as `build` takes them.
 
     Raises:
         InputError: see `options`.
@@ -203,13 +248,22 @@ def serve() -> None:
     """
     keep_freed_memory()
     own_certificate()
-    models = {one.TITLE: Lazy(one.load) for one in TABS}
-    app = build(models)
-    if zero_gpu():
-        preload(models.values())
-    app.launch(prevent_thread_lock=True, **options(os.environ))
-    preload(models.values())
-    app.block_thread()
+    settings = options(os.environ)
+    loaded = {one.TITLE: as_lazy(models[one.TITLE]) if one.TITLE in (models or {}) else Lazy(one.load) for one in TABS}
+    with suppress(KeyboardInterrupt), told_to_stop(), own_folder():
+        app = build(loaded)
+        try:
+            if zero_gpu():
+                preload(loaded.values())
+            app.launch(prevent_thread_lock=True, **settings)
+            preload(loaded.values())
+            while app.is_running:
+                time.sleep(LOOK)
+        finally:
+            with undisturbed():
+                CLOSING.set()
+                app.close()
+    CLOSING.clear()  # another one may be served
 
 
 def preload(models: Iterable[Lazy]) -> None:

@@ -1,10 +1,9 @@
-"""What the tabs share: the one lane for heavy work, how it is followed and stopped, messages, and pictures."""
+"""What the tabs share: the one lane for heavy work, its buttons, messages, and pictures."""
 
 from __future__ import annotations
 
 import html
-import importlib.util
-import os
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,19 +13,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
-import torch
 
 from studio import images, models
-from studio.background import NETWORKS
 from studio.errors import ImageError, InputError, StudioError
 from studio.images import Photo
+from studio.memory import Ceiling
+from studio.ui.lane import Stop, Stopped, departure, stoppable
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 HOUR = 3600
 MAX_PIXELS = 50_000_000  # of a result: several float32 copies of it must fit into a small machine
 SHOWN_SIDE = 1600  # px, longer side of what the page shows; the download has every pixel
+LOOK = 0.1  # s, between two looks whether it is one's turn, or one has left
+QUEUED = "Waiting for your turn …"
+FULL = "Too many visitors are waiting: try again in a minute."
+WORKING = "Working …"
 STOPPED = "Stopped. Nothing was kept."
+STATES = {QUEUED: "queued", WORKING: "working"}  # of messages; `line` knows two more, "said" and "done"
+FAILED = "Something went wrong on the machine that runs this page ({}). Its log says more: try another photo."
 PROGRESS = gr.Progress()
+FACES = 20  # that one can choose from in a photo by their number
 SIZES = [("Auto", "auto"), ("1×", 1), ("1.5×", 1.5), ("2×", 2), ("3×", 3), ("4×", 4)]  # of results of restoring
 BACKGROUNDS = [
     ("Keep", "none"),
@@ -43,14 +49,11 @@ PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 DISTANCE = "before against after; below 0.6 counts as the same person; the encoder took part in training"
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the visitor pressed Cancel
-    """Ends a pipeline call from inside."""
-
-
 class Lane:
     """Does the heavy work of one tab for its visitors, one at a time, and stops it for them."""
 
     _busy = threading.Lock()  # of all tabs: the queue lets one in, but a cancelled one may still be on its way out
+    _ceiling = Ceiling()
 
     def __init__(self) -> None:
         self.stops: dict[str | None, threading.Event] = {}
@@ -66,20 +69,23 @@ class Lane:
 
         Args:
             work: makes the widgets' values, and a warning to show beside them (or ""). It gets a folder that is
-                there until gradio has copied what it returned, and an event that is set when the visitor cancels.
+                there until gradio has copied what it returned, and an event that is set when the visitor cancels or
+                leaves. It ends at the next layer of a network then, without looking itself.
             empty: the widgets' values without a result, with a message.
             uploads: files that `work` reads; those that are no usable photo are deleted at once.
             request: tells the visitors apart; None outside of a server.
 
         Raises:
-            gr.Error: with the line of a `StudioError`.
+            gr.Error: with the line of a `StudioError`; with another line, and the whole story in the log, where
+                something failed that should not.
         """
-        yield empty("Working …")
+        stop = Stop(departure())
+        yield empty(WORKING)
         visitor = request and request.session_hash
-        stop = self.stops[visitor] = threading.Event()
+        self.stops[visitor] = stop
         try:
             with TemporaryDirectory() as folder:
-                with self._busy:
+                with self.turn(stop), stoppable(stop):
                     values, warning = work(Path(folder), stop)
                 if warning:
                     gr.Warning(html.escape(warning, quote=False))
@@ -91,118 +97,46 @@ class Lane:
                 forget_unreadable(upload)
             yield empty(str(error))
             raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
+        except Exception as error:
+            logging.getLogger(__name__).exception("a run failed")
+            said = FAILED.format(type(error).__name__)
+            yield empty(said)
+            raise gr.Error(said, print_exception=False) from error
         finally:
             if self.stops.get(visitor) is stop:  # and not already the next run's
                 del self.stops[visitor]
 
-    def stop(self, request: gr.Request) -> Any:
-        """End what this visitor has running, before the next network of the pipeline; the message says so.
+    @contextmanager
+    def turn(self, stop: threading.Event) -> Iterator[None]:
+        """Wait until the lane is free, and keep it meanwhile; afterwards memory that nobody needs is given back.
+
+        Raises:
+            Stopped: the visitor left before.
+        """
+        while not self._busy.acquire(timeout=LOOK):
+            if stop.is_set():
+                raise Stopped
+        try:
+            yield
+        finally:
+            self._ceiling.hold()
+            self._busy.release()
+
+    def stop(self, request: gr.Request, shown: str = "") -> Any:
+        """End what this visitor has running, before the next layer of a network; the message says so.
 
         gradio throws away what a cancelled run yields, so that the message has to come from here.
+
+        Args:
+            request: tells the visitors apart.
+            shown: the message that they see; where they wait for their turn, that is what ends.
         """
         stop = self.stops.get(request.session_hash)
-        if stop is None:
+        if stop is None and not waiting(shown):
             return gr.skip()
-        stop.set()
+        if stop is not None:
+            stop.set()
         return line(STOPPED)
-
-
-def follow(
-    stop: threading.Event,
-    progress: Callable[..., Any],
-    total: int | None,
-    doing: Callable[[dict[str, Any]], str],
-) -> Callable[..., Any] | None:
-    """A pipeline's `callback_on_step_end` that says how far it is, and ends it with `Stopped` when `stop` is set.
-
-    Args:
-        stop: set when the visitor cancels.
-        progress: gradio's.
-        total: steps, if they are known.
-        doing: what to call a step, from what the pipeline gives the callback.
-
-    Returns:
-        The callback; None where a call goes to another process, which it could not be sent to.
-    """
-    if zero_gpu():
-        return None
-
-    def on_step(pipeline: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
-        if stop.is_set():
-            raise Stopped
-        progress((step + 1, total), desc=doing(given))
-        return given
-
-    return on_step
-
-
-@contextmanager
-def watched(
-    pipeline: Any, stop: threading.Event, progress: Callable[..., Any], background: str = "lanczos"
-) -> Iterator[None]:
-    """Follow a pipeline call from its networks: say how far it is, and end it with `Stopped` when `stop` is set.
-
-    Only the call of this thread: another visitor's photo may be looked through for faces at the same time.
-
-    Args:
-        pipeline: what is called.
-        stop: see above.
-        progress: gradio's.
-        background: of the call; its network is fetched and loaded here, if it has one.
-    """
-    begun, drawn, thread = 0, 0, threading.get_ident()
-
-    def before(name: str, inputs: tuple[Any, ...]) -> None:
-        nonlocal begun, drawn
-        if threading.get_ident() != thread:
-            return
-        if stop.is_set():
-            raise Stopped
-        if name == "restorer":
-            begun += len(inputs[0])
-            progress((begun, None), desc="Restoring", unit="faces")
-        if name == "background":
-            drawn += 1
-            progress((drawn, None), desc="Drawing the photo around the faces", unit="tiles")
-
-    networks = [(name, part) for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)]
-    if background in NETWORKS:
-        progress(0, desc="Loading the network of the background")
-        networks.append(("background", pipeline.upsampler(background).network))
-    progress(0, desc="Looking for faces")
-    hooks = [
-        network.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs))
-        for name, network in networks
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def on_gpu(function: Callable[..., Any], seconds: int = 60) -> Callable[..., Any]:
-    """`function`, which on a ZeroGPU Space (where the package `spaces` is) runs while a GPU is lent; else itself.
-
-    There it runs in a forked process: its arguments must be picklable, and a cancelled one is ended from outside.
-
-    Args:
-        function: everything that runs a network which may be on the GPU.
-        seconds: for which the GPU is asked for; a call that takes longer is ended.
-    """
-    if importlib.util.find_spec("spaces") is None:
-        return function
-    import spaces
-
-    return spaces.GPU(function, duration=seconds)
-
-
-def zero_gpu() -> bool:
-    """Whether `on_gpu` really goes to another process, where progress and Cancel do not reach the networks."""
-    return (
-        os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "true")
-        and importlib.util.find_spec("spaces") is not None
-    )
 
 
 class Models:
@@ -269,16 +203,15 @@ def choice(model: models.Model) -> str:
 # ---- widgets
 
 
-def results(waiting: str, label: str, **more: Any) -> tuple[gr.HTML, gr.Gallery, gr.JSON]:
+def results(waiting: str, label: str, **settings: Any) -> tuple[gr.HTML, gr.Gallery, gr.JSON]:
     """The column of a tab that draws pictures: its message, the pictures, and the report.
 
     Args:
         waiting: the message before the first call.
         label: of the pictures.
-        more: for the gallery, its `columns` say.
+        settings: for the gallery, its `columns` say.
     """
-    with gr.Column(scale=3, min_width=320):
-        message = gr.HTML(line(waiting))
+    with answer(waiting) as message:
         found = gr.Gallery(
             label=label,
             format="png",
@@ -286,11 +219,34 @@ def results(waiting: str, label: str, **more: Any) -> tuple[gr.HTML, gr.Gallery,
             object_fit="contain",
             buttons=["download", "fullscreen"],
             interactive=False,
-            **more,
+            **settings,
         )
         with gr.Accordion("Report (JSON)", open=False):
             report = gr.JSON(label="Report")
     return message, found, report
+
+
+# The three parts of a tab, `with gr.Row(elem_classes="work")`. Side by side on a desktop; on a phone one below the
+# other, so that the result stands under the button, and what few people need below it.
+
+
+def ask() -> gr.Column:
+    """What is asked for: the photo, the choices everybody makes, the button."""
+    return gr.Column(elem_classes="ask", min_width=280)
+
+
+def more() -> gr.Column:
+    """What few people need."""
+    return gr.Column(elem_classes="more", min_width=280)
+
+
+@contextmanager
+def answer(waiting: str) -> Iterator[gr.HTML]:
+    """The message, and what is inside, which is seen only when the message says that there is a result."""
+    with gr.Column(elem_classes="answer", min_width=280):
+        message = gr.HTML(line(waiting), elem_classes="said")
+        with gr.Column(elem_classes="result"):
+            yield message
 
 
 def connect(
@@ -302,9 +258,9 @@ def connect(
     outputs: Sequence[Any],
     *,
     message: gr.HTML,
-    shown: Any,
     api_name: str,
     api_description: str,
+    after: Sequence[Any] = (),
 ) -> None:
     """Let one button start the heavy work of a tab and another one end it.
 
@@ -315,30 +271,68 @@ def connect(
         event: a generator; its name is that of the MCP tool.
         inputs: its arguments' widgets.
         outputs: where its values go.
-        message: says that it was stopped.
-        shown: the widget that shows the progress.
+        message: says how far it is, and that it was stopped.
         api_name: of the endpoint.
         api_description: of the endpoint.
+        after: other events of the page, as gradio returned them, which `event` follows, too.
     """
-    running = start.click(
-        event,
-        list(inputs),
-        list(outputs),
-        api_name=api_name,
-        api_description=api_description,
-        scroll_to_output=True,
-        show_progress_on=shown,
-        **LANE,
-    )
-    stop.click(lane.stop, None, message, cancels=[running], queue=False, **PRIVATE)
+    told = {"api_name": api_name, "api_description": api_description}
+    runs = []
+    for trigger, shown in ((start.click, told), *((one.then, {"api_visibility": "private"}) for one in after)):
+        queued = trigger(lambda: line(QUEUED), None, message, queue=False, **PRIVATE)
+        runs.append(
+            queued.then(
+                event,
+                list(inputs),
+                list(outputs),
+                show_progress_on=message,
+                trigger_mode="once",
+                **shown,
+                **LANE,
+            )
+        )
+        runs[-1].failure(not_taken, message, message, queue=False, **PRIVATE)
+
+    def end(shown: str, request: gr.Request) -> Any:
+        return lane.stop(request, shown)
+
+    stop.click(end, message, message, cancels=runs, queue=False, **PRIVATE)
+
+
+def not_taken(shown: str) -> Any:
+    """The message after a run that failed: the run's own, or, if it never began, that the queue was full."""
+    return line(FULL) if waiting(shown) else gr.skip()
+
+
+def waiting(shown: str | None) -> bool:
+    """Whether a message says that the visitor waits for their turn."""
+    return 'data-state="queued"' in (shown or "")
+
+
+def fresh(photos: Sequence[gr.File], message: gr.HTML, said: str) -> None:
+    """Take the result away when another photo is chosen: beside it, it would be taken for the new one's.
+
+    Args:
+        photos: where they are chosen.
+        message: of the tab, which hides the result.
+        said: what it then says.
+    """
+    for photo in photos:
+        photo.change(lambda: line(said), None, message, queue=False, **PRIVATE)
 
 
 # ---- words
 
 
-def line(text: str) -> str:
-    """A message that screen readers say when it changes."""
-    return f'<p role="status" class="message">{html.escape(text)}</p>'
+def line(text: str, *, done: bool = False) -> str:
+    """A message that screen readers say when it changes; its state shows and hides what is beside it (see `CSS`).
+
+    Args:
+        text: the message.
+        done: there is a result, which is shown.
+    """
+    state = "done" if done else STATES.get(text, "said")
+    return f'<p role="status" class="message" data-state="{state}">{html.escape(text)}</p>'
 
 
 def warn(error: StudioError) -> None:
@@ -373,6 +367,17 @@ def upload(label: str, *, many: bool = False, height: int = 150) -> gr.File:
     file = gr.File(label=label, file_count="multiple" if many else "single", height=height)
     file._process_single_file = lambda given: given.path  # gradio's own leaves an empty file behind for each
     return file
+
+
+def face_choice(label: str, otherwise: str, info: str) -> gr.Dropdown:
+    """A choice of one face: the page counts from 1, what is handed on from 0.
+
+    Args:
+        label: of the choice.
+        otherwise: what -1 means, which is chosen at first.
+        info: the order in which they are counted.
+    """
+    return gr.Dropdown([(otherwise, -1), *((str(k + 1), k) for k in range(FACES))], value=-1, label=label, info=info)
 
 
 def read(source: str | Path | None, scale: float | str = 1) -> Photo:

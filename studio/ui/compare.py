@@ -11,7 +11,7 @@ import gradio as gr
 
 from studio import images
 from studio.images import Photo
-from studio.ui.common import LANE, Lane, examples, line, offer, read, upload
+from studio.ui.common import Lane, answer, ask, connect, examples, fresh, line, offer, read, upload
 
 if TYPE_CHECKING:
     from studio.identity.compare import Comparer
@@ -33,27 +33,32 @@ def tab(comparer: Callable[[], Comparer]) -> None:
     Args:
         comparer: gives the comparer, loading it if need be.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             first = upload("One photo")
             second = upload("The other photo")
             offer("Use two examples", [first, second], [str(path) for path in examples()[:2]])
-            start = gr.Button("Compare", variant="primary")
-        with gr.Column(scale=3, min_width=320):
-            message = gr.HTML(line(WAITING))
+            with gr.Row():
+                start = gr.Button("Compare", variant="primary", min_width=120)
+                stop = gr.Button("Cancel", min_width=120)
+        with answer(WAITING) as message:
             faces = gr.Gallery(
                 label="The two faces", format="png", columns=2, height="auto", buttons=[], interactive=False
             )
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
-    start.click(
-        Runner(comparer).compare,  # its name is that of the MCP tool
+    fresh([first, second], message, WAITING)
+    runner = Runner(comparer)
+    connect(
+        start,
+        stop,
+        runner.lane,
+        runner.compare,  # its name is that of the MCP tool
         [first, second],
         [report, message, faces],
+        message=message,
         api_name="compare",
         api_description="Compare the largest faces of two photos. Returns the JSON report, the message, and both faces",
-        show_progress_on=faces,
-        **LANE,
     )
 
 
@@ -86,6 +91,6 @@ class Runner:
             for name, crop, eyes in zip(("one", "other"), found.crops, found.eye_distances, strict=True):
                 path = images.save(Photo(crop), folder / f"{name}.png")
                 shown.append((path, f"The {name} photo: {eyes:.0f} px between the eyes"))
-            return [found.to_dict(), line(found.sentence), shown], ""
+            return [found.to_dict(), line(found.sentence, done=True), shown], ""
 
         yield from self.lane.steps(work, lambda message: [None, line(message), []], [first, second], request)

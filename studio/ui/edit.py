@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,22 @@ from torch import Tensor
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import HOUR, MAX_PIXELS, PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
+from studio.ui.common import (
+    HOUR,
+    MAX_PIXELS,
+    PRIVATE,
+    PROGRESS,
+    Lane,
+    ask,
+    connect,
+    face_choice,
+    fresh,
+    line,
+    more,
+    results,
+    upload,
+)
+from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
     from studio.latents.editor import Editor, EditReport
@@ -25,6 +40,12 @@ TITLE = "Edit"
 WAITING = "Choose a photo of one face, or none for a generated person; say what is to change, then press Edit."
 SEARCH = {True: 40, False: 100}  # steps, in the photo itself or for a likeness
 MOST_KEPT = 16  # likenesses
+AS_IT_SHOULD_BE = ("yaw", "pitch", "age")  # asked for as a value, the others as a change
+TOLERANCE = {"yaw": 4.0, "pitch": 4.0, "age": 4.0}  # of what was asked for; of a change, `SHARE` of it
+SHARE = 0.4
+LIMITS = {"yaw": (-45.0, 45.0, 1.0), "pitch": (-35.0, 20.0, 1.0), "age": (30.0, 80.0, 1.0)}  # of widgets, and the step
+CHANGES = (-3.0, 3.0, 0.5)  # likewise, of the others
+NOTHING: dict[str, dict[str, float]] = {"asked": {}, "before": {}, "after": {}}
 UNITS = {"yaw": "°", "pitch": "°", "age": " years"}
 
 
@@ -68,8 +89,8 @@ def tab(editor: Callable[[], Editor]) -> None:
     Args:
         editor: gives the editor, loading it if need be.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             photo = upload("Photo of a face (optional)")
             age = gr.Number(0, label="Age in years", info="30 to 80, as read off a face; 0: as it is", precision=0)
             smile = gr.Slider(-3, 3, 0, step=0.5, label="Smile")
@@ -77,26 +98,44 @@ def tab(editor: Callable[[], Editor]) -> None:
                 -3, 3, 0, step=0.5, label="Glasses", info="Below 0 takes them off, above 0 puts them on"
             )
             turn = gr.Checkbox(False, label="Turn the head", info="To the angle below")
-            yaw = gr.Slider(-45, 45, 0, step=1, label="Yaw", info="Degrees; 0 looks into the camera, above 0 left")
+            yaw = gr.Slider(
+                -45, 45, 0, step=1, label="Left or right", info="Degrees; 0 looks into the camera, above 0 left"
+            )
             with gr.Row():
                 start = gr.Button("Edit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-            with gr.Accordion("Options", open=False):
-                keep_pitch = gr.Checkbox(True, label="Keep the pitch", info="Look up or down as it is")
-                pitch = gr.Slider(-35, 20, -8, step=1, label="Pitch", info="If not kept; about -8 is level")
-                mouth, eyes, brow, light = (
-                    gr.Slider(-3, 3, 0, step=0.5, label=name)
-                    for name in ("Mouth opening", "Eye opening", "Brow height", "Light from the right")
-                )
-                in_photo = gr.Checkbox(
-                    True, label="In the photo itself", info="Where the head is not turned; else a likeness, aligned"
-                )
-                face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
-                seed = gr.Number(12, label="Seed", info="Of the generated person, where there is no photo", precision=0)
-                steps = gr.Slider(
-                    0, 200, 0, step=10, label="Steps", info="Of the search for a photo's likeness; 0: 40, or 100 alone"
-                )
+            further = gr.Button("More of it", visible=False)
         message, found, report = results(WAITING, "Before, and edited", columns=3)
+        with more(), gr.Accordion("Options", open=False):
+            keep_pitch = gr.Checkbox(True, label="Look up or down as it is")
+            pitch = gr.Slider(
+                -35, 20, -8, step=1, label="Up or down", info="Degrees, if not as it is; about -8 is level"
+            )
+            mouth, eyes, brow, light = (
+                gr.Slider(-3, 3, 0, step=0.5, label=name)
+                for name in ("Mouth opening", "Eye opening", "Brow height", "Light from the right")
+            )
+            in_photo = gr.Checkbox(
+                True, label="In the photo itself", info="Where the head is not turned; else a likeness, aligned"
+            )
+            face = face_choice("Face", "The only one", "1 is the largest")
+            seed = gr.Number(12, label="Seed", info="Of the generated person, where there is no photo", precision=0)
+            steps = gr.Slider(
+                0, 200, 0, step=10, label="Steps", info="Of the search for a photo's likeness; 0: 40, or 100 alone"
+            )
+    fresh([photo], message, WAITING)
+    changes = {"age": age, "smile": smile, "glasses": glasses, "yaw": yaw, "pitch": pitch}
+    changes |= {"mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
+    report.change(
+        lambda found: gr.Button(visible=bool(further_changes(found))), report, further, queue=False, **PRIVATE
+    )
+    asked = further.click(
+        lambda found: [further_changes(found).get(name, gr.skip()) for name in changes],
+        report,
+        list(changes.values()),
+        queue=False,
+        **PRIVATE,
+    )
     runner = Runner(editor)
     connect(
         start,
@@ -109,12 +148,18 @@ def tab(editor: Callable[[], Editor]) -> None:
         ],
         [found, report, message],
         message=message,
-        shown=found,
+        after=[asked],
         api_name="edit",
         api_description="Make a face older or younger, smile, turn, or wear glasses. Returns the face before and after "
         "and the edited photo as PNG (of a turned head: the photo's face, its synthetic likeness and that one edited), "
         "the JSON report and a message",
     )
+
+
+def further_changes(report: dict[str, Any] | None) -> dict[str, float]:
+    """What to ask for after a run that fell short: attribute to its next value; none where nothing is to be had."""
+    found = misses(*((report or NOTHING)[part] for part in NOTHING))
+    return {one.name: one.instead for one in found if one.instead is not None}
 
 
 # ---- events
@@ -199,7 +244,7 @@ class Runner:
             found, shown, report, lacking = self._call(inside, photo, folder, changes, who, total, kept, on_step)
             self.keep(visitor, found)
             said = verdict_in_photo(report) if inside else verdict(report)
-            return [shown, report.to_dict(), line(said)], lacking
+            return [shown, report.to_dict(), line(said, done=True)], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo], request)
 
@@ -340,19 +385,72 @@ def find(
     return Likeness(key, w.cpu(), person.cpu(), crop.cpu())
 
 
+@dataclass(frozen=True)
+class Miss:
+    """A change that did not become what was asked for.
+
+    Attributes:
+        name: of the attribute.
+        asked, reached: in its unit; of spreads, the change.
+        instead: what to ask for next; None where there is no more to be had.
+    """
+
+    name: str
+    asked: float
+    reached: float
+    instead: float | None
+
+    def __str__(self) -> str:
+        unit = UNITS.get(self.name, "")
+        said = f"{self.name} came to {self.reached:.1f}{unit} where {self.asked:.1f}{unit} was asked for"
+        return said + ("" if self.instead is None else f" (next: {self.instead:g})")
+
+
+def misses(asked: dict[str, float], before: dict[str, float], after: dict[str, float]) -> list[Miss]:
+    """Changes that fell short by more than `TOLERANCE`, each with what to ask for to come nearer.
+
+    Args:
+        asked: years and degrees as they should be, the others by how much they should change.
+        before: measured values.
+        after: likewise.
+    """
+    found = []
+    for name, aim in asked.items():
+        start = before[name] if name in AS_IT_SHOULD_BE else 0.0
+        reached = after[name] - (before[name] - start)
+        wanted, lacking = aim - start, aim - reached
+        if lacking * wanted > 0 and abs(lacking) > TOLERANCE.get(name, SHARE * abs(aim)):
+            low, high, step = LIMITS.get(name, CHANGES)
+            further = aim + (max(abs(lacking), step) if wanted > 0 else -max(abs(lacking), step))
+            instead = min(high, max(low, round(further / step) * step))
+            found.append(Miss(name, aim, reached, None if instead == aim else instead))
+    return found
+
+
+def missed(found: Sequence[Miss]) -> str:
+    """What fell short, and what can be done; "" where nothing did."""
+    if not found:
+        return ""
+    more = any(one.instead is not None for one in found)
+    then = "Press “More of it” to ask for more" if more else "More than that is not in reach from this face"
+    return f" Not all of it was reached: {', '.join(map(str, found))}. {then}."
+
+
 def verdict_in_photo(report: PhotoEditReport) -> str:
     """The report in one line."""
     whose = "below 0.6 counts as the same person" if report.same_person else "another person, to the encoder"
-    return f"The photo, changed: {moves(report)}. Identity distance {report.identity_distance:.2f}; {whose}."
+    short = missed(misses(report.asked, report.before, report.after))
+    return f"The photo, changed: {moves(report)}.{short} Identity distance {report.identity_distance:.2f}; {whose}."
 
 
 def verdict(report: EditReport) -> str:
     """Likewise, of a likeness or a generated person."""
+    short = missed(misses(report.asked, report.before, report.after))
     if report.total_distance is None:
-        return f"Synthetic: {moves(report)}. Identity distance of the edit {report.edit_distance:.2f}."
+        return f"Synthetic: {moves(report)}.{short} Identity distance of the edit {report.edit_distance:.2f}."
     return (
-        f"A synthetic likeness: {moves(report)}. Identity distance to the photo {report.total_distance:.2f}; below 0.6 "
-        "counts as the same person. The search followed the encoder that measures it, so that it flatters."
+        f"A synthetic likeness: {moves(report)}.{short} Identity distance to the photo {report.total_distance:.2f}; "
+        "below 0.6 counts as the same person. The search followed the encoder that measures it, so that it flatters."
     )
 
 

@@ -12,7 +12,8 @@ import gradio as gr
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
+from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, ask, connect, face_choice, fresh, line, more, results, upload
+from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
     from pipelines.frontalize import FrontalizePipeline, FrontalizeReport
@@ -39,23 +40,28 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
     Args:
         pipeline: gives the pipeline, loading it if need be.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             photo = upload("Photo of a face")
-            yaw = gr.Slider(-45, 45, 0, step=1, label="Yaw", info="Degrees; 0 looks into the camera, above 0 left")
+            yaw = gr.Slider(
+                -45, 45, 0, step=1, label="Left or right", info="Degrees; 0 looks into the camera, above 0 left"
+            )
             with gr.Row():
                 start = gr.Button("Turn", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-            with gr.Accordion("Options", open=False):
-                keep_pitch = gr.Checkbox(True, label="Keep the pitch", info="Look up or down as in the photo")
-                pitch = gr.Slider(-35, 20, -8, step=1, label="Pitch", info="If not kept; about -8 is level")
-                neutral = gr.Checkbox(False, label="Neutral expression", info="Mouth closed, no smile")
-                background = gr.Checkbox(
-                    True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"
-                )
-                face = gr.Number(-1, label="Face", info="0 is the largest; -1: the photo shows one", precision=0)
-                steps = gr.Slider(0, 100, SEARCH, step=10, label="Steps", info="Of the search; 0: as predicted")
         message, found, report = results(WAITING, "The face in the photo, and turned", columns=2)
+        with more(), gr.Accordion("Options", open=False):
+            keep_pitch = gr.Checkbox(True, label="Look up or down as in the photo")
+            pitch = gr.Slider(
+                -35, 20, -8, step=1, label="Up or down", info="Degrees, if not as it is; about -8 is level"
+            )
+            neutral = gr.Checkbox(False, label="Neutral expression", info="Mouth closed, no smile")
+            background = gr.Checkbox(
+                True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"
+            )
+            face = face_choice("Face", "The only one", "1 is the largest")
+            steps = gr.Slider(0, 100, SEARCH, step=10, label="Steps", info="Of the search; 0: as predicted")
+    fresh([photo], message, WAITING)
     runner = Runner(pipeline)
     connect(
         start,
@@ -65,7 +71,6 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
         [photo, yaw, keep_pitch, pitch, neutral, background, face, steps],
         [found, report, message],
         message=message,
-        shown=found,
         api_name="frontalize",
         api_description="Turn the face of a photo into the camera, or to another angle. Returns the face of the photo "
         "and a synthetic likeness as PNG, the JSON report and a message",
@@ -133,7 +138,7 @@ class Runner:
             total = int(steps) + REFINEMENT
             on_step = follow(stop, progress, total, lambda _: "Searching and turning")
             shown, report, lacking = self._call(photo, folder, settings, on_step)
-            return [shown, report.to_dict(), line(verdict(report))], lacking
+            return [shown, report.to_dict(), line(verdict(report), done=True)], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo], request)
 

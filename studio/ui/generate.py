@@ -13,7 +13,8 @@ import torch
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
+from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, ask, connect, fresh, line, more, results, upload
+from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
     from pipelines.generate import GeneratePipeline, GenerateReport
@@ -40,23 +41,24 @@ def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
     Args:
         pipeline: gives the pipeline, loading it if need be.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             photos = upload("Photos of one person (optional)", many=True)
             consent = gr.Checkbox(False, label=CONSENT, info="Needed with photos; written into every result")
             with gr.Row():
                 start = gr.Button("Generate", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-            with gr.Accordion("Options", open=False):
-                samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Pictures")
-                guidance = gr.Slider(0.5, 4, 1, step=0.5, label="Guidance", info="More resembles more, and varies less")
-                correction = gr.Slider(0, 80, 40, step=10, label="Correction", info="Steps towards the person; 0: none")
-                turn = gr.Checkbox(False, label="Turn the head", info="To the angle below; else it is left to chance")
-                yaw = gr.Slider(-40, 40, 0, step=5, label="Yaw in degrees", info="Above 0 looks to the left")
-                smile = gr.Slider(-2, 2, 0, step=0.5, label="Smile", info="0 leaves it to chance")
-                age = gr.Number(0, label="Age in years", info="30 to 80, as read off a face; 0: as it is", precision=0)
-                seed = gr.Number(0, label="Seed", info="0 draws others every time", precision=0)
         message, found, report = results(WAITING, "Generated: synthetic pictures, marked as such", columns=2)
+        with more(), gr.Accordion("Options", open=False):
+            samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Pictures")
+            guidance = gr.Slider(0.5, 4, 1, step=0.5, label="Guidance", info="More resembles more, and varies less")
+            correction = gr.Slider(0, 80, 40, step=10, label="Correction", info="Steps towards the person; 0: none")
+            turn = gr.Checkbox(False, label="Turn the head", info="To the angle below; else it is left to chance")
+            yaw = gr.Slider(-40, 40, 0, step=5, label="Left or right", info="Degrees; above 0 looks to the left")
+            smile = gr.Slider(-2, 2, 0, step=0.5, label="Smile", info="0 leaves it to chance")
+            age = gr.Number(0, label="Age in years", info="30 to 80, as read off a face; 0: as it is", precision=0)
+            seed = gr.Number(0, label="Seed", info="0 draws others every time", precision=0)
+    fresh([photos], message, WAITING)
     runner = Runner(pipeline)
     connect(
         start,
@@ -66,7 +68,6 @@ def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
         [photos, consent, samples, guidance, correction, turn, yaw, smile, age, seed],
         [found, report, message],
         message=message,
-        shown=found,
         api_name="generate",
         api_description="Generate pictures of a person who agreed to it, from photos, or of people who do not exist. "
         "Returns PNG files, the JSON report and a message",
@@ -138,7 +139,7 @@ class Runner:
                 stop, progress, None, lambda given: "Correcting" if "identity_distance" in given else "Drawing"
             )
             shown, report, lacking = self._call(photos, folder, bool(consent), settings, int(seed), on_step)
-            return [shown, report.to_dict(), line(verdict(report))], lacking
+            return [shown, report.to_dict(), line(verdict(report), done=True)], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], photos or [], request)
 

@@ -14,7 +14,21 @@ from studio import images, reenactment
 from studio.device import pick_device
 from studio.errors import ImageError, InputError
 from studio.motion.motion import Motion
-from studio.ui.common import MAX_PIXELS, PRIVATE, PROGRESS, Lane, Stopped, connect, line, on_gpu, upload, zero_gpu
+from studio.ui.common import (
+    MAX_PIXELS,
+    PRIVATE,
+    PROGRESS,
+    Lane,
+    answer,
+    ask,
+    connect,
+    face_choice,
+    fresh,
+    line,
+    more,
+    upload,
+)
+from studio.ui.lane import Stopped, on_gpu, zero_gpu
 
 if TYPE_CHECKING:
     from pipelines.reenact import ReenactPipeline, ReenactReport
@@ -47,8 +61,8 @@ def tab(pipeline: Callable[[], ReenactPipeline]) -> None:
     Args:
         pipeline: gives the pipeline, loading it if need be.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             photo = upload("Photo of a face")
             consent = gr.Checkbox(False, label=CONSENT, info="Needed; written into every result")
             by = gr.Radio(MOVES, value="made up", label="Moved by")
@@ -62,9 +76,11 @@ def tab(pipeline: Callable[[], ReenactPipeline]) -> None:
             with gr.Row():
                 start = gr.Button("Reenact", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-            with gr.Accordion("Options", open=False):
-                options = further()
-        message, shown, report = answer()
+        with answer(WAITING) as message:
+            shown, report = result()
+        with more(), gr.Accordion("Options", open=False):
+            options = further()
+    fresh([photo, driving], message, WAITING)
     by.change(lambda chosen: [gr.update(visible=chosen == name) for _, name in MOVES], by, [made_up, driven], **PRIVATE)
     runner = Runner(pipeline)
     connect(
@@ -75,7 +91,6 @@ def tab(pipeline: Callable[[], ReenactPipeline]) -> None:
         [photo, consent, by, driving, yaw, smile, talk, seconds, *options],
         [shown, report, message],
         message=message,
-        shown=shown,
         api_name="reenact",
         api_description="Move the face of a photo of a person who agreed to it as a face in a video moves, or as is "
         "made up. Returns an MP4 file, the JSON report and a message",
@@ -92,26 +107,24 @@ def further() -> list[Any]:
             [("256 px", 256), ("512 px", 512)], value=256, label="Face", info="Side of what is moved; 512 is slow"
         ),
         gr.Checkbox(True, label="Whole photo", info="Off: the aligned face alone"),
-        gr.Number(-1, label="Face in the photo", info="0 is the largest; -1: the photo shows one", precision=0),
-        gr.Number(-1, label="Face in the video", info="As one reads, from 0; -1: the largest", precision=0),
+        face_choice("Face in the photo", "The only one", "1 is the largest"),
+        face_choice("Face in the video", "The largest", "As one reads, 1 is the first"),
         gr.Checkbox(True, label="Sound", info="The driving video's"),
     ]
 
 
-def answer() -> tuple[gr.HTML, gr.Video, gr.JSON]:
-    """The column of the result: its message, the video, and the report."""
-    with gr.Column(scale=3, min_width=320):
-        message = gr.HTML(line(WAITING))
-        shown = gr.Video(
-            label="Synthetic: a photograph that was made to move",
-            interactive=False,
-            autoplay=True,
-            loop=True,
-            buttons=["download"],
-        )
-        with gr.Accordion("Report (JSON)", open=False):
-            report = gr.JSON(label="Report")
-    return message, shown, report
+def result() -> tuple[gr.Video, gr.JSON]:
+    """The video and the report."""
+    shown = gr.Video(
+        label="Synthetic: a photograph that was made to move",
+        interactive=False,
+        autoplay=True,
+        loop=True,
+        buttons=["download"],
+    )
+    with gr.Accordion("Report (JSON)", open=False):
+        report = gr.JSON(label="Report")
+    return shown, report
 
 
 # ---- events
@@ -195,7 +208,7 @@ class Runner:
             shown, report, lacking = self._call(
                 photo, folder, settings, motion, driving, of, bool(sound), told(stop, progress)
             )
-            return [shown, report.to_dict(), line(verdict(report))], lacking
+            return [shown, report.to_dict(), line(verdict(report), done=True)], lacking
 
         yield from self.lane.steps(work, lambda message: [None, None, line(message)], [photo], request)
 

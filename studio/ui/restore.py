@@ -33,23 +33,24 @@ from studio.ui.common import (
     SIZES,
     Lane,
     Models,
+    answer,
+    ask,
     connect,
     fit,
-    follow,
     forget_unreadable,
+    fresh,
     line,
     model_picker,
+    more,
     not_loaded,
-    on_gpu,
     read,
     rows,
     shelf,
     show,
     upload,
     warn,
-    watched,
-    zero_gpu,
 )
+from studio.ui.lane import follow, on_gpu, watched, zero_gpu
 
 if TYPE_CHECKING:
     from pipelines.restore import FaceReport, RestorePipeline
@@ -59,8 +60,9 @@ CROP_SIDE = 256  # px, in the strip of faces
 CHOICE_SIDE = 800  # px, of the photo on which faces are chosen
 STRIP = 40  # faces in the strip, largest first
 REGIONS = [("Automatic", "auto"), ("Face", "face"), ("Whole head", "head"), ("Whole photo", "photo")]
+LOOKS = {"Natural": 0.8, "Balanced": 0.5, "Sharpest": 0.2}  # fidelity
 FORMATS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
-COLUMNS = ["Face", "Restored", "Identity distance", "Yaw °", "Crop px", "Reason"]
+COLUMNS = ["Face", "Restored", "Identity distance", "Why"]
 WAITING = "Choose a photo, then press Restore."
 REFERENCE = (
     "What the damage took is drawn like this person, whose face is the largest there, in the one chosen face that is "
@@ -145,8 +147,8 @@ def tab(pipeline: Callable[[], RestorePipeline]) -> None:
 def one(models: Models) -> None:
     """The part for one photo: choose faces, compare, look at every face."""
     found = gr.State(time_to_live=HOUR)
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             photo = upload("Photo")
             chosen = gr.Image(
                 label="Your photo: click a face to choose it, or to leave it out",
@@ -157,17 +159,17 @@ def one(models: Models) -> None:
                 buttons=[],
                 height=320,
             )
-            faces = gr.Dropdown(
-                ["all", "largest"],
-                value="all",
-                label="Faces to restore",
-                info="all, largest, or numbers such as 0,2, as they stand in the frames",
-                allow_custom_value=True,
-            )
-            shelf(photo)
+            picked = gr.CheckboxGroup([], label="Faces to restore", visible=False)
+            faces = gr.Textbox("all", label="Faces to restore", visible="hidden")  # as the endpoint takes them
             with gr.Row():
                 start = gr.Button("Restore", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
+            with gr.Column() as examples:
+                shelf(photo)
+        with answer(WAITING) as message:
+            shown = outputs()
+        with more():
+            look = looks()
             with gr.Accordion("A face is missing?", open=False):
                 gr.Markdown(MISSING)
                 marking = gr.Checkbox(False, label="Mark a face in the photo above")
@@ -184,26 +186,27 @@ def one(models: Models) -> None:
                 reference = upload("A sharper photo", height=120)
             with gr.Accordion("Options", open=False):  # closed: on a phone the result would be far below them
                 settings, background, drawing, model = options()
-        with gr.Column(scale=3, min_width=320):
-            shown = outputs()
     runner = Runner(models)
-    photo.change(preview, photo, [photo, chosen, faces, found, boxes, aligned], concurrency_limit=2, **PRIVATE).then(
-        runner.look, [photo, found], [chosen, faces, found], concurrency_limit=1, **PRIVATE
+    seen = [chosen, faces, picked, found]
+    photo.change(preview, photo, [photo, *seen, boxes, aligned, examples], concurrency_limit=2, **PRIVATE).then(
+        runner.look, [photo, found], seen, concurrency_limit=1, **PRIVATE
     )
+    fresh([photo], message, WAITING)
     chosen.select(click, [faces, found, marking, boxes], [faces, chosen, found, marking, boxes], queue=False, **PRIVATE)
-    boxes.change(runner.look, [photo, found, boxes, aligned], [chosen, faces, found], concurrency_limit=1, **PRIVATE)
-    aligned.input(runner.look, [photo, found, boxes, aligned], [chosen, faces, found], concurrency_limit=1, **PRIVATE)
-    faces.change(mark, [faces, found], chosen, concurrency_limit=2, **PRIVATE)
-    file, report, message, *_ = shown
+    boxes.change(runner.look, [photo, found, boxes, aligned], seen, concurrency_limit=1, **PRIVATE)
+    aligned.input(runner.look, [photo, found, boxes, aligned], seen, concurrency_limit=1, **PRIVATE)
+    picked.input(named, [picked, found], faces, queue=False, **PRIVATE)
+    faces.change(mark, [faces, found], [chosen, picked], concurrency_limit=2, **PRIVATE)
+    of_look(look, settings[0])
+    file, report, *rest = shown
     connect(
         start,
         stop,
         runner.lane,
         runner.restore,
         [photo, faces, *settings, reference, background, boxes, aligned, *drawing, model],
-        shown,
+        [file, report, message, *rest],
         message=message,
-        shown=shown[3],
         api_name="restore",
         api_description="Restore the faces of a photo. Returns the restored file (or null), the JSON report, and what "
         "the page shows: a message, the slider's PNG pair, the faces as an HTML table and as before-and-after pictures",
@@ -216,6 +219,23 @@ def one(models: Models) -> None:
         queue=False,
         **PRIVATE,
     )
+
+
+def looks() -> gr.Radio:
+    """Three ways to restore, in words, over the one number that tells them apart."""
+    return gr.Radio(
+        list(LOOKS),
+        value="Balanced",
+        label="How",
+        info="Natural stays close to what the photo shows. Sharpest draws more, and invents more. Balanced is between",
+    )
+
+
+def of_look(look: gr.Radio, fidelity: gr.Slider) -> None:
+    """Let the three ways and the number under Options follow each other."""
+    look.input(lambda name: LOOKS[name], look, fidelity, queue=False, **PRIVATE)
+    names = {value: name for name, value in LOOKS.items()}
+    fidelity.release(lambda value: names.get(round(value, 2)), fidelity, look, queue=False, **PRIVATE)
 
 
 def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.components.Component], gr.Dropdown]:
@@ -285,8 +305,7 @@ def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.componen
 
 
 def outputs() -> list[gr.components.Component]:
-    """Where the result goes, in the order of `values`; what a script wants comes first."""
-    message = gr.HTML(line(WAITING))
+    """Where the result goes, in the order of `values` but for the message; what a script wants comes first."""
     slider = gr.ImageSlider(
         label="Before and after", format="png", max_height=640, interactive=False, buttons=["fullscreen"]
     )
@@ -312,7 +331,7 @@ def outputs() -> list[gr.components.Component]:
         )
     with gr.Accordion("Report (JSON)", open=False):
         report = gr.JSON(label="Report")
-    return [file, report, message, slider, faces, strip, invented]
+    return [file, report, slider, faces, strip, invented]
 
 
 def values(result: Result | None = None, message: str = "") -> list[Any]:
@@ -322,7 +341,7 @@ def values(result: Result | None = None, message: str = "") -> list[Any]:
     return [
         result.file,
         asdict(result.report),
-        line(result.message),
+        line(result.message, done=result.shown is not None),
         result.shown,
         rows("Faces", COLUMNS, [row(face) for face in result.report.faces]),
         result.strip,
@@ -331,13 +350,11 @@ def values(result: Result | None = None, message: str = "") -> list[Any]:
 
 
 def row(face: dict[str, Any]) -> list[Any]:
-    """One face as `COLUMNS`. A distance where nothing was done would be 0, and read as perfect."""
+    """One face as `COLUMNS`; people count from 1. A distance where nothing was done would be 0, and read as perfect."""
     return [
-        face["index"],
+        face["index"] + 1,
         "yes" if face["restored"] else "no",
         f"{face['identity_distance']:.2f}" if face["restored"] else "–",
-        round(face["pose"][0]),
-        round(face["crop_pixels"]),
         ", ".join(text for text in (face["reason"], face["note"]) if text),
     ]
 
@@ -445,42 +462,60 @@ class Runner:
     def look(self, path: str | None, found: Found | None, boxes: str = "", aligned: bool = False) -> list[Any]:
         """Find the faces of the uploaded photo, so that they can be chosen by a click or from the list."""
         if path is None or found is None:
-            return [gr.skip(), gr.skip(), None]
+            return [gr.skip(), gr.skip(), gr.skip(), None]
         try:
             self.models()  # before a GPU is lent
             places, given = self._find(path, boxes, aligned)
         except StudioError as error:
             warn(error)
-            return [gr.skip(), gr.skip(), found]
+            return [gr.skip(), gr.skip(), gr.skip(), found]
         found = replace(found, boxes=places * found.pixels.shape[2], given=given)
-        choices = ["all", "largest", *(str(i) for i in range(len(places)))]
-        return [mark("all", found), gr.Dropdown(choices=choices, value="all"), found]
+        picture, picked = mark("all", found)
+        return [picture, "all", picked, found]
 
 
 def preview(path: str | None) -> list[Any]:
     """The uploaded photo, as our loader reads it; an upload that is no usable photo is taken off and deleted."""
-    plain = gr.Dropdown(choices=["all", "largest"], value="all")
+    nobody = gr.CheckboxGroup(choices=[], value=[], visible=False)
+    nothing = [gr.Image(value=None, visible=False), "all", nobody, None, "", False, gr.Column(visible=True)]
     if path is None:
-        return [gr.skip(), gr.Image(value=None, visible=False), plain, None, "", False]
+        return [gr.skip(), *nothing]
     try:
         photo = read(path)
     except ImageError as error:
         warn(error)
         forget_unreadable(path)
-        return [None, gr.Image(value=None, visible=False), plain, None, "", False]
+        return [None, *nothing]
     small = images.resize(photo.pixels, *fit(photo, CHOICE_SIDE)).mul(255).round().to(torch.uint8)
     found = Found(small, np.zeros((0, 4)), np.zeros(0, bool), photo.width / small.shape[2])
-    return [gr.skip(), mark("all", found), plain, found, "", False]
+    return [gr.skip(), framed("all", found), "all", nobody, found, "", False, gr.Column(visible=False)]
 
 
-def mark(faces: str | None, found: Found | None) -> Any:
-    """The photo with a frame around every face; those that will be restored stand out."""
+def mark(faces: str | None, found: Found | None) -> list[Any]:
+    """The photo with a frame around every face, and the faces to tick; those that will be restored stand out.
+
+    Of one face there is nothing to choose.
+    """
     if found is None:
-        return gr.skip()
+        return [gr.skip(), gr.skip()]
+    chosen = indices(faces, found)
+    choices = [(f"Face {i + 1}", i) for i in range(len(found.boxes))]
+    return [framed(faces, found), gr.CheckboxGroup(choices=choices, value=chosen, visible=len(choices) > 1)]
+
+
+def framed(faces: str | None, found: Found) -> gr.Image:
+    """The photo with a frame around every face, and a cross where the corner of another one was clicked."""
     picture = draw_choice(found.pixels / 255, found.boxes, indices(faces, found))
     if found.corner is not None:
         draw_cross(picture, found.corner, CORNER)
     return gr.Image(value=picture, visible=True)
+
+
+def named(picked: list[int], found: Found | None) -> Any:
+    """The choice of faces as the endpoint takes it, from the ticked ones; the last one cannot be taken out."""
+    if found is None:
+        return gr.skip()
+    return "all" if len(picked) in (0, len(found.boxes)) else ",".join(map(str, sorted(picked)))
 
 
 def click(faces: str | None, found: Found | None, marking: bool, boxes: str | None, event: gr.SelectData) -> list[Any]:
@@ -494,12 +529,12 @@ def click(faces: str | None, found: Found | None, marking: bool, boxes: str | No
     x, y = event.index
     if found.corner is None:
         found = replace(found, corner=(x, y))
-        return [gr.skip(), mark(faces, found), found, gr.skip(), gr.skip()]
+        return [gr.skip(), framed(faces, found), found, gr.skip(), gr.skip()]
     corners = np.array([found.corner, (x, y)])
     found = replace(found, corner=None)
     low, high = corners.min(0) * found.scale, corners.max(0) * found.scale
     if (high - low).min() < 1:  # a double click, say
-        return [gr.skip(), mark(faces, found), found, gr.skip(), gr.skip()]
+        return [gr.skip(), framed(faces, found), found, gr.skip(), gr.skip()]
     box = ",".join(f"{value:.0f}" for value in (*low, *high))
     return [gr.skip(), gr.skip(), found, False, "; ".join(part for part in (boxes, box) if part)]
 
@@ -676,7 +711,7 @@ def verdict(report: FileReport, faces: Sequence[FaceReport]) -> str:
     if nearest is None:
         return said
     way = f"from {nearest.reference_before:.2f} to {nearest.reference_after:.2f} from the person of the other photo"
-    return f"{said} Face {nearest.index} went {way}" + ("." if nearest.guided else ", and no nearer by it.")
+    return f"{said} Face {nearest.index + 1} went {way}" + ("." if nearest.guided else ", and no nearer by it.")
 
 
 def pair(before: Photo, after: Photo, face: FaceReport, scale: int, folder: Path) -> tuple[Path, str]:
@@ -686,4 +721,4 @@ def pair(before: Photo, after: Photo, face: FaceReport, scale: int, folder: Path
     both = torch.cat([images.resize(crop, CROP_SIDE, width) for crop in crops], 2)
     path = images.save(Photo(both, icc=before.icc), folder / f"face_{face.index}.png")
     done = f"identity distance {face.identity_distance:.2f}" if face.restored else "left as it was"
-    return path, f"Face {face.index}: {done}{f' ({face.reason})' if face.reason else ''}"
+    return path, f"Face {face.index + 1}: {done}{f' ({face.reason})' if face.reason else ''}"

@@ -22,18 +22,19 @@ from studio.ui.common import (
     SIZES,
     Lane,
     Models,
+    answer,
+    ask,
     connect,
     forget_unreadable,
+    fresh,
     line,
     model_picker,
     not_loaded,
-    on_gpu,
     read,
     rows,
     upload,
-    watched,
-    zero_gpu,
 )
+from studio.ui.lane import on_gpu, watched, zero_gpu
 
 if TYPE_CHECKING:
     from pipelines.restore import RestorePipeline
@@ -50,8 +51,8 @@ def section(models: Models) -> None:
     Args:
         models: gives the pipeline of a model, loading it if need be.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             photos = upload("Photos", many=True, height=220)
             settings = [
                 gr.Slider(
@@ -75,12 +76,12 @@ def section(models: Models) -> None:
             with gr.Row():
                 start = gr.Button("Restore all", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-        with gr.Column(scale=3, min_width=320):
-            message = gr.HTML(line(WAITING))
+        with answer(WAITING) as message:
             file = gr.DownloadButton("Download all as a zip", interactive=False)
             table = gr.HTML()
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")
+    fresh([photos], message, WAITING)
     runner = Runner(models)
     connect(
         start,
@@ -90,7 +91,6 @@ def section(models: Models) -> None:
         [photos, *settings],
         [file, report, message, table],
         message=message,
-        shown=table,
         api_name="restore_many",
         api_description="Restore many photos. Returns a zip of the restored files with their report (or null), the "
         "JSON report, and what the page shows: a message and an HTML table",
@@ -174,7 +174,7 @@ def values(archive: Path | None, reports: Sequence[batch.FileReport]) -> list[An
     if unsigned:
         message += f" Without Content Credentials: {'; '.join(sorted(unsigned))}."
     table = rows("Photos", COLUMNS, [row(one) for one in reports])
-    return [archive, [asdict(one) for one in reports], line(message), table]
+    return [archive, [asdict(one) for one in reports], line(message, done=True), table]
 
 
 def row(report: batch.FileReport) -> list[Any]:

@@ -13,7 +13,8 @@ import torch
 from studio import images, provenance
 from studio.device import pick_device
 from studio.errors import InputError
-from studio.ui.common import PROGRESS, Lane, connect, follow, line, on_gpu, results, upload
+from studio.ui.common import PROGRESS, Lane, ask, connect, fresh, line, more, results, upload
+from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
     from pipelines.upsample import UpsamplePipeline, UpsampleReport
@@ -40,8 +41,8 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
     Args:
         pipeline: gives the pipeline, loading it if need be.
     """
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="work"):
+        with ask():
             photo = upload("Tiny face")
             find = gr.Checkbox(
                 False, label="Find the face", info="The file is a small photo with one face, not the face itself"
@@ -49,14 +50,15 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
             with gr.Row():
                 start = gr.Button("Search", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-            with gr.Accordion("Options", open=False):
-                samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Samples", info="Each is another guess")
-                steps = gr.Slider(10, 200, 50, step=10, label="Steps", info="More come nearer, and take longer")
-                seed = gr.Number(0, label="Seed", info="0 starts at the nearest faces, others elsewhere", precision=0)
-                reference = upload("Reference (optional): another photo of the person", height=120)
         message, found, report = results(
             WAITING, "Guesses: the small face, then the samples", columns=3, elem_classes="guesses"
         )
+        with more(), gr.Accordion("Options", open=False):
+            samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Samples", info="Each is another guess")
+            steps = gr.Slider(10, 200, 50, step=10, label="Steps", info="More come nearer, and take longer")
+            seed = gr.Number(0, label="Seed", info="0 starts at the nearest faces, others elsewhere", precision=0)
+            reference = upload("Reference (optional): another photo of the person", height=120)
+    fresh([photo, reference], message, WAITING)
     runner = Runner(pipeline)
     connect(
         start,
@@ -66,7 +68,6 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
         [photo, find, samples, steps, seed, reference],
         [found, report, message],
         message=message,
-        shown=found,
         api_name="upsample",
         api_description="Search for large faces that shrink to a tiny one. Returns the small face and the samples as "
         "PNG, the JSON report and a message",
@@ -121,7 +122,7 @@ class Runner:
             settings = (find, int(samples), int(steps), int(seed), reference)
             on_step = follow(stop, progress, int(steps), lambda _: "Searching")
             shown, report, lacking = self._call(photo, folder, *settings, on_step)
-            return [shown, report.to_dict(), line(verdict(report))], lacking
+            return [shown, report.to_dict(), line(verdict(report), done=True)], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo, reference], request)
 

@@ -1,5 +1,9 @@
 """Fixtures of the web app's tests: photos of several kinds, and a served app with toy models."""
 
+import importlib.util
+import os
+import shutil
+
 import pytest
 from gradio_client import Client
 from PIL import Image, ImageCms
@@ -7,8 +11,10 @@ from PIL import Image, ImageCms
 from studio import images
 from studio.images import Photo
 from studio.ui.app import build, options
+from studio.ui.screenshots import BROWSERS, chromium
 from tests import tiny
 from tests.ui.toy import ToyAlbum, ToyComparer, ToyRestore, closed_loops
+from tests.ui.visitor import Visitor
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +70,30 @@ def client(url):
     client = Client(url, verbose=False, analytics_enabled=False)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="module")
+def browser(client):
+    """After the app, whose server must not find a running event loop in this thread."""
+    missing = None if any(map(shutil.which, BROWSERS)) else "browser"
+    if importlib.util.find_spec("playwright") is None:
+        missing = "package playwright"
+    if missing and os.environ.get("STUDIO_BROWSER") == "required":
+        pytest.fail(f"STUDIO_BROWSER=required, and there is no {missing}")
+    if missing:
+        pytest.skip(f"no {missing}: install chromium and playwright")
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser, url):
+    visitors = []
+
+    def one(**options):
+        visitors.append(Visitor(browser, url, **options))
+        return visitors[-1]
+
+    yield one
+    for visitor in visitors:
+        visitor.close()

@@ -1,5 +1,6 @@
 """docs/app.md is what the endpoints are: every name is in it, and its commands run as they stand."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -49,6 +50,22 @@ def test_defaults_are_those_named(client, page):
         "seed": 0,
         "model": "restore",
     }
+
+
+def test_the_table_names_the_defaults(client, page):
+    """Every default that stands in it, of every endpoint."""
+    known = client.view_api(return_format="dict")["named_endpoints"]
+    endpoint, compared = "", 0
+    for first, second, third, *_ in (line.split("|")[1:] for line in page.splitlines() if line.startswith("|")):
+        endpoint = (re.findall(r"`(/\w+)`", first) or [endpoint if not first.strip() else ""])[0]
+        names, defaults = re.findall(r"`(\w+)`", second), re.findall(r"`([^`]*)`", third)
+        if not endpoint or not defaults:
+            continue
+        parameters = {one["parameter_name"]: one["parameter_default"] for one in known[endpoint]["parameters"]}
+        for name, default in zip(names, defaults * (len(names) if len(defaults) == 1 else 1), strict=True):
+            assert parameters[name] == ast.literal_eval(default), (endpoint, name)
+            compared += 1
+    assert compared > 50
 
 
 def test_the_python_lines_run(client, url, page, photo, face, tmp_path, monkeypatch):

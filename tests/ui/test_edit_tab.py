@@ -12,7 +12,7 @@ from studio.latents import editor as editor_module
 from studio.latents.editor import Editor
 from studio.ui import edit as edit_module
 from studio.ui.common import STOPPED
-from studio.ui.edit import Runner, change, change_photo, tab, verdict, verdict_in_photo
+from studio.ui.edit import Runner, change, change_photo, further_changes, missed, misses, tab, verdict, verdict_in_photo
 from tests import tiny
 from tests.ui.toy import closed_loops
 
@@ -90,6 +90,30 @@ def test_the_likeness_is_searched_for_once(editor, photo, tmp_path, monkeypatch)
     assert run(editor, other, tmp_path / "c", kept)[0] is not kept
     assert len(searched) == 2
     assert run(editor, None, tmp_path / "d", kept)[0].person is None
+
+
+def test_a_change_that_falls_short_is_said_and_more_is_offered():
+    before, after = {"age": 48.0, "smile": 2.4, "light": 0.0}, {"age": 60.7, "smile": 2.5, "light": 1.0}
+    asked = {"age": 70.0, "smile": 1.0, "light": 1.0}
+    short = misses(asked, before, after)
+    assert [one.name for one in short] == ["age", "smile"]
+    said = missed(short)
+    assert "age came to 60.7 years where 70.0 years was asked for (next: 79)" in said
+    assert "smile came to 0.1 where 1.0 was asked for (next: 2)" in said and "Press" in said
+    assert further_changes({"asked": asked, "before": before, "after": after}) == {"age": 79, "smile": 2}
+    assert misses({"age": 35.0}, {"age": 48.0}, {"age": 33.0}) == [], "beyond it is not short of it"
+    last = misses({"age": 80.0}, before, after)
+    assert last[0].instead is None and "not in reach" in missed(last)
+    assert further_changes({"asked": {"age": 80.0}, "before": before, "after": after}) == further_changes(None) == {}
+    assert missed([]) == ""
+
+
+def test_the_verdict_says_what_fell_short(editor, photo, tmp_path):
+    report = run(editor, photo, tmp_path / "out", age=60.0)[2]
+    report.before["age"], report.after["age"] = 40.0, 45.0
+    assert "Not all of it was reached: age came to 45.0" in verdict(report)
+    report.after["age"] = 59.0
+    assert "Not all" not in verdict(report)
 
 
 def test_a_likeness_that_is_somebody_else_is_refused(editor, photo, tmp_path, monkeypatch):
@@ -207,7 +231,7 @@ def test_cancel_ends_the_search(editor, inside, photo):
 def test_every_widget_has_a_label(editor):
     with gr.Blocks() as app:
         tab(lambda: editor)
-    kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Gallery, gr.JSON)
+    kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Dropdown, gr.Gallery, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
     assert len(widgets) == 18
     assert all(widget.label for widget in widgets)

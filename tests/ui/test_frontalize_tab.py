@@ -129,7 +129,7 @@ def test_cancel_ends_the_search(pipeline, photo):
 def test_every_widget_has_a_label(pipeline):
     with gr.Blocks() as app:
         tab(lambda: pipeline)
-    kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Gallery, gr.JSON)
+    kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Dropdown, gr.Gallery, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
     assert len(widgets) == 10
     assert all(widget.label for widget in widgets)

@@ -1,14 +1,19 @@
 """The Reenact tab with toy networks: what it writes, what it says, and stopping."""
 
+import time
+
 import gradio as gr
+import httpx
 import pytest
 import torch
+from gradio_client import Client, handle_file
 
 from pipelines import reenact as pipelines_reenact
 from studio import images, provenance, video
 from studio.errors import ImageError, InputError
 from studio.ui import reenact
-from studio.ui.common import STOPPED
+from studio.ui.app import build, options
+from studio.ui.common import FACES, STOPPED, Lane
 from studio.ui.reenact import Runner, check, make_up, move, numbers, tab, verdict
 from tests import tiny
 from tests.ui.toy import MARKS, closed_loops
@@ -154,7 +159,7 @@ def test_every_widget_reaches_the_pipeline(pipeline, photo, clip, monkeypatch):
     shown, report, message = next(pages)
     assert shown.is_file()
     assert report["consent"] is True
-    assert "role" in message
+    assert 'data-state="done"' in message  # which shows the result
     assert list(pages) == []
     expected = {"consent": True, "relative": False, "region": "pose", "expression_scale": 0.5, "size": 512}
     assert (expected | {"stitch": False, "face": 0}).items() <= given[0].items()
@@ -195,7 +200,7 @@ def test_cancel_ends_it(pipeline, photo, clip, doing):
 def test_every_widget_has_a_label(pipeline):
     with gr.Blocks() as app:
         tab(lambda: pipeline)
-    kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Radio, gr.Textbox, gr.Video, gr.JSON)
+    kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Dropdown, gr.Radio, gr.Textbox, gr.Video, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
     assert len(widgets) == 18
     assert all(widget.label for widget in widgets)
@@ -203,8 +208,6 @@ def test_every_widget_has_a_label(pipeline):
 
 def test_the_endpoint_over_http(pipeline, photo, clip):
     """As a script asks: uploads in, a video and a report out."""
-    from gradio_client import Client, handle_file
-
     with gr.Blocks() as app:
         tab(lambda: pipeline)
     _, url, _ = app.launch(prevent_thread_lock=True, quiet=True)
@@ -219,3 +222,59 @@ def test_the_endpoint_over_http(pipeline, photo, clip):
         app.close()
     assert report["summary"]["frames"] == 3
     assert "A synthetic video" in message
+
+
+@pytest.fixture
+def served(_loops, pipeline):
+    """The whole app, with its rules."""
+    app = build({"Reenact": pipeline})
+    _, url, _ = app.launch(prevent_thread_lock=True, quiet=True, **options({}))
+    yield url
+    app.close()
+
+
+def test_a_visitor_who_leaves_while_frames_are_drawn_frees_the_lane(served, pipeline, photo):
+    drawn, stitched = [], pipeline.stitched
+
+    def slowly(*given):
+        drawn.append(1)
+        time.sleep(0.05)
+        return stitched(*given)
+
+    pipeline.stitched = slowly
+    client = Client(served, verbose=False, analytics_enabled=False)
+    job = client.submit(photo=handle_file(photo), consent=True, seconds=20, api_name="/reenact")
+    until(lambda: drawn, 60)
+    assert Lane._busy.locked()
+    job.cancel()
+    until(lambda: not Lane._busy.locked(), 10)
+    client.close()
+    assert len(drawn) < 400  # of 500
+
+
+def until(wanted, seconds):
+    start = time.perf_counter()
+    while not wanted():
+        assert time.perf_counter() - start < seconds, "it went on"
+        time.sleep(0.02)
+
+
+def test_the_page_counts_faces_from_1_and_scripts_from_0(pipeline):
+    with gr.Blocks() as app:
+        tab(lambda: pipeline)
+    choices = {one.label: one.choices for one in app.blocks.values() if isinstance(one, gr.Dropdown)}
+    assert set(choices) == {"Face in the photo", "Face in the video"}
+    for found in choices.values():
+        assert found[0][1] == -1
+        assert found[1:] == [(str(k + 1), k) for k in range(FACES)]
+
+
+def test_a_wrong_kind_is_refused(served):
+    right = [None, True, "made up", None, "0", "0", "", 1, True, "all", 1, 256, True, -1, -1, True]
+    wrong = {1: 1, 2: "chance", 3: "clip.mp4", 4: 20, 7: "long", 9: 3, 11: 300, 13: 77, 14: True, 15: "on"}
+    for place, value in wrong.items():
+        given = [*right[:place], value, *right[place + 1 :]]
+        answer = httpx.post(f"{served}gradio_api/call/reenact", json={"data": given})
+        assert answer.status_code == 422, (place, answer.text)
+        assert f"value {place + 1} (" in answer.json()["detail"]
+    assert httpx.post(f"{served}gradio_api/call/reenact", json={"data": right}).status_code == 200

@@ -17,9 +17,25 @@ from studio import images, provenance
 from studio.errors import ImageError, InputError
 from studio.faces.draw import draw_choice
 from studio.images import Photo
+from studio.ui import lane
 from studio.ui.app import Lazy, build
-from studio.ui.common import Models, Stopped, rows, watched
-from studio.ui.restore import COLUMNS, Found, Runner, click, indices, preview, restore_photo, row, tab, toggle, toggled
+from studio.ui.common import QUEUED, Models, line, rows
+from studio.ui.lane import Stopped, watched
+from studio.ui.restore import (
+    COLUMNS,
+    Found,
+    Runner,
+    click,
+    indices,
+    mark,
+    named,
+    preview,
+    restore_photo,
+    row,
+    tab,
+    toggle,
+    toggled,
+)
 from tests import tiny
 from tests.ui.toy import MARKS, ToyRestore
 
@@ -47,18 +63,18 @@ def test_restores(pipeline, photo, tmp_path):
     assert [size(path) for path in result.shown] == [(120, 80)] * 2
     assert "2 faces found, 1 restored. Left as they were: 1 too small." in result.message
     assert "below 0.6 counts as the same person; the encoder took part in training" in result.message
-    assert [caption.split(":")[0] for _, caption in result.strip] == ["Face 0", "Face 1"]
+    assert [caption.split(":")[0] for _, caption in result.strip] == ["Face 1", "Face 2"]
     assert all(path.is_file() for path, _ in result.strip)
     first, second = result.report.faces
-    assert row(first) == [0, "yes", "0.31", 12, 80, ""]
-    assert row(second)[:3] == [1, "no", "–"]
+    assert row(first) == [1, "yes", "0.31", ""]
+    assert row(second)[:3] == [2, "no", "–"]
     assert rows("Faces", COLUMNS, map(row, result.report.faces)).count("<td>") == 2 * len(COLUMNS)
     assert json.dumps(result.report.faces)
 
 
 def test_a_reference_is_said_and_its_steps_can_be_stopped(pipeline, photo, tmp_path):
     result = restore_photo(pipeline, photo, tmp_path, reference=photo)
-    assert "Face 0 went from 0.60 to 0.40 from the person of the other photo." in result.message
+    assert "Face 1 went from 0.60 to 0.40 from the person of the other photo." in result.message
     assert "other photo" not in restore_photo(pipeline, photo, tmp_path / "alone").message
     with pytest.raises(InputError, match="stopped"):
         restore_photo(pipeline, photo, tmp_path / "stopped", reference=photo, on_step=stop)
@@ -157,8 +173,37 @@ def test_cancel_ends_the_call_between_networks(pipeline, photo):
         stop.set()
         with pytest.raises(Stopped):
             pipeline(photo)
-    assert said == ["Looking for faces", "Restoring"]
+    assert said == ["Looking for faces", "Restoring face 1"]
     pipeline(photo)  # the hooks are gone
+
+
+def test_progress_has_an_end(monkeypatch):
+    """Faces done of faces to do, and the seconds that are left."""
+    now, said = [100.0], []
+    monkeypatch.setattr(lane.time, "monotonic", lambda: now[0])
+    net = tiny.tiny_net()
+
+    class Reading:
+        components = {"restorer": net}  # noqa: RUF012 - as a pipeline has it
+
+        def read(self, crops):
+            for crop in crops:
+                net(crop[None])
+                now[0] += 2
+
+    pipeline = Reading()
+    with watched(pipeline, threading.Event(), lambda at, desc, unit="": said.append((at, desc))):
+        pipeline.read(tiny.image(32, 32)[None].expand(3, -1, -1, -1))
+    assert said[1:] == [
+        ((0, 3), "Restoring face 1 of 3"),
+        ((1, 3), "Restoring face 2 of 3, about 4 s left"),
+        ((2, 3), "Restoring face 3 of 3, about 2 s left"),
+    ]
+    assert "read" not in vars(pipeline)
+    steps = lane.follow(threading.Event(), lambda at, desc: said.append(desc), 10, lambda given: "Searching")
+    now[0] += 3
+    steps(None, 1, None, {})
+    assert said[-1] == "Searching, about 12 s left"
 
 
 def test_cancel_reaches_the_run_of_the_same_visitor(photo):
@@ -169,6 +214,7 @@ def test_cancel_reaches_the_run_of_the_same_visitor(photo):
         runner.lane.stop(other)
         assert not runner.lane.stops["me"].is_set()
         assert "Stopped" in runner.lane.stop(visitor)
+        assert "Stopped" in runner.lane.stop(other, line(QUEUED))  # whose turn has not come
         return ToyRestore(tiny.tiny_net())
 
     runner.models = Models(Lazy(load), load)
@@ -180,14 +226,15 @@ def test_cancel_reaches_the_run_of_the_same_visitor(photo):
 
 
 def test_preview(photo, text):
-    _, shown, faces, found, boxes, aligned = preview(str(photo))
+    _, shown, faces, picked, found, boxes, aligned, examples = preview(str(photo))
     assert (boxes, aligned) == ("", False)
-    assert shown.visible and faces.value == "all"
+    assert shown.visible and faces == "all"
+    assert not picked.visible and not examples.visible
     assert found.pixels.shape == (3, 40, 60)
     assert not preview(None)[1].visible
     with pytest.warns(UserWarning, match=r"notes\.jpg"):  # outside of a server, gr.Warning is a Python one
-        taken_off, shown, _, found, *_ = preview(str(text))
-    assert (taken_off, shown.visible, found) == (None, False, None)
+        taken_off, shown, _, _, found, *_, examples = preview(str(text))
+    assert (taken_off, shown.visible, found, examples.visible) == (None, False, None, True)
     assert text.exists()  # not an upload: not ours to delete
 
 
@@ -209,15 +256,28 @@ def test_unreadable_uploads_are_deleted_and_nothing_else(text, photo, tmp_path, 
 
 @pytest.fixture
 def found(pipeline, photo):
-    return Runner(lambda: pipeline).look(str(photo), preview(str(photo))[3])[2]
+    return Runner(lambda: pipeline).look(str(photo), preview(str(photo))[4])[3]
 
 
 def test_faces_of_an_upload_are_found(pipeline, photo):
-    shown, faces, found = Runner(lambda: pipeline).look(str(photo), preview(str(photo))[3])
+    shown, faces, picked, found = Runner(lambda: pipeline).look(str(photo), preview(str(photo))[4])
     assert found.boxes.shape == (2, 4)
-    assert [choice for choice, _ in faces.choices] == ["all", "largest", "0", "1"]
+    assert (faces, picked.visible) == ("all", True)
+    assert (picked.choices, picked.value) == ([("Face 1", 0), ("Face 2", 1)], [0, 1])
     assert shown.value is not None
-    assert Runner(lambda: pipeline).look(None, found)[2] is None
+    assert Runner(lambda: pipeline).look(None, found)[3] is None
+
+
+def test_one_face_is_no_choice(found):
+    alone = Found(found.pixels, found.boxes[:1], np.zeros(1, bool))
+    assert not mark("all", alone)[1].visible
+    assert mark("all", found)[1].visible
+
+
+def test_ticked_faces(found):
+    assert named([1], found) == "1"
+    assert named([0, 1], found) == named([], found) == "all"
+    assert mark("1", found)[1].value == [1]
 
 
 def at(x, y):
@@ -243,7 +303,7 @@ def test_the_smaller_face_is_meant(found):
 def test_two_clicks_mark_a_face(pipeline, tmp_path):
     path = images.save(Photo(torch.zeros(3, 400, 1600)), tmp_path / "wide.png")  # shown half as large
     runner = Runner(lambda: pipeline)
-    found = runner.look(str(path), preview(str(path))[3])[2]
+    found = runner.look(str(path), preview(str(path))[4])[3]
     assert len(found.boxes) == 0 and found.scale == 2
     assert click("all", found, False, "", at(5, 5))[2] == gr.skip()  # not marking: a click beside every face
     _, picture, found, _, _ = click("all", found, True, "", at(300, 40))
@@ -252,9 +312,9 @@ def test_two_clicks_mark_a_face(pipeline, tmp_path):
     assert found.corner == (300, 40)
     *_, again, marking, boxes = click("all", found, True, "1,2,30,40", at(200, 150))
     assert (again.corner, marking, boxes) == (None, False, "1,2,30,40; 400,80,600,300")
-    shown, faces, found = runner.look(str(path), again, boxes)
+    shown, _, faces, found = runner.look(str(path), again, boxes)
     np.testing.assert_allclose(found.boxes, [[0.5, 1, 15, 20], [200, 40, 300, 150]], rtol=1e-5)
-    assert [choice for choice, _ in faces.choices] == ["all", "largest", "0", "1"]
+    assert [choice for choice, _ in faces.choices] == ["Face 1", "Face 2"]
     # A corner clicked twice is no box.
     *_, once, _, _ = click("all", found, True, boxes, at(9, 9))
     assert click("all", once, True, boxes, at(9, 9))[4] == gr.skip()
@@ -446,20 +506,8 @@ def test_endpoint_says_errors_in_one_line(client, text):
 
 def test_endpoint_reads_only_uploads(url, repository):
     """A path of the server is no upload."""
-    data = [
-        {"path": str(repository / "pyproject.toml"), "meta": {"_type": "gradio.FileData"}},
-        "all",
-        0.5,
-        1,
-        1,
-        0.6,
-        False,
-        "png",
-        False,
-        None,
-        "",
-        False,
-    ]
+    stolen = {"path": str(repository / "pyproject.toml"), "meta": {"_type": "gradio.FileData"}}
+    data = [stolen, "all", 0.5, 1, 1, 0.6, False, "png", False, None, "lanczos", "", False, "auto", 0, "restore"]
     event = httpx.post(f"{url}gradio_api/call/restore", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{url}gradio_api/call/restore/{event}").text
     assert "event: error" in answer

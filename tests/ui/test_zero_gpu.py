@@ -108,7 +108,7 @@ nothing = lambda *given, **named: None
     (Path(page[0]).stat().st_size if page[0] else 0, page[1]) for page in one.restore(photo, progress=nothing)
 ]
 *_, (archive, reports, *_) = many.restore_many([photo], progress=nothing)
-found = one.look(photo, restore.preview(photo)[3])[2]
+found = one.look(photo, restore.preview(photo)[4])[3]
 pipelines_upsample.FaceFinder = tiny.SureFinder
 searched = tiny.upsample_pipeline()
 *_, (shown, guesses, _) = upsample.Runner(lambda: searched).upsample(face, samples=2, steps=2, progress=nothing)

@@ -148,6 +148,23 @@ class Slow:
                 self.inside -= 1
 
 
+class Long(Slow):
+    """Works for a time in many small steps of a network, as real ones do; `inside` is how many are at work."""
+
+    def __call__(self, *arguments, **settings):
+        with self.lock:
+            self.inside += 1
+        try:
+            end = time.perf_counter() + self.seconds
+            while time.perf_counter() < end:
+                self.components["restorer"](tiny.image(32, 32)[None])
+                time.sleep(0.02)
+            return self.pipeline(*arguments, **settings)
+        finally:
+            with self.lock:
+                self.inside -= 1
+
+
 class ToyComparer(Comparer):
     """The real one over toy networks: two faces in any photo that is not of one colour."""
 

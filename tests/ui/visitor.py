@@ -1,0 +1,57 @@
+"""A visitor of the app in a real browser."""
+
+from pathlib import Path
+
+from studio.ui.screenshots import WIDE
+
+WAIT = 30_000  # ms: the machine may be busy
+
+
+class Visitor:
+    """A page of its own session, with everything it asked for and complained about."""
+
+    def __init__(self, browser, url, **options):
+        self.url = url
+        self.context = browser.new_context(**{"viewport": WIDE, **options})
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(WAIT)
+        self.asked, self.complaints = [], []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(url)
+        self.page.get_by_role("tab").first.wait_for()
+
+    def upload(self, path):
+        self.page.locator("input[type=file]").first.set_input_files(str(path))
+        self.page.get_by_alt_text("Your photo, with").wait_for()
+
+    def restore(self):
+        self.page.get_by_role("button", name="Restore", exact=True).click()
+        self.page.get_by_text("1 restored.").first.wait_for()
+
+    def open(self, name):
+        tab = self.page.get_by_role("tab", name=name, exact=True)
+        if tab.count() and tab.first.is_visible():
+            tab.first.click()
+        else:  # on a narrow screen the last ones are in a menu
+            self.page.locator(".overflow-menu > button").first.click()
+            self.page.locator(".overflow-dropdown").get_by_text(name).click()
+        self.page.wait_for_timeout(300)
+
+    def say(self, text):
+        """Wait until a message says this."""
+        self.page.locator("[role=status].message:visible").get_by_text(text).first.wait_for()
+
+    def download(self, folder, button="Download in full quality"):
+        with self.page.expect_download() as event:
+            self.page.get_by_role("button", name=button).click()
+        path = Path(folder) / event.value.suggested_filename
+        event.value.save_as(path)
+        return path
+
+    def close(self):
+        foreign = {one for one in self.asked if not one.startswith((self.url, "data:", "blob:"))}
+        self.context.close()
+        assert not self.complaints
+        assert not foreign
