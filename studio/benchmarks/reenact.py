@@ -75,7 +75,7 @@ def run(
         people: generated ones for self-reenactment, 2 motions of 60 frames each; 0 leaves it out.
         limit: photographs, spread evenly over the folder.
         threads: CPU threads; 0 leaves the default.
-        without: of `PARTS`, what is left out.
+        without: of `PARTS`, what is left out; the speed is then not measured.
         sheet: where frames go, a row for each person, or None.
         say: receives progress lines.
         pipeline: None takes that of the store.
@@ -102,7 +102,7 @@ def run(
         "stills": stills(pipeline, paths, rows, say),
         "jitter_px": spread(np.array(list(jitters(pipeline, paths[:8], say)))),
         "depth": depths(pipeline, paths),
-        "speed": speeds(pipeline, paths[0], say),
+        "speed": None if without else speeds(pipeline, paths[0], say),
     }
     if sheet:
         sheets.write(sheet, rows, height=160)
