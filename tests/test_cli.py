@@ -133,6 +133,7 @@ OPTIONS = {
     "train turned": "folder people faces",
     "train frontal": "folder cache steps drawn without minutes resume",
     "bench edit": "photos limit compare threads sheet out",
+    "bench reenact": "photos people limit threads without sheet out",
     "bench reference": "photos recipe seed limit fidelity steps threads model sheet out",
     "bench old": "photos fidelity scale limit model sheet out",
     "bench speed": "threads repeats model out",
@@ -161,6 +162,10 @@ OPTIONS = {
     "train map-flow": "folder maps steps minutes resume",
     "train pairs": "folder cache photos pictures",
     "train cleaner": "folder pairs steps minutes resume",
+    "train acted": "folder people",
+    "train depth": "folder acted steps minutes resume",
+    "train moved": "folder count acted photos depth",
+    "train reenactor": "folder moved steps minutes resume",
     "train lent": "folder photos seconds device pool",
     "train export": "mean-with mean-of rows keep",
 }

@@ -264,7 +264,7 @@ def test_a_face_is_cut_out_of_a_photo_at_its_own_size():
 
 def test_a_large_face_is_refused(monkeypatch):
     monkeypatch.setattr(tiny.SureFinder, "__call__", lambda self, image: faces_of(head((150, 150), 200.0)))
-    with pytest.raises(InputError, match="restore larger ones"):
+    with pytest.raises(InputError, match="RestorePipeline"):
         run(tiny.image(300, 300), aligned=False)
 
 
