@@ -17,9 +17,10 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.detect import Together
-from studio.errors import InputError, NoFaceError, StudioError
+from studio.errors import InputError, StudioError
 from studio.faces import align
 from studio.faces.paste import soft_mask
+from studio.faces.select import meant
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import SAME_PERSON
@@ -269,16 +270,7 @@ class FrontalizePipeline(StudioPipeline):
             InputError: several and no choice, an index that there is not, or too few pixels.
         """
         faces = self.finder()(photo.pixels)
-        count = len(faces)
-        if not count:
-            raise NoFaceError(
-                f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
-            )
-        if face is None and count > 1:
-            raise InputError(f"one face must be chosen, {photo.name} shows {count}: pass face=0 for the largest")
-        chosen = face or 0
-        if chosen >= count:
-            raise InputError(f"face must be from 0 to {count - 1} for {photo.name}, got {chosen}: pass one of them")
+        chosen = meant(faces, face, photo.name)
         one = faces[[chosen]]
         apart = float(one.eye_distances[0])
         if apart < SMALLEST_EYE_DISTANCE:
@@ -290,7 +282,7 @@ class FrontalizePipeline(StudioPipeline):
         pixels = photo.pixels.to(self.device, self.identity.dtype)
         person, (seen, _) = self.encoder().embed(pixels, one.mesh)[0], self.look(crop[None])
         tone = tone_curve(photo.pixels, crop[None])
-        return Subject(photo, crop, person, one.mesh, one.pose[0].tolist(), chosen, count, seen, tone)
+        return Subject(photo, crop, person, one.mesh, one.pose[0].tolist(), chosen, len(faces), seen, tone)
 
     def front(self, subject: Subject) -> Tensor:
         """W+ latents (1,16,512) of the person from the front, as the network predicts them."""

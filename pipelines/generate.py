@@ -20,7 +20,7 @@ from studio.detect import Together
 from studio.errors import InputError
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
-from studio.identity.references import NOTE, ReferenceReport, check_consent, one_face
+from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers, one_face
 from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
 from studio.latents import search
@@ -519,17 +519,10 @@ def check_arguments(
         "correction_steps": (correction_steps, 0, MOST_STEPS),
         "candidates": (candidates, 1, MOST_CANDIDATES),
     }
-    for name, (value, low, high) in limits.items():
-        if type(value) is not int or not low <= value <= high:
-            raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}: pass one")
+    check_numbers(limits)
     if not (isinstance(guidance_scale, int | float) and 0 <= guidance_scale <= MOST_GUIDANCE):
         raise InputError(f"guidance_scale must be from 0 to {MOST_GUIDANCE:g}, got {guidance_scale!r}: 1 is usual")
-    if face is not None and (type(face) is not int or face < 0):
-        raise InputError(f"face must be a whole number of 0 or more, or None, got {face!r}: 0 is the largest face")
-    if not isinstance(consent, bool):
-        raise InputError(f"consent must be True or False, got {consent!r}: say it plainly")
-    if output_type not in ("pil", "np", "pt"):
-        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+    check_answers(face, consent, output_type)
 
 
 def check_embedding(vector: Tensor, length: int) -> Tensor:

@@ -18,8 +18,9 @@ from studio import images, video, weights
 from studio.base import StudioPipeline
 from studio.detect import Together
 from studio.device import quick
-from studio.errors import InputError, NoFaceError
+from studio.errors import InputError
 from studio.faces import align, paste
+from studio.faces.select import meant
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.images import Photo
@@ -314,16 +315,7 @@ class ReenactPipeline(StudioPipeline):
             scale = LARGEST / max(pixels.shape[1:])
             pixels = images.resize(pixels[None], *(round(side * scale) for side in pixels.shape[1:]))[0].clamp(0, 1)
         faces = self.finder()(pixels)
-        count = len(faces)
-        if not count:
-            raise NoFaceError(
-                f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
-            )
-        if face is None and count > 1:
-            raise InputError(f"one face must be chosen, {photo.name} shows {count}: pass face=0 for the largest")
-        chosen = face or 0
-        if chosen >= count:
-            raise InputError(f"face must be from 0 to {count - 1} for {photo.name}, got {chosen}: pass one of them")
+        chosen = meant(faces, face, photo.name)
         one = faces[[chosen]]
         if one.eye_distances[0] < SMALLEST_EYE_DISTANCE:
             raise InputError(
@@ -334,7 +326,7 @@ class ReenactPipeline(StudioPipeline):
         tone = tone_curve(pixels, align.warp(pixels, align.ffhq_transform(one.mesh, 256), 256).clamp(0, 1))
         with quick(self.device, self.reenactor.dtype):
             made, affine = stage.make_stage(pixels, one.mesh, size, tone, self.depth, self.reenactor)
-        return Subject(pixels, made, affine, person, chosen, count)
+        return Subject(pixels, made, affine, person, chosen, len(faces))
 
     @torch.no_grad()
     def motion(
@@ -465,10 +457,8 @@ class ReenactPipeline(StudioPipeline):
         report: ReenactReport,
     ) -> Path:
         """Writes frames of a motion to a video file as they are drawn, above the sound of a file on the same clock."""
-        gaps = np.diff(motion.times)
-        rate = float(1 / np.median(gaps)) if len(gaps) else 25.0
         given = {} if sound is None else {"audio_from": sound, "audio_start": float(motion.times[0])}
-        with video.Writer(path, tuple(size), rate, overwrite=overwrite, **given) as writer:
+        with video.Writer(path, tuple(size), motion.fps, overwrite=overwrite, **given) as writer:
             for moment, frame in zip(motion.times, frames, strict=True):
                 writer.write(frame, float(moment))
         report.notes += writer.notes

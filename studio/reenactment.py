@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,12 +99,6 @@ def check_length(frames: int | None, most: int | None) -> None:
         raise InputError(f"at most {most} frames can be drawn here, got {frames} or more: choose a shorter stretch")
 
 
-def rate(motion: Motion) -> float:
-    """Frames a second of a motion, nominally; of a single frame 25."""
-    gaps = np.diff(motion.times)
-    return float(1 / np.median(gaps)) if len(gaps) else 25.0
-
-
 def try_writing(output: Path, fps: float, **settings: Any) -> None:
     """Write a first frame like those to come into a folder that goes again, so that what is wrong shows at once.
 
@@ -170,7 +163,7 @@ def reenact(
         zip(map(float, motion.times), drawn.frames, strict=True),
         output,
         tuple(drawn.report.size),
-        rate(motion),
+        motion.fps,
         Operation("reenact", DESCRIPTION, {**settings, **told}),
         source=source,
         credentials=credentials,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from studio.cli.common import check_beside, check_free, say, show
+from studio.cli.common import DeviceOption, check_beside, check_free, say, show
 from studio.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def motion(
     seed: SeedOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves here (PNG, JPEG).")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Follow a face through a video, or make a motion up, to move photographs by it.
 

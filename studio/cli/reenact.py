@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from studio.cli.common import ModelOption, check_beside, check_free, say, show, write
+from studio.cli.common import DeviceOption, ModelOption, check_beside, check_free, say, show, write
 from studio.cli.motion import (
     KEYS,
     BlinkOption,
@@ -81,7 +81,7 @@ def reenact(
     credentials: Annotated[bool, typer.Option(help="Sign the result: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
     model: ModelOption = "reenact",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Move the face of a photo as another face moves, or as one says; the person must have agreed to it.
 
@@ -131,7 +131,7 @@ def reenact(
     given = {"quality": int(quality) if quality.isdecimal() else quality}
     begins = (start or 0.0) if driving else 0.0  # the driver's clock is that of the sound
     heard = {} if sound is None else {"audio_from": sound, "audio_start": begins}
-    reenactment.try_writing(output, reenactment.rate(motion) if motion else 25.0, **given, **heard)
+    reenactment.try_writing(output, motion.fps if motion else 25.0, **given, **heard)
     pipeline = ReenactPipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), desc="drawing", unit="frame")
     if motion is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studio.errors import InputError
+from studio.errors import InputError, NoFaceError
 from studio.faces.faces import Faces
 
 
@@ -43,6 +43,30 @@ def select(faces: Faces, choice: str | int | Sequence[int] | np.ndarray) -> list
         if indices.count(i) > 1:
             raise InputError(f"every face must be named once, got {i} twice in {indices}")
     return indices
+
+
+def meant(faces: Faces, face: int | None, name: str, largest: str = "face=0") -> int:
+    """Index of the one face of a photo that is meant.
+
+    Args:
+        faces: of the photo.
+        face: its index, 0 is the largest; None wants a photo of one face.
+        name: of the photo.
+        largest: how one says that the largest is meant.
+
+    Raises:
+        NoFaceError: there is none.
+        InputError: several and no choice, or no such face.
+    """
+    count = len(faces)
+    if not count:
+        raise NoFaceError(f"the photo must show a face, none was found in {name}: cut it closer, or give another one")
+    if face is None and count > 1:
+        raise InputError(f"one face must be chosen, {name} shows {count}: pass {largest} for the largest")
+    index = face or 0
+    if not (type(index) is int and 0 <= index < count):
+        raise InputError(f"face must be from 0 to {count - 1} for {name}, got {face!r}: pass one of them")
+    return index
 
 
 def parse(text: str) -> str | list[int]:

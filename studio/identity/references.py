@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,3 +77,20 @@ def check_consent(identity: Any, consent: bool) -> None:
             "generating a person needs their consent, and it was not stated: ask, then pass --consent "
             "(in Python consent=True; it is written into the result)"
         )
+
+
+def check_numbers(limits: Mapping[str, tuple[int, int, int]]) -> None:
+    """Refuse numbers that are not whole, or not within their limits: name to value, least and most."""
+    for name, (value, low, high) in limits.items():
+        if type(value) is not int or not low <= value <= high:
+            raise InputError(f"{name} must be a whole number from {low} to {high}, got {value!r}: pass one")
+
+
+def check_answers(face: int | None, consent: bool, output_type: str) -> None:
+    """Refuse a face, a consent or a type of output that is none."""
+    if face is not None and (type(face) is not int or face < 0):
+        raise InputError(f"face must be a whole number of 0 or more, or None, got {face!r}: 0 is the largest face")
+    if not isinstance(consent, bool):
+        raise InputError(f"consent must be True or False, got {consent!r}: say it plainly")
+    if output_type not in ("pil", "np", "pt"):
+        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")

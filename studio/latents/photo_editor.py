@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from studio import images, weights
-from studio.errors import InputError, NoFaceError
+from studio.errors import InputError
 from studio.faces import align
 from studio.faces.paste import blend, soft_mask
+from studio.faces.select import meant
 from studio.identity.similarity import SAME_PERSON
 from studio.images import Photo
 from studio.latents import search
@@ -157,16 +158,7 @@ class PhotoEditor:
             raise InputError(f"steps must be a whole number of 1 or more, got {steps!r}: pass one")
         editor = self.editor
         faces = editor.finder(photo.pixels)
-        count = len(faces)
-        if not count:
-            raise NoFaceError(
-                f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
-            )
-        if face is None and count > 1:
-            raise InputError(f"one face must be chosen, {photo.name} shows {count}: pass face 0 for the largest")
-        index = face or 0
-        if not (type(index) is int and 0 <= index < count):
-            raise InputError(f"face must be from 0 to {count - 1} for {photo.name}, got {face!r}: pass one of them")
+        index = meant(faces, face, photo.name, "face 0")
         one = faces[[index]]
         if float(one.eye_distances[0]) < SMALLEST_EYE_DISTANCE:
             raise InputError(
@@ -185,7 +177,7 @@ class PhotoEditor:
         features = inside.parts.features.to(self.parts.device, self.parts.dtype)
         hair = self.parts(features)[:, [PARTS.index("hair")]].float().cpu()
         apart = float((editor.look(inside.w)[1] - person.cpu()).norm())
-        return Sitter(photo, crop, to_photo, one.mesh, hair, person, seen, inside, apart, index, count)
+        return Sitter(photo, crop, to_photo, one.mesh, hair, person, seen, inside, apart, index, len(faces))
 
     def likeness(
         self,

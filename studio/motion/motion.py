@@ -86,6 +86,12 @@ class Motion:
         """(T,468,3) float32, the mesh in pixels of the driving picture."""
         return self.poses.place(self.mesh)
 
+    @property
+    def fps(self) -> float:
+        """Frames a second, nominally; of a single frame 25."""
+        gaps = np.diff(self.times)
+        return float(1 / np.median(gaps)) if len(gaps) else 25.0
+
     def save(self, path: str | Path) -> None:
         """Writes a safetensors file."""
         save_file({f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)}, str(path))

@@ -23,7 +23,7 @@ from studio.find import FaceFinder
 from studio.latents.measure import MIN_PRESENCE, place_aligned
 from studio.motion.dense import GRID, Flow, Still, near_outline, warp
 from studio.motion.head import HeadPoses, head_poses, rotations
-from studio.motion.triangles import INNER_LIPS
+from studio.motion.retarget import LOWER_LIP, UPPER_LIP
 from studio.networks.depth import DepthNet
 from studio.photosets import held_out
 from studio.training.acted import SIZE, ActedFaces, load_acted
@@ -161,11 +161,10 @@ def opening(local: np.ndarray) -> float:
 
 def closed(local: np.ndarray) -> np.ndarray:
     """Meshes (1,468,3) whose lips do not cross: where they would, the lower one is lifted no further than the upper."""
-    upper, lower = np.array(INNER_LIPS[1:10]), np.array(INNER_LIPS[:10:-1])
     local = local.copy()
-    crossed = np.minimum(local[:, lower, 1] - local[:, upper, 1], 0)
-    local[:, lower, 1] -= crossed / 2
-    local[:, upper, 1] += crossed / 2
+    crossed = np.minimum(local[:, LOWER_LIP, 1] - local[:, UPPER_LIP, 1], 0)
+    local[:, LOWER_LIP, 1] -= crossed / 2
+    local[:, UPPER_LIP, 1] += crossed / 2
     return local
 
 

@@ -53,6 +53,7 @@ from studio.training.presets import FINDER, PRESETS, Preset
 from studio.training.reader import train_reader
 from studio.training.reenactor import ReenactorTrainer
 from studio.training.scenes import Faceless, Scenes
+from studio.training.steps import Loop
 from studio.training.turned import load_turned
 
 NEW = "new-flow"  # beside its maps: a flow that knows their components, and nothing else
@@ -240,9 +241,7 @@ def train_heads(
     trainer = HeadTrainer(
         generator, folder, faces, known, images, learning_rate=rate, device=pick_device(device), report=report
     )
-    if resume:
-        trainer.resume()
-    trainer.run(minutes)
+    go_on(trainer, resume, minutes)
 
 
 def train_encoder(
@@ -261,9 +260,7 @@ def train_encoder(
     net = LatentEncoder()
     space = LatentSpace.from_pretrained(weights.path("directions")).to(device)
     trainer = EncoderTrainer(SyntheticFaces(cache), space, folder, net, images, device=device, report=report)
-    if resume:
-        trainer.resume()
-    trainer.run(minutes)
+    go_on(trainer, resume, minutes)
 
 
 def train_flow(
@@ -398,6 +395,13 @@ def make_flow_maps(folder: Path, cache: Path, report: Callable[[str], None] = pr
     make_maps(folder, cache, generator, restorer, net, report)
 
 
+def go_on(trainer: Loop, resume: bool, minutes: float | None) -> None:
+    """Run a trainer, from its checkpoint if it is to be resumed, to the end or for so many minutes."""
+    if resume:
+        trainer.resume()
+    trainer.run(minutes)
+
+
 def train_map_flow(
     folder: Path,
     maps: Path,
@@ -420,9 +424,7 @@ def train_map_flow(
     if not (maps / NEW / CONFIG_NAME).is_file():
         raise InputError(f"{maps} must hold the maps of generated faces, and holds none: run `studio train maps`")
     trainer = MapFlowTrainer(MapFlow.from_pretrained(maps / NEW), folder, steps, 16, 4e-4, report, maps=maps)
-    if resume:
-        trainer.resume()
-    trainer.run(minutes)
+    go_on(trainer, resume, minutes)
 
 
 def train_cleaner(
@@ -437,9 +439,7 @@ def train_cleaner(
     check_folder(folder, resume)
     torch.manual_seed(0)
     trainer = CleanerTrainer(Cleaner(), folder, steps, 8, 1e-3, report, pairs=pairs)
-    if resume:
-        trainer.resume()
-    trainer.run(minutes)
+    go_on(trainer, resume, minutes)
 
 
 def train_depth(
@@ -460,9 +460,7 @@ def train_depth(
     make_heads(acted, report)
     torch.manual_seed(0)
     trainer = DepthTrainer(DepthNet(), folder, steps, 12, 1e-3, report, acted=faces, heads=load_heads(acted))
-    if resume:
-        trainer.resume()
-    trainer.run(minutes)
+    go_on(trainer, resume, minutes)
 
 
 def train_reenactor(
@@ -481,9 +479,7 @@ def train_reenactor(
     check_folder(folder, resume)
     torch.manual_seed(0)
     trainer = ReenactorTrainer(Reenactor(), folder, steps, 8, 8e-4, report, cache=moved)
-    if resume:
-        trainer.resume()
-    trainer.run(minutes)
+    go_on(trainer, resume, minutes)
 
 
 def train_lent(
