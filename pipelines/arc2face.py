@@ -38,6 +38,7 @@ from studio.networks.mesh import FaceMesh
 from studio.tone import tone_curve
 
 PROMPT, PLACEHOLDER = "photo of a id person", "id"  # what it was trained with, and what stands for the person
+TOKENIZING = threading.Lock()  # a fast tokenizer keeps the padding of its last call, whichever thread's that was
 MOST_SAMPLES, MOST_STEPS, MOST_GUIDANCE = 16, 100, 20.0
 STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # its tokenizer, and the scheduler's numbers below
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -261,11 +262,12 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
     def encode(self, person: Tensor | None) -> Tensor:
         """The prompt's embedding (1,77,D), a person (512,) in place of its token "id"; None: of the empty prompt."""
         text, length = "" if person is None else PROMPT, self.tokenizer.model_max_length
-        given = self.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        with TOKENIZING:
+            given = self.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+            words = self.tokenizer(PLACEHOLDER, add_special_tokens=False).input_ids
         ids = given.input_ids.to(self._execution_device)
         if person is None:
             return self.text_encoder(ids)[0]
-        words = self.tokenizer(PLACEHOLDER, add_special_tokens=False).input_ids
         with replaced(self.text_encoder.get_input_embeddings(), placeholder(ids, words), person):
             return self.text_encoder(ids)[0]
 
