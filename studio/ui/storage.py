@@ -177,11 +177,12 @@ def prune(folder: Path, most: int, spared: Iterable[Path] = ()) -> list[Path]:
     """
     spared = frozenset(spared)
     found = []
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # gone meanwhile
-            if path.is_file() and path.resolve() not in spared:
-                state = path.stat()
-                found.append((state.st_mtime, state.st_size, path))
+    for inside, _, names in os.walk(folder):  # passes over folders that go meanwhile; `rglob` stops at them
+        for path in (Path(inside, name) for name in names):
+            with suppress(OSError):  # gone meanwhile
+                if path.is_file() and path.resolve() not in spared:
+                    state = path.stat()
+                    found.append((state.st_mtime, state.st_size, path))
     total = sum(size for _, size, _ in found)
     deleted = []
     for _, size, path in sorted(found):

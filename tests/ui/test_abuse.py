@@ -18,7 +18,7 @@ from studio.ui.app import build, options
 from studio.ui.common import EXAMPLES, MAX_PIXELS
 from studio.ui.rush import peak, run, rush
 from tests import tiny
-from tests.ui.toy import MARKS, Slow, ToyRestore
+from tests.ui.toy import MARKS, Slow, ToyRestore, files_in
 
 # A client that is refused leaves a socket of its own open.
 leftover = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -141,7 +141,7 @@ def test_two_hundred_malformed_uploads(served, uploads, photo):
             for name, data in found:  # damage that a decoder can live with: a whole photo after all
                 assert images.load(data, max_pixels=MAX_PIXELS).pixels.isfinite().all(), (outcome, name)
     assert len(names["error"]) > 150
-    kept = {path.read_bytes() for path in uploads.rglob("*") if path.is_file()}
+    kept = {path.read_bytes() for path in files_in(uploads)}
     left = [name for name, data in names["error"] if data in kept]
     assert left == []
     assert not list(uploads.parent.rglob("*escape*"))

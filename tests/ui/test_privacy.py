@@ -11,7 +11,7 @@ from gradio_client import Client, handle_file
 from studio.ui.app import Lazy, build, options
 from studio.ui.common import EXAMPLES
 from tests import tiny
-from tests.ui.toy import MARKS, ToyAlbum, ToyRestore
+from tests.ui.toy import MARKS, ToyAlbum, ToyRestore, files_in
 
 pytestmark = MARKS
 
@@ -36,7 +36,7 @@ def serve(_loops, tmp_path, monkeypatch):
 def files(folder):
     """What lies there, but for copies of the app's own examples."""
     own = {path.name for path in EXAMPLES.iterdir()}
-    return [path for path in folder.rglob("*") if path.is_file() and path.name not in own]
+    return [path for path in files_in(folder) if path.name not in own]
 
 
 def client_of(address, **settings):

@@ -1,9 +1,11 @@
 """What the tests of the web app share: a toy pipeline, and order in what gradio leaves behind."""
 
 import asyncio
+import os
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +29,11 @@ MARKS = [
     # gradio leaves a socket open where a port is taken, and its client where it is refused.
     pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+def files_in(folder):
+    """Paths of all files, while an app deletes some: `rglob` raises where a folder goes meanwhile."""
+    return [Path(inside, name) for inside, _, names in os.walk(folder) for name in names]
 
 
 @contextmanager
