@@ -90,6 +90,32 @@ def noise(image: Tensor, sigma: float, generator: Generator) -> Tensor:
     return (image + sigma * torch.randn(image.shape, generator=generator)).clamp(0, 1)
 
 
+def sensor_noise(
+    image: Tensor, sigma: float, shot: float, tint: float, sizes: tuple[float, float], generator: Generator
+) -> Tensor:
+    """Add the noise of a camera's sensor, as it is after the colours were interpolated.
+
+    Args:
+        image: (3,S,S).
+        sigma: standard deviation of the light's noise at middle grey, of [0,1].
+        shot: share of its variance that grows with the light, 0–1.
+        tint: deviation of each channel around the light, relative to `sigma`.
+        sizes: px, standard deviations of the blurs of light and colours; 0 leaves pixels apart.
+        generator: CPU.
+    """
+    light, colours = (torch.randn(shape, generator=generator) for shape in ((1, *image.shape[1:]), image.shape))
+    light, colours = (_clumped(x, size) for x, size in zip((light, colours - colours.mean(0)), sizes, strict=True))
+    strength = (1 - shot + 2 * shot * luminance(image)).clamp_min(0).sqrt()
+    return (image + sigma * strength * (light + tint * colours)).clamp(0, 1)
+
+
+def _clumped(field: Tensor, size: float) -> Tensor:
+    """A random field (C,S,S) in clumps, of a standard deviation of 1."""
+    if size > 0.2:
+        field = blur(field, size, size, 0.0, max(1, round(3 * size)))
+    return field / field.square().mean().sqrt().clamp_min(1e-6)
+
+
 def to_pil(image: Tensor) -> Image.Image:
     """(C,H,W) in [0,1], rounded to 8 bits."""
     pixels = image.mul(255).round_().clamp_(0, 255).byte()

@@ -123,6 +123,36 @@ class Web:
 
 
 @dataclass(frozen=True)
+class Sensor:
+    """What a camera in little light adds at its own pixels, where nothing was shrunk afterwards.
+
+    Noise that grows with the light (shot noise), coarser in the colours than in the light, as cameras leave it after
+    interpolating their colours; then what the camera itself does against it.
+
+    Attributes:
+        noise: standard deviation at middle grey, of 255; drawn so that each doubling is as likely.
+        shot: share of the variance that grows with the light.
+        tint: deviation of the colours, relative to that of the light.
+        clump: px, standard deviation of the blur of the light's noise; that of the colours is wider by up to `spread`.
+        spread: times.
+        smear_chance: of the camera's own smoothing.
+        sharpen_chance: of an unsharp mask.
+        encode_chance: of a JPEG.
+        quality: of it.
+    """
+
+    noise: Range = (0.7, 45.0)
+    shot: Range = (0.0, 0.9)
+    tint: Range = (0.0, 1.3)
+    clump: Range = (0.0, 0.9)
+    spread: Range = (1.0, 3.0)
+    smear_chance: float = 0.15
+    sharpen_chance: float = 0.2
+    encode_chance: float = 0.7
+    quality: tuple[int, int] = (35, 97)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Ranges to draw from, uniformly, anew for every image. None switches a step off.
 
@@ -139,7 +169,8 @@ class Recipe:
         colour_shift_chance: of a shift of each channel by up to ± `colour_shift`.
         colour_shift: of 255.
         grey_chance: of a grey result.
-        ageing: of the print, after the blur (the lens) and before the rest (the scan).
+        sensor: of the camera, after the blur (the lens).
+        ageing: of the print, after the blur and before the rest (the scan).
         web: what websites did to it afterwards.
         copies: how often, at most, the result is copied again with `COPY`.
         choices: (name, share) of other recipes; if there are any, one of them is drawn instead.
@@ -155,6 +186,7 @@ class Recipe:
     colour_shift_chance: float = 0.0
     colour_shift: float = 20.0
     grey_chance: float = 0.0
+    sensor: Sensor | None = None
     ageing: Ageing | None = None
     web: Web | None = None
     copies: int = 0
@@ -184,6 +216,7 @@ RECIPES = {
         Recipe("codeformer_large", (1, 15), factor=(4, 30), noise=(0, 20), quality=(30, 80)),
         Recipe("mild", (0.1, 2.5), factor=(1, 2.5), noise=(0, 6), quality=(75, 98)),
         Recipe("none"),
+        Recipe("camera", (0.05, 0.8), grey_chance=0.15, sensor=Sensor()),
         Recipe(
             "old_photo",
             (0.3, 5),
@@ -290,6 +323,8 @@ def _degrade_one(image: Tensor, recipe: Recipe, generator: Generator) -> tuple[T
         recipe = find_recipe(_choose(names, generator, shares))
     drawn: dict[str, Any] = {"recipe": recipe.name, "tone": "colour"}
     image = _blur(image, recipe, generator, drawn)
+    if recipe.sensor:
+        image = _sense(image, recipe, generator, drawn)
     if recipe.ageing:
         image = _age(image, recipe, generator, drawn)
     image = _scan(image, recipe, generator, drawn)
@@ -318,6 +353,29 @@ def _blur(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, 
     drawn["sigma"] = (sigma, second)
     radius = round(recipe.kernel_size // 2 * scale)
     return ops.blur(image, sigma * scale, second * scale, math.radians(angle), radius)
+
+
+def _sense(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, Any]) -> Tensor:
+    """Noise of a camera and what it does against it, see `Sensor`."""
+    sensor, scale = recipe.sensor, image.shape[-1] / recipe.reference_size
+    low, high = (math.log(sigma) for sigma in sensor.noise)
+    drawn["noise"] = math.exp(_uniform((low, high), generator))
+    drawn["shot"], drawn["tint"] = _uniform(sensor.shot, generator), _uniform(sensor.tint, generator)
+    drawn["clump"] = clump = _uniform(sensor.clump, generator)
+    drawn["spread"] = spread = _uniform(sensor.spread, generator)
+    sizes = clump * scale, max(clump, 0.3) * spread * scale
+    image = ops.sensor_noise(image, drawn["noise"] / 255, drawn["shot"], drawn["tint"], sizes, generator)
+    if _chance(sensor.smear_chance, generator):
+        drawn["smear"] = _uniform((0.02, 0.08), generator)
+        image = ops.smooth_skin(image, max(1, round(3 * scale)), drawn["smear"])
+    if _chance(sensor.sharpen_chance, generator):
+        drawn["sharpen"] = _uniform((0.2, 1.2), generator)
+        image = ops.unsharp(image, max(0.5, 1.2 * scale), drawn["sharpen"])
+    if _chance(sensor.encode_chance, generator):
+        low, high = sensor.quality
+        drawn["quality"] = int(torch.randint(low, high + 1, (), generator=generator))
+        image = ops.jpeg(image, drawn["quality"], int(torch.randint(0, 3, (), generator=generator)))
+    return image
 
 
 def _age(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, Any]) -> Tensor:

@@ -341,3 +341,18 @@ class TestWounds:
         assert sum("creases" in parameters for parameters in drawn) >= 10
         assert any("words" in parameters for parameters in drawn)
         assert any("stains" in parameters for parameters in drawn)
+
+
+def test_a_camera_adds_noise_of_the_size_that_is_asked_for():
+    grey, generator = torch.full((3, 256, 256), 0.5), rng(0)
+    for tint in (0.0, 1.0):
+        found = ops.sensor_noise(grey, 0.05, 0.0, tint, (0.0, 2.0), generator) - grey
+        light = ops.luminance(found)
+        assert light.std().item() == pytest.approx(0.05, rel=0.1)
+        assert (found - light).std().item() == pytest.approx(0.05 * tint, rel=0.25, abs=1e-6)
+    clumps = ops.sensor_noise(grey, 0.05, 0.0, 0.0, (1.5, 0.0), generator)[0] - 0.5
+    neighbours = (clumps[:, 1:] * clumps[:, :-1]).mean() / clumps.square().mean()
+    assert neighbours > 0.7 and clumps.std().item() == pytest.approx(0.05, rel=0.1)
+    light_and_dark = torch.stack([torch.full((3, 256, 256), level) for level in (0.1, 0.9)])
+    dark, bright = ((ops.sensor_noise(x, 0.02, 0.8, 0.0, (0.0, 0.0), generator) - x).std() for x in light_and_dark)
+    assert bright > 1.5 * dark
