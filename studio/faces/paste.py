@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from studio.faces.templates import CHIN, FOREHEAD
 # Widths as shares: of the crop's side for the feather, of the face's size for the growth beyond the mesh. The fade
 # towards the crop's border is narrower: in FFHQ crops chins lie at 0.87 to 0.94 of the side, and should not be faded.
 FEATHER, BORDER = 0.1, 0.06
+# What is around a head is taken from the crop, too, where the photo is damaged: fading over this share of the crop's
+# side, and a little less than a face, so that each face stays its own crop's where crops overlap.
+AROUND_BORDER, AROUND = 0.12, 0.97
 GROW_CHIN, GROW_TOP = 0.02, 0.3
 # Hair counts from this probability on, and up to this far beyond the shape, as a share of the crop's side.
 HAIR, REACH = (0.15, 0.6), 0.3
@@ -63,10 +67,31 @@ def soft_mask(
         low, high = HAIR
         sure = _smoothstep((_enlarge(hair.float(), size) - low) / (high - low))
         inside = 1 - (1 - inside) * (1 - sure * _smoothstep(1 - distance / reach))
-    middle = (torch.arange(size) + 0.5) / size
-    from_edge = torch.minimum(middle, 1 - middle) - 0.5 / size
-    border = _smoothstep(from_edge / BORDER)
-    return inside * border[:, None] * border
+    return inside * _border(size, BORDER)
+
+
+def with_surroundings(masks: Tensor, meshes: np.ndarray, own: Sequence[int], crop_to_image: np.ndarray) -> Tensor:
+    """Masks that reach to the borders of their crops, but for the other faces there: no crop draws another's face.
+
+    Args:
+        masks: (N,1,S,S) in [0,1], see `soft_mask`.
+        meshes: (M,468,3), of all faces of the photo, in its pixels.
+        own: (N,) numbers of the crops' faces among them.
+        crop_to_image: (N,2,3), crop pixels to photo pixels.
+
+    Returns:
+        (N,1,S,S) in [0,1], nowhere less than `masks`.
+    """
+    size = masks.shape[-1]
+    reaching = []
+    for mask, face, affine in zip(masks, own, crop_to_image, strict=True):
+        free = AROUND * _border(size, AROUND_BORDER)
+        xy = transform_points(meshes[..., :2], np.repeat(invert(affine[None]), len(meshes), 0))
+        near = ((xy.max(1) > 0) & (xy.min(1) < size)).all(1)
+        for other in np.flatnonzero(near & (np.arange(len(meshes)) != face)):
+            free = free * (1 - soft_mask(meshes[[other]], affine[None], size)[0, 0])
+        reaching.append(torch.maximum(mask, free))
+    return torch.stack(reaching) if reaching else masks
 
 
 def blend(
@@ -152,6 +177,14 @@ def _box(affine: np.ndarray, side: int, height: int, width: int) -> tuple[int, i
     corners = affine @ np.array([[0, side, 0, side], [0, 0, side, side], [1, 1, 1, 1]])
     (x0, y0), (x1, y1) = np.floor(corners.min(1)), np.ceil(corners.max(1))
     return max(int(x0), 0), max(int(y0), 0), min(int(x1), width), min(int(y1), height)
+
+
+def _border(size: int, width: float) -> Tensor:
+    """(S,S) in [0,1]: 1 inside, falling to 0 in the outermost pixels over `width` of the side."""
+    middle = (torch.arange(size) + 0.5) / size
+    from_edge = torch.minimum(middle, 1 - middle) - 0.5 / size
+    border = _smoothstep(from_edge / width)
+    return border[:, None] * border
 
 
 def _distance(points: Tensor, grid: int) -> Tensor:

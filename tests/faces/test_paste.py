@@ -138,6 +138,19 @@ def test_overlapping_faces_keep_their_cores_in_any_order():
     assert (result[0, 100, 100:200].diff() > -1e-4).all()  # one passes into the other, without a gap between
 
 
+def test_surroundings_reach_to_the_border_but_not_into_other_faces():
+    meshes = np.concatenate([head((x, 100)) for x in (120, 190, 900)])  # the third is far away
+    to_image = align.ffhq_transform(meshes[:1], 512)
+    mask = paste.soft_mask(meshes[:1], to_image, 512)
+    alone = paste.with_surroundings(mask, meshes[[0, 2]], [0], to_image)
+    beside = paste.with_surroundings(mask, meshes, [0], to_image)
+    assert (alone >= mask).all() and alone[0, 0, 100, 60] == pytest.approx(paste.AROUND, abs=0.01)
+    assert alone[0, 0, 0].max() == 0 and alone[0, 0, :, -1].max() == 0
+    other = paste.soft_mask(meshes[[1]], to_image, 512)
+    assert beside[(other > 0.99) & (mask == 0)].max() < 0.01
+    assert torch.equal(beside[other == 0], alone[other == 0])
+
+
 def test_faces_over_the_edge_or_out_of_the_photo():
     image = smooth_image(60, 60)
     mesh = np.concatenate([head((2, 30), height=40), head((500, 500), height=40)])
