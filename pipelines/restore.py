@@ -29,7 +29,7 @@ from studio.find import MIN_PRESENCE, FaceFinder, with_given
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import average, find_outliers
 from studio.images import Photo
-from studio.imaging.joining import Joined, join, sized
+from studio.imaging.joining import Joined, as_sharp_as_it_is, join, sized
 from studio.imaging.lattice import without_lattice
 from studio.latents.measure import place_aligned
 from studio.latents.resemble import gaussian_space, resemble
@@ -67,7 +67,6 @@ REGIONS = ("auto", "face", "head", "photo")
 SURE_AROUND = 0.5  # "auto" cleans the whole photo where less of its fine detail around the faces is certain
 UNCHANGED_INVENTED, UNCHANGED_DIFFERENCE = 0.06, 0.008  # a face of which less is drawn, and changed on average, is left
 MOST_STEPS = 50  # of the flow
-BESIDE = 0.35  # share of the prior in what is neither skin nor hair, where the photo says nothing: clothes, background
 OWN_PARTS: dict[str, None] = dict.fromkeys(("generator", "head", "flow", "parts"))  # published restorers do without
 
 MEAN_POINTS = five_points(MEAN_MESH[None])[0]  # in sides of an aligned crop
@@ -381,9 +380,13 @@ class RestorePipeline(StudioPipeline):
             if where == "head" and not self.leads:
                 where = "face"
             size = fitting_scale(photo, to_photo[on], background) if scale == AUTO else scale
-            base = self.clean(photo, tone) if where == "photo" else photo  # 8. clean the rest
+            base, reach = photo, masks[on]
+            if where == "photo":
+                base = self.clean(photo, tone)  # 8. clean the rest
+                if self.leads:
+                    reach = paste.with_surroundings(reach, all_faces.mesh, np.array(todo)[on], to_photo[on])
             shown = Joined(restored[on], joined.invented[on] * share_of(used[on]), joined.kept[on])
-            result, invented = self.paste(base, shown, crops[on], to_photo[on], masks[on], size, drawer)  # 9. put back
+            result, invented = self.paste(base, shown, crops[on], to_photo[on], reach, size, drawer)  # 9. put back
             after = self.embed(restored, to_photo, picked)
             apart = measure(wanted, before), measure(wanted, after)
             drawn = inside(joined.invented, masks)
@@ -563,8 +566,8 @@ class RestorePipeline(StudioPipeline):
         estimate = reading.cleaned.estimate
         if not self.leads:
             return self.drawn(reading, torch.as_tensor(fidelity).expand(len(estimate)), tone, colorize)
-        where = BESIDE + (1 - BESIDE) * (reading.skin + reading.hair).clamp(0, 1)
-        made = join(estimate, reading.cleaned.certainty, match_tone(reading.prior, estimate), fidelity, where)
+        certainty = as_sharp_as_it_is(reading.cleaned.certainty)
+        made = join(estimate, certainty, match_tone(reading.prior, estimate), fidelity)
         picture = toned(made.picture, reading.prior, reading.crops, tone, colorize)
         return Joined(picture, made.invented, made.kept)
 

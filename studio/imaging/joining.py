@@ -3,7 +3,8 @@
 The estimate is what the damaged photograph says for sure, and its certainty how much of every octave that is
 (`studio.networks.cleaner`). The prior's face is sharp everywhere, and agrees with the photograph where it is certain.
 Where the estimate holds most of an octave it stays; where it holds little the octave is the drawn face's own. The two
-are not averaged over a whole face: two mouths that differ would become a veil.
+are not averaged over a whole face: two mouths that differ would become a veil. Between the two, a mixture keeps their
+energy.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ HALF, HALF_AT_ONE = 0.5, 0.12
 WIDTH = 0.4
 COARSE_HALF = 0.4  # the same for colours, and for octaves coarser than any whose certainty is known
 RICHNESS, WINDOW = (0.7, 1.1), 9  # of a drawn octave over the estimate's: none and all of it is taken; px looked at
+MOST_RAISED = 1.5  # of a mixture's amplitude
 HEARD = 0.25  # certainty from which on the estimate's energy is a bound
 BANDS = 7  # octaves of a picture of 512 px; what is coarser, light and colour of the whole face, stays the estimate's
 
@@ -42,9 +44,7 @@ class Joined:
     kept: Tensor
 
 
-def join(
-    estimate: Tensor, certainty: Tensor, prior: Tensor, fidelity: float | Tensor, where: Tensor | None = None
-) -> Joined:
+def join(estimate: Tensor, certainty: Tensor, prior: Tensor, fidelity: float | Tensor) -> Joined:
     """Take each octave from the estimate where that is certain, else from the prior.
 
     Colours are certain where the coarsest octave is: noise and blocks that were blurred and enlarged leave blotches of
@@ -56,7 +56,6 @@ def join(
         prior: (N,3,S,S) RGB, the drawn faces.
         fidelity: 0 shows the prior, in the estimate's light; 0.5 the estimate where it holds half of an octave's energy
             or more; 1 takes from the prior only what the estimate lacks nearly all of. A number, or (N,).
-        where: (N,1,h,w) in [0,1], how much of the prior may be shown at all; None shows it everywhere.
 
     Returns:
         `Joined`.
@@ -75,12 +74,22 @@ def join(
         if k < count:
             heard = (sized(certainty[:, [k]], side) / HEARD).clamp(max=1) * (2 * fidelity).clamp(max=1)
             light = light * torch.lerp(torch.ones_like(light), fuller(p, e), heard)
-        if where is not None:
-            light, colour = (share * sized(where, side) for share in (light, colour))
         change = luma(p - e)
-        joined.append(e + light * change + colour * (p - e - change))
+        both = luma(e) + light * change
+        if k < count:
+            both = as_rich(both, luma(e), luma(p), light)
+        joined.append(both + (e - luma(e)) + colour * (p - e - change))
         shares.append(sized(light, estimate.shape[2]))
     return Joined(collapse([*joined, own[-1]]), torch.stack(shares[:count]).mean(0), 1 - shares[0])
+
+
+def as_sharp_as_it_is(certainty: Tensor) -> Tensor:
+    """Certainties (N,O,h,w) whose finest octave is at least as certain as the next.
+
+    A sharp photograph and a slightly soft one look alike: the finest octave is never certain. A photograph that is
+    sure of the next one is sharp enough, and keeps its own.
+    """
+    return torch.cat([torch.maximum(certainty[:, :1], certainty[:, 1:2]), certainty[:, 1:]], 1)
 
 
 def prior_share(certainty: Tensor, fidelity: Tensor, half: float = HALF) -> Tensor:
@@ -92,6 +101,16 @@ def prior_share(certainty: Tensor, fidelity: Tensor, half: float = HALF) -> Tens
     half = half + upper * (HALF_AT_ONE - half)
     share = (0.5 + (half - certainty) / WIDTH).clamp(0, 1)
     return torch.lerp(torch.ones_like(share), share, (2 * fidelity).clamp(max=1))
+
+
+def as_rich(both: Tensor, own: Tensor, drawn: Tensor, share: Tensor) -> Tensor:
+    """A mixed octave (N,1,h,w), as rich as what it was mixed of.
+
+    Two octaves that do not agree cancel where they are added: halves of equal energy keep half of it. The mixture is
+    raised to the mean of their energies, by `MOST_RAISED` at the most, so that detail does not sag between the two.
+    """
+    mixed, *parts = (F.avg_pool2d(x.square(), WINDOW, 1, WINDOW // 2).clamp_min(1e-9) for x in (both, own, drawn))
+    return both * (torch.lerp(*parts, share) / mixed).sqrt().clamp(1, MOST_RAISED)
 
 
 def fuller(prior: Tensor, estimate: Tensor) -> Tensor:

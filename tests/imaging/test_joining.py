@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from studio.imaging.joining import join, prior_share, sized
+from studio.imaging.joining import as_sharp_as_it_is, join, prior_share, sized
 from studio.imaging.pyramid import blur, collapse, pyramid
+from studio.tone import luma
 from tests import tiny
 
 S = 64  # the side of `tiny.texture`
@@ -82,13 +83,6 @@ def test_places_are_judged_one_by_one(sharp, prior):
     assert joined.invented[..., 3 * S // 4 :].min() > 0.95
 
 
-def test_the_prior_is_kept_out_of_some_places(blurred, prior):
-    where = torch.ones(2, 1, 8, 8)
-    where[..., :4] = 0
-    changed = (join(blurred, certain(0), prior, 0.5, where).picture - blurred).abs().mean((0, 1, 2))
-    assert changed[: S // 4].mean() < 0.2 * changed[3 * S // 4 :].mean()
-
-
 def test_a_drawn_octave_that_is_flatter_is_not_taken(sharp):
     grey = sharp.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     found, own = (pyramid(x)[0] for x in (join(grey, certain(0.3), blur(blur(grey)), 0.5).picture, grey))
@@ -115,3 +109,21 @@ def test_maps_at_another_side():
     assert sized(ramp, 16) is ramp
     assert sized(ramp, 4).shape == (1, 1, 4, 4)
     torch.testing.assert_close(sized(ramp, 64).mean(), ramp.mean())
+
+
+def test_a_mixture_is_as_rich_as_its_parts(sharp, prior):
+    """Halves of two octaves that do not agree keep only half of their energy when they are added."""
+    halfway = torch.full((2, 4, 8, 8), 0.5)
+    joined = pyramid(luma(join(sharp, halfway, prior, 0.5).picture))[0].square().mean()
+    parts = [pyramid(luma(x))[0].square().mean() for x in (sharp, prior)]
+    assert joined > 0.85 * min(parts)
+
+
+def test_the_finest_octave_stays_where_the_next_is_sure(sharp, prior):
+    unsure = certain(1)
+    unsure[:, 0] = 0
+    joined = join(sharp, as_sharp_as_it_is(unsure), prior, 0.5).picture
+    assert alike(pyramid(joined)[0], pyramid(sharp)[0]) > 0.99
+    unsure[:, 1] = 0
+    joined = join(sharp, as_sharp_as_it_is(unsure), prior, 0.5).picture
+    assert alike(pyramid(joined)[0], pyramid(prior)[0]) > 0.9
