@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from studio.degradations import degrade
+from studio.degradations import RECIPES, degrade
 from studio.imaging.pyramid import local_mean, pyramid
 from studio.networks.cleaner import Cleaned, Cleaner
 from studio.photosets import held_out
@@ -23,9 +23,12 @@ from studio.training.steps import StepTrainer, channels_last, generator_of, shar
 RECIPE = "training_all"
 PATCH = 192  # px
 DRAWN_MORE = {"generated": 2.0, "pictures": 1.5}  # how often a file of that kind is drawn, relative to real faces
-GENERATED = 7  # shards of generated faces that are paired
+GENERATED = 15  # shards of generated faces that are paired
+TIMES = 5  # that real photographs are damaged, each time in another way
 SURE_SHARE = 0.2  # weight of the certainties' error
 LEVEL = 0.5 / 255**2  # energy of an octave below which its certainty means nothing
+FRESH = 0.45  # share of the patches that are damaged as they are drawn, each time in another way
+CAMERA = 0.75  # share of these that a camera made noisy; the others stay as they are: what is clean stays
 FADED = ("old_photo", "scratched")  # recipes that change colours, which the cleaner leaves to whoever looks
 
 
@@ -89,13 +92,13 @@ def make_pairs(
             write_pairs(path, make(), seed)
             report(path.name)
 
-    if photos:
-        write("clean-0", lambda: load_real_faces(photos / "aligned_clean", held_out(photos)), 11)
-        write("studio-0", lambda: load_real_faces(photos / "aligned_studio"), 21)
+    for again in range(TIMES if photos else 0):
+        write(f"clean-{again}", lambda: load_real_faces(photos / "aligned_clean", held_out(photos)), 11 + 1000 * again)
+        write(f"studio-{again}", lambda: load_real_faces(photos / "aligned_studio"), 21 + 1000 * again)
     for number, path in enumerate(sorted(cache.glob("faces-*.safetensors"))[:GENERATED]):
         write(f"generated-{number}", lambda path=path: load_file(path)["images"], 100 + number)
-    if pictures:
-        write("pictures-0", lambda: load_file(pictures)["images"], 41)
+    for again in range(2 if pictures else 0):
+        write(f"pictures-{again}", lambda: load_file(pictures)["images"], 41 + 1000 * again)
 
 
 @dataclass
@@ -128,9 +131,11 @@ class CleanerTrainer(StepTrainer):
             number = int(torch.randint(len(shard["clean"]), (1,), generator=rng))
             patch = min(PATCH, shard["clean"].shape[-1])
             y, x = torch.randint(shard["clean"].shape[-1] - patch + 1, (2,), generator=rng).tolist()
-            both = [shard[name][number, :, y : y + patch, x : x + patch] for name in ("clean", "damaged")]
+            both = [shard[name][number, :, y : y + patch, x : x + patch] / 255 for name in ("clean", "damaged")]
+            if torch.rand((), generator=rng) < FRESH:
+                both = fresh(both[0], rng)
             drawn.append(turned(both, int(torch.randint(8, (1,), generator=rng))))
-        return [x / 255 for x in channels_last(torch.stack(side) for side in zip(*drawn, strict=True))]
+        return channels_last(torch.stack(side) for side in zip(*drawn, strict=True))
 
     def losses(self, examples: Sequence[Tensor]) -> dict[str, Tensor]:
         """See `estimate_loss` and `certainty_loss`."""
@@ -138,6 +143,17 @@ class CleanerTrainer(StepTrainer):
         with torch.autocast("cpu", torch.bfloat16):
             said = self.net(damaged)
         return {"estimate": estimate_loss(said.estimate, clean), "certainty": SURE_SHARE * certainty_loss(said, clean)}
+
+
+def fresh(clean: Tensor, rng: torch.Generator) -> list[Tensor]:
+    """A patch (3,S,S) in [0,1], and what a camera in little light makes of it, or the patch once more."""
+    if torch.rand((), generator=rng) >= CAMERA:
+        return [clean, clean]
+    camera = replace(RECIPES["camera"], reference_size=clean.shape[-1])  # its lengths are pixels of this picture
+    (damaged,), (drawn,) = degrade(clean[None], camera, rng)
+    if drawn["tone"] == "grey":
+        clean = luma(clean[None])[0].expand(3, -1, -1)
+    return [clean, damaged]
 
 
 def turned(pictures: Sequence[Tensor], way: int) -> list[Tensor]:
