@@ -18,14 +18,15 @@ from studio import images, weights
 from studio.base import StudioPipeline
 from studio.detect import Together
 from studio.errors import InputError
+from studio.faces.select import LEAST, one_face
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
-from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers, one_face
+from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers
 from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
 from studio.latents import search
+from studio.latents.attributes import ANGLES, AS_IT_SHOULD_BE, as_reported, check_changes
 from studio.latents.edit import move
-from studio.latents.editor import ANGLES, AS_IT_SHOULD_BE, as_reported, check_changes
 from studio.latents.identity_steps import Moved, identity_steps
 from studio.latents.measure import measure_all, place_aligned
 from studio.networks.detector import FaceDetector
@@ -318,7 +319,8 @@ class GeneratePipeline(StudioPipeline):
 
     def embed_photo(self, photo: Photo, face: int | None = None) -> tuple[Tensor, float]:
         """Identity vector (128,) of the face of a photo, and px between its eyes."""
-        chosen = one_face(self.finder(), photo, face)
+        faces = self.finder()(photo.pixels)
+        chosen = faces[[one_face(faces, face, photo.name, LEAST["recognise"])]]
         return self.encoder().embed(photo.pixels, chosen.mesh)[0], float(chosen.eye_distances[0])
 
     def sample(

@@ -16,8 +16,9 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.detect import Together
-from studio.errors import InputError, NoFaceError
+from studio.errors import InputError
 from studio.faces import align
+from studio.faces.select import one_face
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import distances
@@ -266,13 +267,8 @@ class UpsamplePipeline(StudioPipeline):
     def cut_out(self, photo: Photo) -> Tensor:
         """The only face of a photo, FFHQ-aligned, at the photo's own resolution: (3,n,n)."""
         faces = self.finder()(photo.pixels)
-        if not len(faces):
-            raise NoFaceError(
-                f"the photo must show a face, none was found in {photo.name}: cut it out as a square, eyes a little "
-                "above the middle, and leave --find out (in Python: aligned=True)"
-            )
-        if len(faces) > 1:
-            raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out")
+        lost = "cut it out as a square, eyes a little above the middle, and leave --find out (in Python: aligned=True)"
+        one_face(faces, None, photo.name, largest="", lost=lost)
         to_photo = align.ffhq_transform(faces.mesh, 1)
         side = max(1, round(float(np.hypot(to_photo[0, 0, 0], to_photo[0, 1, 0]))))
         if side > LARGEST:
@@ -425,10 +421,7 @@ class UpsamplePipeline(StudioPipeline):
             return None
         photo = images.load(reference)
         faces = self.finder()(photo.pixels)
-        if not len(faces):
-            raise NoFaceError(f"the reference must show a face, none was found in {photo.name}: cut it closer")
-        if len(faces) > 1:
-            raise InputError(f"the reference must show one face, {photo.name} shows {len(faces)}: cut one out")
+        one_face(faces, None, photo.name, what="the reference", largest="", lost="cut it closer")
         return self.encoder().embed(photo.pixels, faces.mesh)[0]
 
     def finder(self) -> FaceFinder:
