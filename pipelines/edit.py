@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,12 +25,13 @@ from studio.identity.encoder import IdentityEncoder
 from studio.identity.portrait import Portrait, portrait
 from studio.identity.similarity import SAME_PERSON
 from studio.images import Photo
-from studio.latents import search
+from studio.latents import bank
 from studio.latents.attributes import ANGLES, aims, as_reported, asked, check_changes, check_in_photo, ways
 from studio.latents.edit import move, move_to
 from studio.latents.in_photo import FaceInPhoto
-from studio.latents.likeness import find_likeness, quick_draw
-from studio.latents.measure import Resemblance, measure_all, place_aligned
+from studio.latents.likeness import OnStep, by_inversion, by_pulse
+from studio.latents.measure import measure_all, place_aligned
+from studio.latents.prior import SEARCHED, quick_draw, render
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.generator import Generator
@@ -41,7 +42,6 @@ from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
 from studio.networks.restorer import Restorer
 
-SEARCHED = 256  # px, side of the pictures that are measured and compared
 SIDES = {"photo": 512, "likeness": SEARCHED}  # px, of the aligned face
 STEPS = {"photo": 40, "likeness": 100}  # of the search for a likeness: one that says what a change does, one to show
 METHODS = ("auto", *STEPS)
@@ -50,10 +50,6 @@ LOOKS = 3  # at a changed photograph, each with another share of the change
 SHARES = (0.4, 2.0)  # least and most of the plain change; further out faces fall apart
 NEAR = 0.1  # of what was asked for: near enough
 CORRECTIONS = 3  # of a likeness that moved
-COMPARED = 64  # px, at which a photo and its likeness are compared; finer detail is the identity's business
-INVERSION = search.Objective(pixels=60.0, cross=0.003, threshold=1e-4)
-IDENTITY_WEIGHT = 3.0
-RATE = 0.5
 MADE = {
     "photo": "the face of a photo, changed by a prior of faces",
     "likeness": "a likeness out of the prior, moved along its directions",
@@ -61,7 +57,6 @@ MADE = {
 
 Changed = tuple[Photo, Tensor, Tensor, Tensor, Tensor]  # photo, face (3,S,S), latents, attributes, identity vector
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
-OnStep = Callable[[int, Tensor], None]  # step, W+ latents (1,16,512)
 StepCallback = Callable[["EditPipeline", int, int, dict[str, Tensor]], Any]
 
 
@@ -419,8 +414,8 @@ class EditPipeline(StudioPipeline):
     ) -> Tensor:
         """W+ latents (1,16,512) of the likeness that says what a change does to a photo."""
         crop = images.resize(one.crop, SEARCHED, SEARCHED).to(self.device)
-        start = search.estimate(self.space, crop, one.person, grey=one.tone is not None)
-        return find_likeness(
+        start = bank.estimate(self.space, crop, one.person, grey=one.tone is not None)
+        return by_inversion(
             quick_draw(self.generator, self.quick_head, one.tone),
             lambda picture: self.measured(picture)[0],
             crop,
@@ -437,23 +432,11 @@ class EditPipeline(StudioPipeline):
         self,
         one: Portrait,
         steps: int = STEPS["likeness"],
-        on_step: Callable[[int, Tensor], None] = lambda step, w: None,
+        on_step: OnStep = lambda step, w: None,
     ) -> Tensor:
         """W+ latents (1,16,512) of the likeness that is itself shown."""
-        # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
-        with torch.inference_mode(False), torch.enable_grad():
-            crop, person, prior = one.crop.clone(), one.person.clone(), search.quick_copy(self.generator)
-            start = self.space(search.nearest(self.space, crop, 1, embedding=person))
-            found = search.search(
-                lambda coordinates: search.render(prior, self.space.latents(coordinates), SEARCHED),
-                start[:, None].repeat(1, self.generator.num_slots, 1),
-                images.resize(crop, COMPARED, COMPARED).to(start.device),
-                replace(INVERSION, extra=Resemblance(self.finder(), self.encoder(), person, IDENTITY_WEIGHT)),
-                steps=steps,
-                rate=RATE,
-                on_step=lambda step, v, error: on_step(step, self.space.latents(v)),
-            )
-        return self.space.latents(found.v)
+        finder, encoder = self.finder(), self.encoder()
+        return by_pulse(self.generator, self.space, finder, encoder, one.crop, one.person, steps, on_step)
 
     def photo_of(self, one: Portrait, w: Tensor) -> Sitter:
         """A photo that is ready to be changed, by what changes do to its likeness (1,16,512)."""
@@ -554,7 +537,7 @@ class EditPipeline(StudioPipeline):
     @torch.no_grad()
     def look(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """`measured` of the generator's picture of latents (1,16,512)."""
-        return self.measured(search.render(self.generator, w, SEARCHED))
+        return self.measured(render(self.generator, w, SEARCHED))
 
     @torch.no_grad()
     def measured(self, picture: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,12 +26,13 @@ from studio.identity.encoder import IdentityEncoder
 from studio.identity.portrait import Portrait, portrait
 from studio.identity.similarity import SAME_PERSON
 from studio.images import Photo
-from studio.latents import search
+from studio.latents import bank
 from studio.latents.edit import move_to
 from studio.latents.identity_steps import identity_steps
 from studio.latents.inversion import STRUCTURE_SLOTS
-from studio.latents.likeness import SEARCHED, find_likeness, quick_draw
+from studio.latents.likeness import by_inversion
 from studio.latents.measure import Measured, attributes, measure_all, place_aligned
+from studio.latents.prior import SEARCHED, quick_draw, render
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.frontalizer import Frontalizer
@@ -284,9 +285,9 @@ class FrontalizePipeline(StudioPipeline):
         """
         crop = subject.crop.to(self.device)
         if start is None:
-            estimate = search.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
+            estimate = bank.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
             start = self.generator.slots(self.space.latents(estimate))
-        return find_likeness(
+        return by_inversion(
             self.quick_draw(subject.tone),
             lambda picture: self.look(picture)[0],
             crop,
@@ -413,7 +414,7 @@ class FrontalizePipeline(StudioPipeline):
 
     def exact(self, w: Tensor, tone: Tone | None) -> Tensor:
         """W+ latents to the generator's own pictures (N,3,256,256) RGB in [0,1]."""
-        return with_tone(search.render(self.generator, w, SEARCHED), tone).clamp(0, 1)
+        return with_tone(render(self.generator, w, SEARCHED), tone).clamp(0, 1)
 
     def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Attributes (A,) and identity vector (E,) of one aligned picture (1,3,S,S), on the CPU.

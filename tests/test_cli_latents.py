@@ -12,7 +12,7 @@ from pipelines.frontalize import FrontalizePipeline, FrontalizeReport
 from pipelines.upsample import UpsamplePipeline
 from studio import cli, images
 from studio.cli import synthetic
-from studio.latents import search
+from studio.latents import prior
 from tests import tiny
 
 
@@ -66,8 +66,8 @@ def test_upsample_writes_every_sample_and_the_report(call, faces, tmp_path):
 
 
 def test_latents_alone_on_request(call, faces, tmp_path, monkeypatch):
-    picture = search.picture  # the head, whose toy weights are random, then draws what the prior draws
-    monkeypatch.setattr(search, "picture", lambda prior, w, head=None, added=None: picture(prior, w, None, added))
+    picture = prior.picture  # the head, whose toy weights are random, then draws what the prior draws
+    monkeypatch.setattr(prior, "picture", lambda net, w, head=None, added=None: picture(net, w, None, added))
     shifts = []
     for name, options in (("both", ()), ("latents", ("--no-move-map",))):
         report = tmp_path / f"{name}.json"

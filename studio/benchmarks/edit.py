@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.edit import SEARCHED, STEPS, EditPipeline, Sitter
+from pipelines.edit import STEPS, EditPipeline, Sitter
 from studio import images, sheets
 from studio.benchmarks.frontalize import spread
 from studio.benchmarks.provenance import provenance
 from studio.errors import InputError, NoFaceError, StudioError
 from studio.identity.similarity import SAME_PERSON
 from studio.latents.attributes import YEARS
+from studio.latents.prior import SEARCHED
 from studio.metrics import psnr
 from studio.networks.latent_space import AGE
 from studio.photosets import evenly

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from pipelines.edit import SEARCHED, EditPipeline
+from pipelines.edit import EditPipeline
 from studio import images
 from studio.faces.select import LEAST
 from studio.identity.portrait import portrait
-from studio.latents import search
+from studio.latents import bank, consistency, search
+from studio.latents.prior import SEARCHED, render
 
 pytestmark = pytest.mark.weights
 
@@ -29,9 +30,9 @@ def test_coordinates_whiten_other_samples_than_they_were_fitted_on(pipeline):
 def test_the_bank_holds_pictures_of_its_own_latents(pipeline):
     for row in (0, 1000):
         with torch.no_grad():
-            picture = search.render(pipeline.generator, pipeline.space.bank_latents[row : row + 1], 256)
+            picture = render(pipeline.generator, pipeline.space.bank_latents[row : row + 1], 256)
         thumb = pipeline.space.bank_thumbs[row].float() / 255
-        assert float(search.downscale_error(picture, thumb)) < 2e-3
+        assert float(consistency.downscale_error(picture, thumb)) < 2e-3
 
 
 @pytest.mark.slow
@@ -40,10 +41,10 @@ def test_searching_a_real_small_face(pipeline, repository):
     photo = images.load(repository / "examples" / "portrait.jpg")
     found = portrait(photo, None, SEARCHED, pipeline.finder(), pipeline.encoder(), LEAST["edit"])
     small = images.resize(found.crop, 16, 16)
-    start = pipeline.space(search.nearest(pipeline.space, small, 1))[:, None].repeat(1, 16, 1)
+    start = pipeline.space(bank.nearest(pipeline.space, small, 1))[:, None].repeat(1, 16, 1)
     errors = []
     found = search.search(
-        lambda v: search.render(pipeline.generator, pipeline.space.latents(v), 256),
+        lambda v: render(pipeline.generator, pipeline.space.latents(v), 256),
         start,
         small,
         search.Objective(),

@@ -6,8 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from studio.latents import search
-from studio.latents.search import MapMove, Objective, downscale_error, geodesic_cross, nearest, to_sphere
+from studio.latents import bank, consistency, search
+from studio.latents.bank import nearest
+from studio.latents.consistency import downscale_error
+from studio.latents.prior import render
+from studio.latents.search import MapMove, Objective, geodesic_cross, to_sphere
 from studio.networks.latent_space import LatentSpace
 from tests import tiny
 
@@ -26,7 +29,7 @@ def test_face_error_looks_at_the_face_only():
     border[:, :, :4] += 0.3
     middle[:, 17:19, 15:17] += 0.3
     pictures = torch.stack([small, border, middle])
-    nothing, outside, inside = search.face_error(pictures, small).tolist()
+    nothing, outside, inside = consistency.face_error(pictures, small).tolist()
     assert nothing == outside == 0
     assert inside > float(downscale_error(pictures, small)[2]) > 0
 
@@ -162,7 +165,7 @@ def test_what_on_step_returns_replaces_the_latents(target):
 def test_render_is_the_generator_averaged():
     generator = tiny.generator(channels=(8,) * 4)
     w = torch.randn(2, 8, requires_grad=True)
-    pictures = search.render(generator, w, 16)
+    pictures = render(generator, w, 16)
     assert pictures.shape == (2, 3, 16, 16)
     expected = F.avg_pool2d(generator(w) / 2 + 0.5, 4)
     assert torch.allclose(pictures, expected, atol=1e-5)
@@ -271,9 +274,9 @@ def test_render_adds_to_the_map_of_generator_and_head():
     added = 10 * torch.randn(2, 8, 32, 32, generator=torch.Generator().manual_seed(0))
     added.requires_grad_(True)
     for through in (None, head):
-        nothing = search.render(generator, w, 32, through, torch.zeros_like(added))
-        assert torch.allclose(nothing, search.render(generator, w, 32, through), atol=1e-5)
-        moved = search.render(generator, w, 32, through, added)
+        nothing = render(generator, w, 32, through, torch.zeros_like(added))
+        assert torch.allclose(nothing, render(generator, w, 32, through), atol=1e-5)
+        moved = render(generator, w, 32, through, added)
         assert moved.shape == (2, 3, 32, 32)
         assert (moved - nothing).abs().max() > 0.01
         assert torch.autograd.grad(moved.sum(), added)[0].abs().sum() > 0
@@ -288,7 +291,7 @@ def test_back_projection_makes_a_picture_shrink_to_the_small_one_and_keeps_its_d
         0.2 + 0.6 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
     )
     small = 0.3 + 0.4 * small
-    done = search.back_project(large, small)
+    done = consistency.back_project(large, small)
     assert downscale_error(large, small).min() > 5e-3
     assert downscale_error(done, small).max() < 1e-4
     fine = [picture - F.avg_pool2d(F.pad(picture, [4] * 4, "reflect"), 9, 1) for picture in (large, done)]
@@ -306,8 +309,8 @@ def test_estimate_finds_the_coordinates_of_a_bank_picture():
     space.bank_embeddings.copy_(torch.randn(200, 3, generator=rng))
     wanted = space(w[7:8])
     middle = space(w).mean(0)
-    assert (search.estimate(space, thumbs[7]) - wanted).norm() < 0.3 * (middle - wanted).norm()
-    person = search.estimate(space, thumbs[7], space.bank_embeddings[7])
+    assert (bank.estimate(space, thumbs[7]) - wanted).norm() < 0.3 * (middle - wanted).norm()
+    person = bank.estimate(space, thumbs[7], space.bank_embeddings[7])
     assert (person - wanted).norm() < 0.3 * (middle - wanted).norm()
-    grey = search.estimate(space, thumbs[7].mean(0, keepdim=True).expand(3, -1, -1), grey=True)
+    grey = bank.estimate(space, thumbs[7].mean(0, keepdim=True).expand(3, -1, -1), grey=True)
     assert (grey - wanted).norm() < 0.6 * (middle - wanted).norm()

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from pipelines import edit
-from pipelines.edit import SEARCHED, SIDES, EditPipeline, method_of
+from pipelines.edit import SIDES, EditPipeline, method_of
 from studio import images
 from studio.errors import ImageError, InputError, NoFaceError, StudioError
+from studio.latents.prior import SEARCHED
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
 from tests.faces.synthetic import faces_of, head
