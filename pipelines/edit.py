@@ -240,12 +240,6 @@ class EditPipeline(StudioPipeline):
     ) -> EditOutput | tuple:
         """Change the face of one photo or of a list of them.
 
-            pipe = EditPipeline.from_pretrained("edit")
-            prepared = pipe.prepare("portrait.jpg")  # ten seconds, then a second for each change
-            pipe(prepared, smile=1).images[0].save("smiling.png")
-            pipe(prepared, glasses=2, age=60).images[0].save("older.png")
-            pipe("portrait.jpg", yaw=0).images[0].save("front.png")  # a turned head is a likeness
-
         Args:
             image: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`; what `prepare` made of
                 one; or a list of these. None edits a generated person, of `generator` or `latents`.
@@ -281,6 +275,14 @@ class EditPipeline(StudioPipeline):
             NoFaceError: a photo without a face.
             ImageError: an image that cannot be used.
             StudioError: the result is no face any more.
+
+        Example:
+            >>> from studio import EditPipeline
+            >>> pipeline = EditPipeline.from_pretrained("edit")
+            >>> prepared = pipeline.prepare("examples/portrait.jpg", num_inference_steps=1)  # slow, and once
+            >>> pipeline(prepared, smile=1).images[0].save("smiling.png")
+            >>> pipeline(prepared, glasses=2, age=60).reports[0].asked
+            {'glasses': 2.0, 'age': 60.0}
         """
         changes = asked(
             yaw=yaw,
@@ -296,6 +298,8 @@ class EditPipeline(StudioPipeline):
         if output_type not in ("pil", "np", "pt"):
             raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
         batch = list(image) if isinstance(image, list | tuple) else [image]
+        if latents is not None and len(batch) != 1:
+            raise InputError(f"latents must be given with one face, got {len(batch)}: call once for each")
         methods = [method_of(one, method, changes) for one in batch]
         searching = {
             "face": face,
@@ -454,6 +458,7 @@ class EditPipeline(StudioPipeline):
         seen, vector = self.look(w)
         return Sitter("likeness", w, seen, vector, one, None if one is None else apart_from(one, vector))
 
+    @torch.no_grad()
     def edit(self, sitter: Sitter, changes: Mapping[str, float]) -> Edited:
         """Change one face, measure it, and correct what was missed.
 

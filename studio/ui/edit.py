@@ -202,7 +202,7 @@ class Runner:
             eyes: the same.
             brow: change of their height, in spreads.
             light: above 0, more from the right of the picture.
-            in_photo: change the photo itself, where the head is not turned; else a likeness of the only face, aligned.
+            in_photo: change the photo itself, where the head is not turned; else a likeness, aligned.
             face: 0 is the largest; -1 asks for a photo of one face.
             seed: of the generated person.
             steps: of the search for the photo's likeness; 0 takes 40 in the photo itself, 100 for a likeness alone.

@@ -93,6 +93,11 @@ class EditConfig:
             ({"latents": torch.zeros(1, 12, 8)}, InputError, "num_inference_steps means nothing beside latents"),
             ({"latents": torch.zeros(2, 12, 8), "num_inference_steps": None}, InputError, r"\(1, 12, 8\)"),
             ({**nobody, "latents": [1.0]}, InputError, "got list"),
+            (
+                {"image": self.batch(), "latents": torch.zeros(1, 12, 8)},
+                InputError,
+                "latents must be given with one face",
+            ),
             (nobody, InputError, "must say whose face"),
             ({**nobody, "generator": drawn(1), "method": "photo"}, InputError, "'photo' needs a photo"),
             ({**nobody, "generator": drawn(1), "face": 0}, InputError, "face means nothing beside a generated person"),
