@@ -25,9 +25,10 @@ from studio.base import StudioPipeline
 from studio.detect import Together
 from studio.errors import InputError
 from studio.faces import align
+from studio.faces.select import LEAST, one_face
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
-from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers, one_face
+from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers
 from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
 from studio.networks.arcface import ArcFaceNet
@@ -244,7 +245,8 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
                 references.append(ReferenceReport(f"embedding {number + 1}", None, None, False, False))
                 continue
             photo = images.load(one)
-            chosen = one_face(self.finder(), photo, face)
+            faces = self.finder()(photo.pixels)
+            chosen = faces[[one_face(faces, face, photo.name, LEAST["recognise"])]]
             vectors.append(self.embed(photo.pixels, chosen.mesh))
             known[number] = self.encoder().embed(photo.pixels, chosen.mesh)[0].float().cpu()
             grey = tone_curve(photo.pixels) is not None

@@ -20,16 +20,19 @@ from studio.detect import Together
 from studio.errors import InputError, StudioError
 from studio.faces import align
 from studio.faces.paste import soft_mask
-from studio.faces.select import meant
+from studio.faces.select import LEAST
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
+from studio.identity.portrait import Portrait, portrait
 from studio.identity.similarity import SAME_PERSON
 from studio.images import Photo
-from studio.latents import search
+from studio.latents import bank
 from studio.latents.edit import move_to
 from studio.latents.identity_steps import identity_steps
-from studio.latents.inversion import STRUCTURE_SLOTS, invert
+from studio.latents.inversion import STRUCTURE_SLOTS
+from studio.latents.likeness import by_inversion
 from studio.latents.measure import Measured, attributes, measure_all, place_aligned
+from studio.latents.prior import SEARCHED, quick_draw, render
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.frontalizer import Frontalizer
@@ -38,10 +41,8 @@ from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace
 from studio.networks.mesh import FaceMesh
-from studio.tone import Tone, tone_curve, with_tone
+from studio.tone import Tone, with_tone
 
-SEARCHED = 256  # px, side of the pictures that are compared
-SMALLEST_EYE_DISTANCE = 8.0  # photo pixels; below it there is nothing of a person to keep
 YAW, PITCH = (-45.0, 45.0), (-35.0, 20.0)  # degrees that the prior draws; beyond them faces fall apart
 SMALLEST = 16  # px, of the output
 CLOSE = 12.0  # degrees of change up to which the photo's own background still fits around the head
@@ -118,29 +119,14 @@ class FrontalizeOutput(BaseOutput):
 
 
 @dataclass(frozen=True)
-class Subject:
-    """The face of a photo that is turned.
+class Subject(Portrait):
+    """The face of a photo that is turned, aligned to 256 px.
 
     Attributes:
-        photo: the photo.
-        crop: (3,256,256) FFHQ-aligned, RGB in [0,1].
-        person: (E,) identity vector.
-        mesh: (1,468,3) in pixels of the photo.
-        pose: yaw, pitch, roll in degrees.
-        face, faces_found: which one of how many.
         seen: (A,) attributes of the crop.
-        tone: `tone_curve` of a monochrome photo.
     """
 
-    photo: Photo
-    crop: Tensor
-    person: Tensor
-    mesh: np.ndarray
-    pose: list[float]
-    face: int
-    faces_found: int
     seen: Tensor
-    tone: Tone | None
 
 
 class FrontalizePipeline(StudioPipeline):
@@ -269,20 +255,8 @@ class FrontalizePipeline(StudioPipeline):
             NoFaceError: the photo shows none.
             InputError: several and no choice, an index that there is not, or too few pixels.
         """
-        faces = self.finder()(photo.pixels)
-        chosen = meant(faces, face, photo.name)
-        one = faces[[chosen]]
-        apart = float(one.eye_distances[0])
-        if apart < SMALLEST_EYE_DISTANCE:
-            raise InputError(
-                f"a face must have {SMALLEST_EYE_DISTANCE:.0f} px between its eyes to be turned, the one in "
-                f"{photo.name} has {apart:.1f}: use UpsamplePipeline first"
-            )
-        crop = align.warp(photo.pixels, align.ffhq_transform(one.mesh, SEARCHED), SEARCHED)[0].clamp(0, 1)
-        pixels = photo.pixels.to(self.device, self.identity.dtype)
-        person, (seen, _) = self.encoder().embed(pixels, one.mesh)[0], self.look(crop[None])
-        tone = tone_curve(photo.pixels, crop[None])
-        return Subject(photo, crop, person, one.mesh, one.pose[0].tolist(), chosen, len(faces), seen, tone)
+        one = portrait(photo, face, SEARCHED, self.finder(), self.encoder(), LEAST["turn"])
+        return Subject(**vars(one), seen=self.look(one.crop[None])[0])
 
     def front(self, subject: Subject) -> Tensor:
         """W+ latents (1,16,512) of the person from the front, as the network predicts them."""
@@ -310,21 +284,20 @@ class FrontalizePipeline(StudioPipeline):
         regression's estimate.
         """
         crop = subject.crop.to(self.device)
-        draw = self.quick_draw(subject.tone)
         if start is None:
-            estimate = search.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
+            estimate = bank.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
             start = self.generator.slots(self.space.latents(estimate))
-        aims = {name: float(subject.seen[self.space.number(name)]) for name in ("yaw", "pitch", *KEPT)}
-        start, _ = move_to(self.space, start.clone(), aims, lambda latents: self.look(draw(latents))[0])
-        return invert(
-            draw,
+        return by_inversion(
+            self.quick_draw(subject.tone),
+            lambda picture: self.look(picture)[0],
             crop,
             start,
+            subject.seen,
             self.space,
             self.finder(),
             self.identity,
-            steps=steps,
-            on_step=lambda step, w: on_step(w) if step else None,
+            steps,
+            lambda step, w: on_step(w),
         )
 
     def turn(
@@ -437,14 +410,11 @@ class FrontalizePipeline(StudioPipeline):
 
     def quick_draw(self, tone: Tone | None) -> Callable[[Tensor], Tensor]:
         """W+ latents to pictures (N,3,256,256) RGB, about [0,1], with gradients, through the quick head."""
-        with torch.inference_mode(False):  # tensors made in the caller's inference mode cannot have gradients
-            prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
-            tone = None if tone is None else tone.copied()
-        return lambda w: with_tone(search.render(prior, w, SEARCHED, head), tone)
+        return quick_draw(self.generator, self.head, tone)
 
     def exact(self, w: Tensor, tone: Tone | None) -> Tensor:
         """W+ latents to the generator's own pictures (N,3,256,256) RGB in [0,1]."""
-        return with_tone(search.render(self.generator, w, SEARCHED), tone).clamp(0, 1)
+        return with_tone(render(self.generator, w, SEARCHED), tone).clamp(0, 1)
 
     def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Attributes (A,) and identity vector (E,) of one aligned picture (1,3,S,S), on the CPU.

@@ -18,16 +18,17 @@ from studio import images, weights
 from studio.base import StudioPipeline
 from studio.detect import Together
 from studio.errors import InputError
+from studio.faces.select import LEAST, one_face
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
-from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers, one_face
+from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers
 from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
-from studio.latents import search
+from studio.latents.attributes import ANGLES, AS_IT_SHOULD_BE, as_reported, check_changes
 from studio.latents.edit import move
-from studio.latents.editor import ANGLES, AS_IT_SHOULD_BE, as_reported, check_changes
 from studio.latents.identity_steps import Moved, identity_steps
 from studio.latents.measure import measure_all, place_aligned
+from studio.latents.prior import quick_copy, render
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.generator import Generator
@@ -318,7 +319,8 @@ class GeneratePipeline(StudioPipeline):
 
     def embed_photo(self, photo: Photo, face: int | None = None) -> tuple[Tensor, float]:
         """Identity vector (128,) of the face of a photo, and px between its eyes."""
-        chosen = one_face(self.finder(), photo, face)
+        faces = self.finder()(photo.pixels)
+        chosen = faces[[one_face(faces, face, photo.name, LEAST["recognise"])]]
         return self.encoder().embed(photo.pixels, chosen.mesh)[0], float(chosen.eye_distances[0])
 
     def sample(
@@ -380,8 +382,8 @@ class GeneratePipeline(StudioPipeline):
         """Of candidates (C,16,512) those that come nearest to the person and are unlike each other, (count,16,512)."""
         if person is None or len(w) == count:
             return w
-        prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
-        pictures = torch.cat([search.render(prior, one[None], SIZE, head) for one in w]).clamp(0, 1)
+        prior, head = quick_copy(self.generator), quick_copy(self.head)
+        pictures = torch.cat([render(prior, one[None], SIZE, head) for one in w]).clamp(0, 1)
         values, vectors, seen = self.measure(pictures)
         distance = (vectors - person.cpu()).norm(dim=1) + ~torch.from_numpy(seen)
         faces = values / self.space.attribute_spread.float().cpu()
@@ -425,7 +427,7 @@ class GeneratePipeline(StudioPipeline):
         for i, name in enumerate(ANGLES):
             if name in asked:
                 pose[:, i] = asked[name]
-        prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
+        prior, head = quick_copy(self.generator), quick_copy(self.head)
 
         def on_step(step: int, moved: Tensor, distance: Tensor) -> None:
             bar.update()
@@ -434,7 +436,7 @@ class GeneratePipeline(StudioPipeline):
 
         with self.progress_bar(total=steps + 1) as bar:
             return identity_steps(
-                lambda latents: search.render(prior, latents, SIZE, head),
+                lambda latents: render(prior, latents, SIZE, head),
                 w,
                 person,
                 self.space,
@@ -450,7 +452,7 @@ class GeneratePipeline(StudioPipeline):
 
     def quick(self, w: Tensor) -> Tensor:
         """W+ latents (K,16,512) to pictures (K,3,256,256) in [0,1], through the 256 px head."""
-        return torch.cat([search.render(self.generator, one[None], SIZE, self.head) for one in w]).clamp(0, 1)
+        return torch.cat([render(self.generator, one[None], SIZE, self.head) for one in w]).clamp(0, 1)
 
     def draw(self, w: Tensor) -> Tensor:
         """W+ latents (K,16,512) to pictures (K,3,1024,1024) float32 RGB in [0,1], on the CPU."""

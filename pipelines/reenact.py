@@ -20,7 +20,7 @@ from studio.detect import Together
 from studio.device import quick
 from studio.errors import InputError
 from studio.faces import align, paste
-from studio.faces.select import meant
+from studio.faces.select import LEAST, one_face
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.images import Photo
@@ -46,7 +46,6 @@ FURTHEST = (45.0, 30.0)  # degrees of yaw and pitch; beyond them a still shows t
 ASIDE, NEARER = 0.08, 1.15
 LARGEST = 1280  # px, long side of the whole photograph as a video
 EVERY = 5  # frames between two that are measured
-SMALLEST_EYE_DISTANCE = 12.0  # photo pixels
 PRESENT = 0.5
 NOTE = "synthetic: a photograph that was made to move. The person never moved so"
 
@@ -315,13 +314,8 @@ class ReenactPipeline(StudioPipeline):
             scale = LARGEST / max(pixels.shape[1:])
             pixels = images.resize(pixels[None], *(round(side * scale) for side in pixels.shape[1:]))[0].clamp(0, 1)
         faces = self.finder()(pixels)
-        chosen = meant(faces, face, photo.name)
+        chosen = one_face(faces, face, photo.name, LEAST["move"])
         one = faces[[chosen]]
-        if one.eye_distances[0] < SMALLEST_EYE_DISTANCE:
-            raise InputError(
-                f"a face must have {SMALLEST_EYE_DISTANCE:.0f} px between its eyes to be moved, the one in "
-                f"{photo.name} has {one.eye_distances[0]:.1f}: restore or enlarge it first"
-            )
         person = self.encoder().embed(pixels.to(self.device, self.identity.dtype), one.mesh)[0].float().cpu()
         tone = tone_curve(pixels, align.warp(pixels, align.ffhq_transform(one.mesh, 256), 256).clamp(0, 1))
         with quick(self.device, self.reenactor.dtype):

@@ -32,8 +32,8 @@ from studio.images import Photo
 from studio.imaging.joining import Joined, as_sharp_as_it_is, join, sized
 from studio.imaging.lattice import without_lattice
 from studio.latents.measure import place_aligned
+from studio.latents.prior import quick_copy
 from studio.latents.resemble import gaussian_space, resemble
-from studio.latents.search import quick_copy
 from studio.networks.cleaner import Cleaned, Cleaner
 from studio.networks.codeformer import CodeFormer
 from studio.networks.detector import FaceDetector

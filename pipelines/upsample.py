@@ -16,14 +16,16 @@ from torch import Tensor
 from studio import images, weights
 from studio.base import StudioPipeline
 from studio.detect import Together
-from studio.errors import InputError, NoFaceError
+from studio.errors import InputError
 from studio.faces import align
+from studio.faces.select import one_face
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import distances
 from studio.images import Photo
-from studio.latents import search
+from studio.latents import bank, consistency, search
 from studio.latents.measure import Resemblance, embed, place_aligned
+from studio.latents.prior import MAP_BLOCK, picture, quick_copy, render
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.generator import Generator
@@ -113,7 +115,7 @@ class UpsampleOutput(BaseOutput):
         small: the small face of each input that the samples were searched for, (3,n,n) float32 RGB in [0,1].
         latents: per input (K,16,512) float32 W+ latents of the samples. With `move_map=False` they are the faces, for
             `studio.latents.edit`; without their maps, moved ones are other people.
-        maps: per input (K,512,32,32) float32, what was added to the generator's own map after `search.MAP_BLOCK`
+        maps: per input (K,512,32,32) float32, what was added to the generator's own map after `prior.MAP_BLOCK`
             blocks, or None with `move_map=False`. `UpsamplePipeline.draw` makes the pictures of both again.
     """
 
@@ -266,13 +268,8 @@ class UpsamplePipeline(StudioPipeline):
     def cut_out(self, photo: Photo) -> Tensor:
         """The only face of a photo, FFHQ-aligned, at the photo's own resolution: (3,n,n)."""
         faces = self.finder()(photo.pixels)
-        if not len(faces):
-            raise NoFaceError(
-                f"the photo must show a face, none was found in {photo.name}: cut it out as a square, eyes a little "
-                "above the middle, and leave --find out (in Python: aligned=True)"
-            )
-        if len(faces) > 1:
-            raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out")
+        lost = "cut it out as a square, eyes a little above the middle, and leave --find out (in Python: aligned=True)"
+        one_face(faces, None, photo.name, largest="", lost=lost)
         to_photo = align.ffhq_transform(faces.mesh, 1)
         side = max(1, round(float(np.hypot(to_photo[0, 0, 0], to_photo[0, 1, 0]))))
         if side > LARGEST:
@@ -292,7 +289,7 @@ class UpsamplePipeline(StudioPipeline):
     ) -> Tensor:
         """Gaussian coordinates (K,16,512) of bank samples that look like the small face, and like the person wanted."""
         rng = None if seed is None else torch.Generator().manual_seed(seed)
-        w = search.nearest(self.space, small, num_images_per_prompt, rng, wanted, grey=tone is not None)
+        w = bank.nearest(self.space, small, num_images_per_prompt, rng, wanted, grey=tone is not None)
         return self.space(w)[:, None].repeat(1, self.generator.num_slots, 1)
 
     def search(
@@ -322,22 +319,22 @@ class UpsamplePipeline(StudioPipeline):
         with self.progress_bar(total=steps) as bar, torch.inference_mode(False), torch.enable_grad():
             v, target, wanted = (None if x is None else x.clone().to(v.device) for x in (v, small, wanted))
             tone = None if tone is None else tone.copied()
-            prior, head = search.quick_copy(self.generator), search.quick_copy(self.head)
+            prior, head = quick_copy(self.generator), quick_copy(self.head)
 
             maps = None
             if move_map:
                 maps = search.MapMove(
-                    prior.features(self.space.latents(v).to(prior.dtype), search.MAP_BLOCK).float(),
+                    prior.features(self.space.latents(v).to(prior.dtype), MAP_BLOCK).float(),
                     after=round(LATENTS_FIRST * steps),
                 )
 
             def draw(coordinates: Tensor, added: Tensor | None = None) -> Tensor:
-                return with_tone(search.render(prior, self.space.latents(coordinates), SEARCHED, head, added), tone)
+                return with_tone(render(prior, self.space.latents(coordinates), SEARCHED, head, added), tone)
 
             def exact(coordinates: Tensor, added: Tensor | None = None) -> Tensor:
                 w = self.space.latents(coordinates)
                 each = [
-                    search.render(prior, w[i : i + 1], SEARCHED, added=None if added is None else added[i : i + 1])
+                    render(prior, w[i : i + 1], SEARCHED, added=None if added is None else added[i : i + 1])
                     for i in range(len(w))
                 ]
                 return with_tone(torch.cat(each), tone)
@@ -368,16 +365,16 @@ class UpsamplePipeline(StudioPipeline):
         w = w.to(self.generator.device)
         each = [None] * len(w) if maps is None else maps.split(1)
         pictures = torch.cat(
-            [search.picture(self.generator, one, added=added) for one, added in zip(w.split(1), each, strict=True)]
+            [picture(self.generator, one, added=added) for one, added in zip(w.split(1), each, strict=True)]
         )
         pictures = images.resize(pictures.clamp(0, 1), size, size)
         return with_tone(pictures, tone).clamp(0, 1).cpu()
 
     def make_consistent(self, pictures: Tensor, small: Tensor, tone: Tone | None = None) -> Tensor:
-        """Pictures (K,3,S,S) that shrink to the small face (3,n,n), in its tone; see `search.back_project`."""
+        """Pictures (K,3,S,S) that shrink to the small face (3,n,n), in its tone; see `consistency.back_project`."""
         if tone is None:
-            return search.back_project(pictures, small)
-        grey = search.back_project(luma(pictures), luma(small[None])[0])
+            return consistency.back_project(pictures, small)
+        grey = consistency.back_project(luma(pictures), luma(small[None])[0])
         return apply_tone(grey, tone).clamp(0, 1)
 
     def report(
@@ -390,8 +387,8 @@ class UpsamplePipeline(StudioPipeline):
         threshold: float,
     ) -> UpsampleReport:
         """Measure finished pictures, and those that the prior draws, (K,3,S,S) both, against what they should be."""
-        errors, of_drawn = search.downscale_error(pictures, small), search.downscale_error(drawn, small)
-        of_face = search.face_error(drawn, small)
+        errors, of_drawn = consistency.downscale_error(pictures, small), consistency.downscale_error(drawn, small)
+        of_face = consistency.face_error(drawn, small)
         seen = images.resize(pictures, SEARCHED, SEARCHED)
         vectors = embed(self.encoder(), seen, place_aligned(self.finder(), seen).mesh).cpu()
         apart = distances(vectors, vectors)
@@ -425,10 +422,7 @@ class UpsamplePipeline(StudioPipeline):
             return None
         photo = images.load(reference)
         faces = self.finder()(photo.pixels)
-        if not len(faces):
-            raise NoFaceError(f"the reference must show a face, none was found in {photo.name}: cut it closer")
-        if len(faces) > 1:
-            raise InputError(f"the reference must show one face, {photo.name} shows {len(faces)}: cut one out")
+        one_face(faces, None, photo.name, what="the reference", largest="", lost="cut it closer")
         return self.encoder().embed(photo.pixels, faces.mesh)[0]
 
     def finder(self) -> FaceFinder:

@@ -22,6 +22,8 @@ _PUBLIC = {
     "CodeFormer": "studio.networks.codeformer",
     "CredentialsError": "studio.errors",
     "DepthNet": "studio.networks.depth",
+    "EditOutput": "pipelines.edit",
+    "EditPipeline": "pipelines.edit",
     "FaceDetector": "studio.networks.detector",
     "FaceFinder": "studio.find",
     "FaceMesh": "studio.networks.mesh",

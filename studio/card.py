@@ -20,6 +20,8 @@ output.images[0].save("me-generated.png")""",
 output.images[0].save("me-generated.png")""",
     "FrontalizePipeline": """output = pipeline("half-profile.jpg", yaw=0)
 output.images[0].save("front.png")""",
+    "EditPipeline": """output = pipeline("portrait.jpg", smile=1)
+output.images[0].save("smiling.png")""",
 }
 LIMITS = """Faces that come out are likenesses: where the photograph says nothing, a prior fills in. Do not take one as
 evidence of who somebody was. Generated and animated people need the consent of whoever they resemble."""

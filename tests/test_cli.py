@@ -113,7 +113,7 @@ OPTIONS = {
     "frontalize": "output yaw pitch expression background face method steps refine size report sheet credentials "
     "overwrite model device",
     "edit": "output seed face yaw pitch smile mouth eyes brow light glasses age likeness steps before credentials "
-    "overwrite device",
+    "overwrite model device",
     "generate": "output consent face samples guidance steps correction candidates solver lora yaw pitch smile mouth "
     "eyes brow light glasses age seed report sheet credentials overwrite model licence device",
     "reenact": "output consent absolute region expression size stitch face driving-face start end fps seconds yaw "

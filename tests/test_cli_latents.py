@@ -6,14 +6,13 @@ import sys
 import pytest
 import torch
 
-from pipelines import frontalize, upsample
+from pipelines import edit, frontalize, upsample
+from pipelines.edit import EditPipeline
 from pipelines.frontalize import FrontalizePipeline, FrontalizeReport
 from pipelines.upsample import UpsamplePipeline
 from studio import cli, images
 from studio.cli import synthetic
-from studio.latents import search
-from studio.latents.editor import Editor
-from studio.latents.photo_editor import PhotoEditor
+from studio.latents import prior
 from tests import tiny
 
 
@@ -39,10 +38,9 @@ def _toys(monkeypatch):
     turning = tiny.frontalize_pipeline()
     monkeypatch.setattr(frontalize, "FaceFinder", tiny.SureFinder)
     monkeypatch.setattr(FrontalizePipeline, "from_pretrained", classmethod(lambda cls, name, *, device=None: turning))
-    editor = tiny.editor()
-    monkeypatch.setattr(Editor, "from_pretrained", classmethod(lambda cls, device="cpu": editor))
-    inside = tiny.photo_editor()
-    monkeypatch.setattr(PhotoEditor, "from_pretrained", classmethod(lambda cls, device="cpu", editor=None: inside))
+    editing = tiny.edit_pipeline()
+    monkeypatch.setattr(edit, "FaceFinder", tiny.SureFinder)
+    monkeypatch.setattr(EditPipeline, "from_pretrained", classmethod(lambda cls, name, *, device=None: editing))
 
 
 @pytest.fixture
@@ -68,8 +66,8 @@ def test_upsample_writes_every_sample_and_the_report(call, faces, tmp_path):
 
 
 def test_latents_alone_on_request(call, faces, tmp_path, monkeypatch):
-    picture = search.picture  # the head, whose toy weights are random, then draws what the prior draws
-    monkeypatch.setattr(search, "picture", lambda prior, w, head=None, added=None: picture(prior, w, None, added))
+    picture = prior.picture  # the head, whose toy weights are random, then draws what the prior draws
+    monkeypatch.setattr(prior, "picture", lambda net, w, head=None, added=None: picture(net, w, None, added))
     shifts = []
     for name, options in (("both", ()), ("latents", ("--no-move-map",))):
         report = tmp_path / f"{name}.json"
@@ -118,8 +116,8 @@ def test_edit_of_a_generated_person(call, tmp_path):
     assert code == 0, err
     report = json.loads(out)
     assert report["asked"] == {"yaw": 0.0, "smile": 1.0}
-    assert report["inversion_distance"] is None
-    assert images.load(target).pixels.shape == images.load(before).pixels.shape == (3, 64, 64)
+    assert report["method"] == "likeness" and report["likeness_distance"] is None
+    assert images.load(target).pixels.shape == images.load(before).pixels.shape == (3, 256, 256)
     assert target.read_bytes() != before.read_bytes()
 
 
@@ -131,7 +129,7 @@ def test_edit_of_a_generated_person(call, tmp_path):
         (("--seed", "1", "--smile", "9"), "smile must be from -4 to 4"),
         (("--seed", "1", "--yaw", "80"), "yaw must be from -60 to 60"),
         (("--seed", "1", "--smile", "1", "--in-photo"), "--in-photo needs a photo"),
-        (("--seed", "1", "--smile", "1", "--face", "0"), "--face needs a photo that is edited itself"),
+        (("--seed", "1", "--smile", "1", "--face", "0"), "--face needs a photo, got --seed"),
         (("PHOTO", "--smile", "1", "--before", "before.png"), "pass --likeness for before.png"),
         (("PHOTO", "--smile", "9"), "smile must be from -4 to 4"),
         (("PHOTO",), "a change is needed"),
@@ -153,13 +151,13 @@ def test_edit_of_a_photo_says_how_far_it_is_from_the_person(call, tmp_path):
     code, out, err = call("edit", photo, "--smile", 1, "--likeness", "-o", tmp_path / "out.png", "--steps", 2)
     assert code == 0, err
     report = json.loads(out)
-    assert 0 < report["inversion_distance"] < 0.6
-    assert report["total_distance"] > 0
+    assert 0 < report["likeness_distance"] < 0.6
+    assert report["identity_distance"] > 0
     assert "step 2 of 2" in err
 
 
 def test_edit_of_a_photo_without_a_likeness_is_refused(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("studio.latents.editor.SAME_PERSON", 1e-6)
+    monkeypatch.setattr("pipelines.edit.SAME_PERSON", 1e-6)
     photo = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
     code, _, err = call("edit", photo, "--smile", 1, "--likeness", "-o", tmp_path / "out.png", "--steps", 2)
     assert code == 2
@@ -184,10 +182,11 @@ def test_edit_in_the_photo(call, tmp_path):
 
 
 def test_a_turned_head_is_a_likeness(call, tmp_path):
-    photo, before = images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png"), tmp_path / "before.png"
-    code, out, err = call("edit", photo, "--yaw", 2, "-o", tmp_path / "out.png", "--before", before, "--steps", 2)
+    photo, before = images.save(tiny.image(72, 160, seed=7), tmp_path / "photo.png"), tmp_path / "before.png"
+    arguments = ("edit", photo, "--yaw", 2, "--face", 0, "-o", tmp_path / "out.png", "--before", before, "--steps", 2)
+    code, out, err = call(*arguments)
     assert code == 0, err
-    assert json.loads(out)["inversion_distance"] > 0
+    assert json.loads(out)["likeness_distance"] > 0
     assert before.is_file()
 
 

@@ -19,6 +19,8 @@ NAMES = [
     "CodeFormer",
     "CredentialsError",
     "DepthNet",
+    "EditOutput",
+    "EditPipeline",
     "FaceDetector",
     "FaceFinder",
     "FaceMesh",

@@ -30,6 +30,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipelines.arc2face import NOISE, Arc2FacePipeline
+from pipelines.edit import EditPipeline
 from pipelines.frontalize import FrontalizePipeline
 from pipelines.generate import GeneratePipeline
 from pipelines.reenact import ReenactPipeline
@@ -41,9 +42,6 @@ from studio.errors import InputError
 from studio.faces.faces import Faces
 from studio.faces.given import check_aligned
 from studio.find import FaceFinder
-from studio.identity.encoder import IdentityEncoder
-from studio.latents.editor import Editor
-from studio.latents.photo_editor import PhotoEditor
 from studio.networks.arcface import ArcFaceNet
 from studio.networks.cleaner import Cleaner
 from studio.networks.depth import DepthNet
@@ -343,20 +341,6 @@ def finder() -> SureFinder:
         return SureFinder(Together(*detectors()), mesh)
 
 
-def editor() -> Editor:
-    return Editor(varied_generator(), latent_space(), finder(), IdentityEncoder(identity_net().requires_grad_(False)))
-
-
-def photo_editor() -> PhotoEditor:
-    """The real classes: a prior of 256 px, of which a head draws 128, enlarged; a spatial path that does something."""
-    inner = Editor(
-        varied_generator(blocks=5), latent_space(), finder(), IdentityEncoder(identity_net().requires_grad_(False))
-    )
-    reading = restorer(spatial_channels=(8, 8), style_slots=2)
-    fill_randomly(reading.to_spatial, 0.05)
-    return PhotoEditor(inner, reading, head_parts(), image_head(), image_head(start=2))
-
-
 # --- pipelines --------------------------------------------------------------------------------------------------------
 
 
@@ -438,6 +422,17 @@ def frontalize_pipeline() -> FrontalizePipeline:
     """The real classes; a prior of 64 px, a head of 32."""
     prior = varied_generator(), image_head(start=2)
     built = FrontalizePipeline(*prior, latent_space(), frontalizer(), *detectors(), face_mesh(), identity_net())
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+def edit_pipeline() -> EditPipeline:
+    """The real classes: a prior of 256 px, of which a head draws 128, enlarged; a spatial path that does something."""
+    reading = restorer(spatial_channels=(8, 8), style_slots=2)
+    fill_randomly(reading.to_spatial, 0.05)
+    heads = image_head(), image_head(start=2)
+    drawing = varied_generator(blocks=5, mapping_depth=2), latent_space(), reading, head_parts(), *heads
+    built = EditPipeline(*drawing, *detectors(), face_mesh(), identity_net())
     built.set_progress_bar_config(disable=True)
     return built
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipelines.edit import STEPS, EditPipeline, Sitter
 from studio import images, sheets
 from studio.benchmarks.frontalize import spread
 from studio.benchmarks.provenance import provenance
 from studio.errors import InputError, NoFaceError, StudioError
 from studio.identity.similarity import SAME_PERSON
-from studio.latents.editor import SIZE, YEARS, Editor
-from studio.latents.photo_editor import STEPS, PhotoEditor, Sitter
+from studio.latents.attributes import YEARS
+from studio.latents.prior import SEARCHED
 from studio.metrics import psnr
 from studio.networks.latent_space import AGE
 from studio.photosets import evenly
@@ -65,8 +67,8 @@ def run(
     """
     if threads:
         torch.set_num_threads(threads)
-    editor = Editor.from_pretrained()
-    inside = PhotoEditor.from_pretrained(editor=editor)
+    pipeline = EditPipeline.from_pretrained("edit")
+    pipeline.set_progress_bar_config(disable=True)
     paths = images.find_images([photos])
     paths = evenly(paths, limit or len(paths))
     ways = {"photo": Way()} | ({"likeness": Way()} if compare else {})
@@ -74,26 +76,24 @@ def run(
     for path in paths:
         begin = time.perf_counter()
         try:
-            sitter = inside.find(images.load(path), 0)
+            sitter = pipeline.prepare(path, face=0)
         except (NoFaceError, InputError):
             skipped.append(path.name)
             continue
         ways["photo"].found.append(time.perf_counter() - begin)
-        read = images.resize(sitter.crop - sitter.inside.lacking, SIZE, SIZE).clamp(0, 1)
-        reading.append(float((editor.measured(read)[1] - sitter.person.cpu()).norm()))
-        sharp.append(float(psnr(read, images.resize(sitter.crop, SIZE, SIZE))))
+        crop = sitter.portrait.crop
+        read = images.resize(crop - sitter.inside.lacking, SEARCHED, SEARCHED).clamp(0, 1)
+        reading.append(float((pipeline.measured(read)[1] - sitter.vector).norm()))
+        sharp.append(float(psnr(read, images.resize(crop[None], SEARCHED, SEARCHED))))
         likeness.append(sitter.likeness_distance)
-        shown = [sitter.crop[0]]
+        shown = [crop]
         for name, wanted in CHANGES.items():
-            face = torch.zeros_like(sitter.crop[0])
-            given = asked(wanted, sitter.seen, editor)
+            shown.append(torch.zeros_like(crop))
             with ways["photo"].change(name) as add:
-                _, face, report = inside.edit(sitter, given)
-                add(given, report.before, report.after, report.identity_distance)
-            shown.append(face)
+                shown[-1] = edit(pipeline, sitter, wanted, add)
         cells.append(shown)
         if compare:
-            edit_likeness(editor, sitter, ways["likeness"])
+            edit_likeness(pipeline, sitter, ways["likeness"])
         say(f"{path.name}: read {reading[-1]:.2f} away, " + ", ".join(f"{k} {v.last():.2f}" for k, v in ways.items()))
     if not reading:
         raise InputError(f"the folder must hold portraits, no face was found in {len(paths)} photos: give another one")
@@ -103,7 +103,7 @@ def run(
         "benchmark": "edit",
         "set": photos.name,
         "faces": len(reading),
-        "steps": STEPS,
+        "steps": STEPS["photo"],
         "reading": {"identity_distance": spread(np.array(reading)), "psnr": round(float(np.mean(sharp)), 2)},
         "likeness_distance": spread(np.array(likeness)),
         **{f"in_{name}": way.summary() for name, way in ways.items()},
@@ -167,23 +167,23 @@ class Way:
         }
 
 
-def asked(wanted: dict[str, float], seen: torch.Tensor, editor: Editor) -> dict[str, float]:
-    """A change of `CHANGES` as the editors take it: an age is told, not its change, and within what the prior draws."""
+def edit(pipeline: EditPipeline, sitter: Sitter, wanted: dict[str, float], add: Callable[..., None]) -> torch.Tensor:
+    """Make a change of `CHANGES` and count it; an age is told, not its change, and within what the prior draws."""
     ((name, step),) = wanted.items()
-    if name != AGE:
-        return wanted
-    least, most = YEARS
-    return {AGE: min(max(float(seen[editor.space.number(AGE)]) + step, least), most)}
+    if name == AGE:
+        least, most = YEARS
+        wanted = {AGE: min(max(float(sitter.seen[pipeline.space.number(AGE)]) + step, least), most)}
+    done = pipeline.edit(sitter, wanted)
+    add(wanted, done.report.before, done.report.after, done.report.identity_distance)
+    return done.face
 
 
-def edit_likeness(editor: Editor, sitter: Sitter, way: Way) -> None:
-    """The same changes on a likeness of the face, found by `Editor`."""
+def edit_likeness(pipeline: EditPipeline, sitter: Sitter, way: Way) -> None:
+    """The same changes on a likeness of the face."""
     begin = time.perf_counter()
-    w = editor.invert(images.resize(sitter.crop, SIZE, SIZE)[0], sitter.person)
+    one = replace(sitter.portrait, crop=images.resize(sitter.portrait.crop, SEARCHED, SEARCHED))
+    found = pipeline.likeness_of(pipeline.likeness(one), one)
     way.found.append(time.perf_counter() - begin)
-    seen = editor.look(w)[0]
     for name, wanted in CHANGES.items():
-        given = asked(wanted, seen, editor)
         with way.change(name) as add:
-            _, report = editor.edit(w, given, sitter.person)
-            add(given, report.before, report.after, report.total_distance)
+            edit(pipeline, found, wanted, add)

@@ -234,17 +234,17 @@ def edit(
     before: Annotated[Path | None, typer.Option(help="Also write the likeness before the edit here.")] = None,
     credentials: Annotated[bool, typer.Option(help="Sign results: Content Credentials.")] = True,
     overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
+    model: ModelOption = "edit",
     device: DeviceOption = "auto",
 ) -> None:
     """Change a smile, glasses or an age in a photo, or turn a head; prints a JSON report with identity distances.
 
     A turned head is a likeness out of the prior, aligned; all other changes are made in the photo itself.
     """
-    from studio import images
+    from pipelines.edit import MADE, STEPS, EditPipeline, method_of
+    from studio import images, provenance
     from studio.device import pick_device
-    from studio.latents import editor as likenesses
-    from studio.latents import photo_editor
-    from studio.latents.editor import Editor, check_changes
+    from studio.latents.attributes import check_in_photo
 
     changes = given(
         yaw=yaw, pitch=pitch, smile=smile, mouth=mouth, eyes=eyes, brow=brow, light=light, glasses=glasses, age=age
@@ -253,48 +253,35 @@ def edit(
         raise InputError("either PHOTO or --seed must say whose face, got both or neither: give one of them")
     if likeness is False and photo is None:
         raise InputError("--in-photo needs a photo, got --seed: give a photo, or leave it out")
-    in_photo = photo is not None and not (likeness or (likeness is None and ("yaw" in changes or "pitch" in changes)))
-    if in_photo and before:
+    if photo is None and face is not None:
+        raise InputError("--face needs a photo, got --seed: give a photo, or leave it out")
+    asked = {None: "auto", True: "likeness", False: "photo"}[likeness]
+    method = method_of(photo, asked, changes)
+    if method == "photo" and before:
         raise InputError(f"--before needs a likeness, got a photo that is edited itself: pass --likeness for {before}")
-    if not in_photo and face is not None:
-        raise InputError(f"--face needs a photo that is edited itself, got a likeness: cut face {face} out")
+    if method == "photo":
+        check_in_photo(changes)
     check_free([file for file in (output, before) if file], overwrite)
     check_beside([photo] if photo else [], pictures=[output, before], overwrite=True)
-    loaded = None if photo is None else images.load(photo)
-    editor = Editor.from_pretrained(pick_device(device))
-    if in_photo:
-        photo_editor.check_in_photo(editor.space, changes)
-        inside = photo_editor.PhotoEditor.from_pretrained(pick_device(device), editor)
-        total = steps or photo_editor.STEPS
-        sitter = inside.find(loaded, face, total, lambda step: say(f"step {step} of {total}"))
-        edited, _, report = inside.edit(sitter, changes)
-        keep_edit({output: edited}, "the face of a photo, changed by a prior of faces", changes, photo, credentials)
-        show(report.to_dict())
-        return
-    check_changes(editor.space, changes)
-    person, total = None, steps or likenesses.STEPS
-    if loaded is None:
-        w = editor.sample(seed)
-    else:
-        w, person, _ = editor.likeness(loaded, total, lambda step, _, __: say(f"step {step + 1} of {total}"))
-    moved, report = editor.edit(w, changes, person)
-    pictures = {output: editor.draw(moved)[0]} | ({before: editor.draw(w)[0]} if before else {})
-    stated = {**changes, "seed": seed}
-    keep_edit(pictures, "a likeness out of the prior, moved along its directions", stated, photo, credentials)
-    show(report.to_dict())
-
-
-def keep_edit(
-    pictures: dict[Path, Any], what: str, settings: dict[str, Any], photo: Path | None, credentials: bool
-) -> None:
-    """Write what an edit made, and say of which files the mark or the credentials are missing."""
-    from studio import provenance
-
-    source = photo.read_bytes() if photo else None
+    loaded, rng = (images.load(photo), None) if photo else (None, _seeded(seed))
+    pipeline = EditPipeline.from_pretrained(model, device=pick_device(device))
+    pipeline.set_progress_bar_config(disable=True)
+    done = pipeline(
+        loaded,
+        method,
+        face,
+        **changes,
+        num_inference_steps=steps if photo else None,
+        generator=rng,
+        callback_on_step_end=lambda _, step, *rest: say(f"step {step + 1} of {steps or STEPS[method]}"),
+    )
+    pictures = {output: done.photos[0]} | ({before: pipeline.draw(done.prepared[0].w)[0]} if before else {})
+    source, stated = (photo.read_bytes(), changes) if photo else (None, {**changes, "seed": seed})
+    made = provenance.Operation("edit", MADE[method], stated)
     for file, picture in pictures.items():
-        made = provenance.Operation("edit", what, settings)
         if lacking := provenance.save_synthetic(picture, file, made, source=source, credentials=credentials):
             say(f"{file.name}: {lacking}")
+    show(done.reports[0].to_dict())
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,27 +46,64 @@ def select(faces: Faces, choice: str | int | Sequence[int] | np.ndarray) -> list
     return indices
 
 
-def meant(faces: Faces, face: int | None, name: str, largest: str = "face=0") -> int:
+class Least(NamedTuple):
+    """What a face must have for a task: px between its eyes, and the words of the refusal."""
+
+    eyes: float
+    purpose: str
+    instead: str
+
+
+# Below these, there is nothing of a person to keep, to move, or to know.
+LEAST = {
+    "turn": Least(8.0, "to be turned", "use UpsamplePipeline first"),
+    "edit": Least(8.0, "to be edited", "upsample it first"),
+    "move": Least(12.0, "to be moved", "restore or enlarge it first"),
+    "recognise": Least(12.0, "to say who it is", "give a larger one"),
+}
+
+
+def one_face(
+    faces: Faces,
+    face: int | None,
+    name: str,
+    least: Least | None = None,
+    *,
+    what: str = "the photo",
+    largest: str = "face=0",
+    lost: str = "cut it closer, or give another one",
+) -> int:
     """Index of the one face of a photo that is meant.
 
     Args:
         faces: of the photo.
         face: its index, 0 is the largest; None wants a photo of one face.
         name: of the photo.
-        largest: how one says that the largest is meant.
+        least: how large it must be, one of `LEAST`; None takes any.
+        what: what the photo is called.
+        largest: how one says that the largest is meant; empty where no choice is given.
+        lost: what to do where there is none.
 
     Raises:
         NoFaceError: there is none.
-        InputError: several and no choice, or no such face.
+        InputError: several and no choice, no such face, or one that is too small.
     """
     count = len(faces)
     if not count:
-        raise NoFaceError(f"the photo must show a face, none was found in {name}: cut it closer, or give another one")
+        raise NoFaceError(f"{what} must show a face, none was found in {name}: {lost}")
     if face is None and count > 1:
+        if not largest:
+            raise InputError(f"{what} must show one face, {name} shows {count}: cut one out")
         raise InputError(f"one face must be chosen, {name} shows {count}: pass {largest} for the largest")
-    index = face or 0
+    index = 0 if face is None else face
     if not (type(index) is int and 0 <= index < count):
         raise InputError(f"face must be from 0 to {count - 1} for {name}, got {face!r}: pass one of them")
+    eyes = float(faces.eye_distances[index])
+    if least is not None and eyes < least.eyes:
+        raise InputError(
+            f"a face must have {least.eyes:.0f} px between its eyes {least.purpose}, the one in {name} has {eyes:.1f}: "
+            f"{least.instead}"
+        )
     return index
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from studio import images, weights
 from studio.errors import InputError, NoFaceError
 from studio.faces import align
+from studio.faces.select import LEAST
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.similarity import distance
@@ -22,7 +23,7 @@ from studio.images import Photo
 FIGURES = weights.COMMITTED / "figures" / "identity.json"  # what `studio bench identity --out` wrote
 # px. With one side shrunk to 12 the measured separation stays (AUC 0.995, from 0.998); at 9 (0.982) and 7 (0.966)
 # faces of one person drift apart as two people would.
-SMALLEST_EYE_DISTANCE = 12.0
+SMALLEST_EYE_DISTANCE = LEAST["recognise"].eyes
 RARE = 0.02  # share of pairs that a clear verdict may be wrong about
 CROP = 256  # px, of the pictures to look at
 

@@ -1,4 +1,4 @@
-"""Photos that say who somebody is: the one face that is meant, what is reported of it, and the consent with it."""
+"""Photos that say who somebody is: what is reported of them, and the consent with them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio.errors import InputError, NoFaceError
-from studio.faces.faces import Faces
-from studio.find import FaceFinder
-from studio.identity.compare import SMALLEST_EYE_DISTANCE
-from studio.images import Photo
+from studio.errors import InputError
 
 NOTE = "generated: a synthetic picture of nobody at any place or time, whoever it resembles"  # in every report
 
@@ -33,37 +29,6 @@ class ReferenceReport:
     distance: float | None
     outlier: bool
     monochrome: bool
-
-
-def one_face(finder: FaceFinder, photo: Photo, face: int | None = None) -> Faces:
-    """The face of a photo that is meant, large enough to say who it is.
-
-    Args:
-        finder: finds faces.
-        photo: see above.
-        face: which one of several, 0 is the largest; None wants a photo of one face.
-
-    Raises:
-        NoFaceError: there is none.
-        InputError: several and no choice, no such face, or one that is too small.
-    """
-    faces = finder(photo.pixels)
-    if not len(faces):
-        raise NoFaceError(
-            f"the photo must show a face, none was found in {photo.name}: cut it closer, or give another one"
-        )
-    if face is None and len(faces) > 1:
-        raise InputError(f"the photo must show one face, {photo.name} shows {len(faces)}: cut one out or pass face")
-    if face is not None and face >= len(faces):
-        raise InputError(f"face must be below the number of faces, {photo.name} shows {len(faces)}, got {face}")
-    chosen = faces[[face or 0]]
-    eyes = float(chosen.eye_distances[0])
-    if eyes < SMALLEST_EYE_DISTANCE:
-        raise InputError(
-            f"a face must have {SMALLEST_EYE_DISTANCE:.0f} px between its eyes to say who it is, {photo.name} has "
-            f"{eyes:.0f}: give a larger one"
-        )
-    return chosen
 
 
 def check_consent(identity: Any, consent: bool) -> None:

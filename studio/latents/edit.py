@@ -37,11 +37,6 @@ def move(space: LatentSpace, w: Tensor, attribute: str, amount: float | Tensor) 
     return moved
 
 
-def truncate(w: Tensor, mean: Tensor, share: float) -> Tensor:
-    """Pull latents (…,D) towards the mean latent (D,): `share` 1 keeps them, 0 gives the mean face."""
-    return mean + share * (w - mean)
-
-
 def move_to(
     space: LatentSpace,
     w: Tensor,

@@ -13,7 +13,6 @@ such a space F/W+. All blocks behind that map still draw, so that what is found 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -21,117 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio import images
-from studio.device import fast_bfloat16
-from studio.errors import InputError
-from studio.networks.generator import Generator
-from studio.networks.image_head import ImageHead
-from studio.networks.latent_space import THUMB, LatentSpace
-from studio.networks.loading import StrictModel
 
 EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts a face as found
-FACE_CENTRE, FACE_RADII = (0.5, 0.56), (0.28, 0.38)  # (x, y), shares of the side of an aligned picture
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
 CHECK_EVERY = 10  # steps between two looks at what the exact picture is, where a quicker one is searched
-MAP_BLOCK = 3  # the map that can be moved is the one after this many blocks: 32 px
 SETTLE = 5  # steps after all samples are there, in which the cross term and the shift of the map fall
-
-
-def quick_copy(generator: StrictModel) -> StrictModel:
-    """A copy in bfloat16 (20 MB) where that is faster, else the generator itself: for searching, not for the result."""
-    if not fast_bfloat16(generator.device.type):
-        return generator
-    return torch.nn.Module.to(deepcopy(generator), dtype=torch.bfloat16)
-
-
-def picture(generator: Generator, w: Tensor, head: ImageHead | None = None, added: Tensor | None = None) -> Tensor:
-    """Latents, and what is added to the map, to pictures, with gradients.
-
-    Args:
-        generator: the prior.
-        w: W or W+ latents (N,16,512), any float type.
-        head: a quicker way to a picture, which is about right; None draws the generator's own.
-        added: (N,512,32,32) added to the generator's own map after `MAP_BLOCK` blocks, in its units; None adds nothing.
-
-    Returns:
-        (N,3,S,S) float32 RGB, about [0,1], not clamped.
-    """
-    w = generator.slots(w.to(generator.dtype))
-    if added is None:
-        return (generator(w) if head is None else head.render(generator, w)).float() / 2 + 0.5
-    x = generator.features(w, MAP_BLOCK) + added.to(w)
-    if head is None:
-        return generator.decode(x, w, MAP_BLOCK).float() / 2 + 0.5
-    return head(generator.run_blocks(x, w, MAP_BLOCK, head.config.start), w).float() / 2 + 0.5
-
-
-def render(
-    generator: Generator, w: Tensor, size: int, head: ImageHead | None = None, added: Tensor | None = None
-) -> Tensor:
-    """`picture`, averaged to (N,3,size,size)."""
-    return F.interpolate(picture(generator, w, head, added), (size, size), mode="area")
-
-
-def downscale_error(pictures: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error between shrunk pictures and a small one (PULSE's downscaling loss).
-
-    Args:
-        pictures: (N,3,S,S) RGB in [0,1].
-        target: (3,h,h) or (N,3,h,h) RGB in [0,1].
-
-    Returns:
-        (N,) mean of squared differences over pixels and channels, after bicubic antialiased shrinking.
-    """
-    shrunk = images.resize(pictures, *target.shape[-2:])
-    return (shrunk - target).square().flatten(1).mean(1)
-
-
-def face_error(pictures: Tensor, target: Tensor) -> Tensor:
-    """`downscale_error` inside the ellipse in which aligned faces lie; the background is often not a face's to draw.
-
-    Args:
-        pictures: (N,3,S,S) RGB in [0,1], FFHQ-aligned.
-        target: (3,h,h) RGB in [0,1].
-
-    Returns:
-        (N,) mean of squared differences over the pixels of the ellipse, and channels.
-    """
-    side = target.shape[-1]
-    middle = (torch.arange(side, device=target.device) + 0.5) / side
-    (x, y), (a, b) = FACE_CENTRE, FACE_RADII
-    inside = ((middle - x) / a).square() + ((middle[:, None] - y) / b).square() <= 1  # (h, h)
-    difference = images.resize(pictures, side, side) - target
-    return difference.square()[..., inside].flatten(1).mean(1)
-
-
-def back_project(pictures: Tensor, target: Tensor, steps: int = 4) -> Tensor:
-    """Make pictures shrink to a small one: add the enlarged rest, again and again (Irani and Peleg 1991).
-
-    Enlarging and then shrinking weakens fine detail, so that the rest goes through the inverse of both first (their
-    back-projection kernel): one step would do, but for values that leave [0,1]. What the prior cannot draw, a
-    background mostly, is thereby laid over the picture as blurred as the small one shows it. No detail is found by
-    this; the search has to bring that.
-
-    Args:
-        pictures: (N,C,S,S) in [0,1].
-        target: (C,h,h) in [0,1].
-        steps: how often.
-
-    Returns:
-        (N,C,S,S) in [0,1].
-    """
-    size, small = pictures.shape[-1], target.shape[-1]
-    up, down = (resizing(*sides).to(pictures.device) for sides in ((small, size), (size, small)))
-    spread = (torch.linalg.inv(up @ down) @ up).to(pictures)  # a row, undone and enlarged: (small, size)
-    for _ in range(steps):
-        rest = target - images.resize(pictures, small, small)
-        pictures = (pictures + spread.T @ rest @ spread).clamp(0, 1)
-    return pictures
-
-
-def resizing(before: int, after: int) -> Tensor:
-    """Bicubic antialiased resizing of rows as a matrix (before,after) float64: row @ matrix, not cut to [0,1]."""
-    rows = torch.eye(before, dtype=torch.float64)[None, None]
-    return F.interpolate(rows, (before, after), mode="bicubic", antialias=True, align_corners=False)[0, 0]
 
 
 def geodesic_cross(v: Tensor) -> Tensor:
@@ -154,81 +47,6 @@ def geodesic_cross(v: Tensor) -> Tensor:
 def to_sphere(v: Tensor, radius: Tensor | float) -> Tensor:
     """The nearest points of the sphere of that radius, (…,D)."""
     return F.normalize(v, dim=-1) * radius
-
-
-def nearest(
-    space: LatentSpace,
-    target: Tensor,
-    count: int,
-    rng: torch.Generator | None = None,
-    embedding: Tensor | None = None,
-    grey: bool = False,
-    choice: int = 4,
-) -> Tensor:
-    """Bank samples whose shrunk pictures are nearest to a small one.
-
-    Args:
-        space: has the bank.
-        target: (3,h,w) RGB in [0,1].
-        count: how many.
-        rng: draws them from the `choice` · `count` nearest; None takes the nearest.
-        embedding: (E,) identity vector of the person, which then counts too.
-        grey: compare brightness only, because the small picture has no colours.
-        choice: see `rng`.
-
-    Returns:
-        (count,D) latents w, nearest first.
-
-    Raises:
-        InputError: more than the bank holds.
-    """
-    if count > space.config.bank:
-        raise InputError(f"at most {space.config.bank} samples can be searched for at once, got {count}: ask for less")
-    side = min(THUMB, *target.shape[-2:])
-    thumbs = F.interpolate(space.bank_thumbs.float() / 255, (side, side), mode="area")
-    small = F.interpolate(target[None].to(thumbs), (side, side), mode="area")
-    difference = (thumbs - small).mean(1) if grey else thumbs - small
-    cost = difference.square().flatten(1).mean(1)  # (K,)
-    if embedding is not None:
-        cost = cost + IDENTITY_COST * (space.bank_embeddings.float() - embedding.to(thumbs)).square().sum(1)
-    order = cost.argsort()
-    if rng is not None:
-        pool = order[: choice * count]
-        order = pool[torch.randperm(len(pool), generator=rng)[:count].sort().values.to(pool.device)]
-    return space.bank_latents[order[:count]].float()
-
-
-def estimate(space: LatentSpace, target: Tensor, embedding: Tensor | None = None, grey: bool = False) -> Tensor:
-    """Gaussian coordinates of a small picture: a ridge regression of the bank's on their pictures (and identities).
-
-    Args:
-        space: has the bank.
-        target: (3,h,w) RGB in [0,1].
-        embedding: (E,) identity vector of the person, which then counts too.
-        grey: look at brightness only.
-
-    Returns:
-        (1,D). It is the mean of the faces that look so, and so paler than any of them.
-    """
-    side = min(THUMB, *target.shape[-2:])
-
-    def features(pictures: Tensor, vectors: Tensor | None) -> Tensor:
-        small = F.interpolate(pictures, (side, side), mode="area")
-        small = (small.mean(1) if grey else small).flatten(1)
-        return small if vectors is None else torch.cat([small, vectors], 1)  # (K, F)
-
-    v = space(space.bank_latents.float())
-    x = features(space.bank_thumbs.float() / 255, None if embedding is None else space.bank_embeddings.float())
-    at = features(target[None].to(x), None if embedding is None else embedding[None].to(x))
-    middle, spread = x.mean(0), x.std(0) + 1e-4
-    x, at = (x - middle) / spread, (at - middle) / spread
-    gram = x.T @ x + RIDGE * torch.eye(x.shape[1], device=x.device)
-    slope = torch.linalg.solve(gram, x.T @ (v - v.mean(0)))  # (F, D)
-    return v.mean(0) + at @ slope
-
-
-IDENTITY_COST = 0.02  # squared identity distance of strangers, about 0.6, then counts as much as a face's pixels
-RIDGE = 500.0  # on a tenth of the bank it leaves 0.64 of the variance of w, 0.75 without identities; the nearest: 1.34
 
 
 @dataclass

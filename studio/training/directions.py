@@ -31,7 +31,7 @@ from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
 from studio.latents.edit import move
 from studio.latents.measure import attributes, embed, measure_all, place_aligned
-from studio.latents.search import render
+from studio.latents.prior import render
 from studio.networks.generator import Generator
 from studio.networks.latent_space import AGE, THUMB, LatentSpace
 

@@ -23,7 +23,7 @@ from studio.faces.mean_mesh import MEAN_MESH
 from studio.find import FaceFinder
 from studio.latents.edit import move
 from studio.latents.measure import place_aligned
-from studio.latents.search import render
+from studio.latents.prior import render
 from studio.motion.expression import FILE, NAMES
 from studio.motion.head import head_poses
 from studio.networks.generator import Generator

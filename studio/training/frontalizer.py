@@ -30,7 +30,7 @@ from studio import weights
 from studio.degradations import degrade
 from studio.device import fast_bfloat16
 from studio.errors import InputError
-from studio.latents.search import render
+from studio.latents.prior import render
 from studio.networks.frontalizer import Frontalizer
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet

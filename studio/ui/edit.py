@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+import torch
 from torch import Tensor
 
 from studio import images, provenance
@@ -33,17 +34,15 @@ from studio.ui.common import (
 from studio.ui.lane import follow, on_gpu
 
 if TYPE_CHECKING:
-    from studio.latents.editor import Editor, EditReport
-    from studio.latents.photo_editor import PhotoEditor, PhotoEditReport
+    from pipelines.edit import EditPipeline, EditReport
 
 TITLE = "Edit"
 WAITING = "Choose a photo of one face, or none for a generated person; say what is to change, then press Edit."
-SEARCH = {True: 40, False: 100}  # steps, in the photo itself or for a likeness
 MOST_KEPT = 16  # likenesses
-AS_IT_SHOULD_BE = ("yaw", "pitch", "age")  # asked for as a value, the others as a change
 TOLERANCE = {"yaw": 4.0, "pitch": 4.0, "age": 4.0}  # of what was asked for; of a change, `SHARE` of it
 SHARE = 0.4
-LIMITS = {"yaw": (-45.0, 45.0, 1.0), "pitch": (-35.0, 20.0, 1.0), "age": (30.0, 80.0, 1.0)}  # of widgets, and the step
+# Of widgets, and the step. These are asked for as a value, the others as a change.
+LIMITS = {"yaw": (-45.0, 45.0, 1.0), "pitch": (-35.0, 20.0, 1.0), "age": (30.0, 80.0, 1.0)}
 CHANGES = (-3.0, 3.0, 0.5)  # likewise, of the others
 NOTHING: dict[str, dict[str, float]] = {"asked": {}, "before": {}, "after": {}}
 UNITS = {"yaw": "°", "pitch": "°", "age": " years"}
@@ -51,43 +50,32 @@ UNITS = {"yaw": "°", "pitch": "°", "age": " years"}
 
 @dataclass(frozen=True)
 class Likeness:
-    """A face of the prior, kept while its visitor tries one change after another.
+    """A photo's face in the prior, kept while its visitor tries one change after another.
 
     Attributes:
-        key: of the photo and the search, or of the generated person.
+        key: of the photo and the search.
         w: (1,16,512) its latents.
-        person: (128,) identity vector of the photo; None for a generated person.
-        crop: (3,S,S) the photo's face, aligned; None likewise.
     """
 
     key: str
     w: Tensor
-    person: Tensor | None
-    crop: Tensor | None
 
 
-def load() -> Editor:
-    """The editor, on the GPU where there is one."""
-    from studio.latents.editor import Editor  # seconds of imports, which the page need not wait for
+def load() -> EditPipeline:
+    """The pipeline, on the GPU where there is one."""
+    from studio import EditPipeline  # seconds of imports, which the page need not wait for
 
-    return Editor.from_pretrained(pick_device("auto"))
-
-
-def load_inside(editor: Editor) -> PhotoEditor:
-    """What edits a photo itself, around an editor that is loaded."""
-    from studio.latents.photo_editor import PhotoEditor
-
-    return PhotoEditor.from_pretrained(pick_device("auto"), editor)
+    return EditPipeline.from_pretrained("edit", device=pick_device("auto"))
 
 
 # ---- widgets
 
 
-def tab(editor: Callable[[], Editor]) -> None:
+def tab(pipeline: Callable[[], EditPipeline]) -> None:
     """Lay the tab out, inside a `gr.Blocks`, and connect it.
 
     Args:
-        editor: gives the editor, loading it if need be.
+        pipeline: gives the pipeline, loading it if need be.
     """
     with gr.Row(elem_classes="work"):
         with ask():
@@ -136,7 +124,7 @@ def tab(editor: Callable[[], Editor]) -> None:
         queue=False,
         **PRIVATE,
     )
-    runner = Runner(editor)
+    runner = Runner(pipeline)
     connect(
         start,
         stop,
@@ -166,17 +154,16 @@ def further_changes(report: dict[str, Any] | None) -> dict[str, float]:
 
 
 class Runner:
-    """Runs the editor for the visitors.
+    """Runs the pipeline for the visitors.
 
     Args:
-        editor: gives the editor, loading it if need be.
+        pipeline: gives the pipeline, loading it if need be.
     """
 
-    def __init__(self, editor: Callable[[], Editor]) -> None:
-        self.editor = editor
+    def __init__(self, pipeline: Callable[[], EditPipeline]) -> None:
+        self.pipeline = pipeline
         self.lane = Lane()
         self.kept: dict[str | None, Likeness] = {}  # by visitor
-        self.inside: PhotoEditor | None = None  # loaded when a photo is first edited itself
         self._call = on_gpu(self.call)
 
     def edit(
@@ -215,7 +202,7 @@ class Runner:
             eyes: the same.
             brow: change of their height, in spreads.
             light: above 0, more from the right of the picture.
-            in_photo: change the photo itself, where the head is not turned; else a likeness of the only face, aligned.
+            in_photo: change the photo itself, where the head is not turned; else a likeness, aligned.
             face: 0 is the largest; -1 asks for a photo of one face.
             seed: of the generated person.
             steps: of the search for the photo's likeness; 0 takes 40 in the photo itself, 100 for a likeness alone.
@@ -233,18 +220,18 @@ class Runner:
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
             progress(0, desc="Loading the model")
-            editor = self.editor()  # before a GPU is lent
-            inside = in_photo and photo is not None and not {"yaw", "pitch"} & changes.keys()
-            if inside and self.inside is None:
-                self.inside = load_inside(editor)
-            total = int(steps) or SEARCH[inside]
+            self.pipeline()  # before a GPU is lent
+            from pipelines.edit import STEPS, method_of
+
+            method = method_of(photo, "auto" if in_photo else "likeness", changes)
+            who = int(seed) if photo is None else None if int(face) == -1 else int(face)
+            total = int(steps) or STEPS[method]
             on_step = follow(stop, progress, total, lambda _: "Searching for the likeness")
             kept = self.kept.get(visitor)
-            who = (None if int(face) == -1 else int(face)) if inside else int(seed)
-            found, shown, report, lacking = self._call(inside, photo, folder, changes, who, total, kept, on_step)
-            self.keep(visitor, found)
-            said = verdict_in_photo(report) if inside else verdict(report)
-            return [shown, report.to_dict(), line(said, done=True)], lacking
+            found, shown, report, lacking = self._call(photo, folder, method, changes, who, total, kept, on_step)
+            if found is not None:
+                self.keep(visitor, found)
+            return [shown, report.to_dict(), line(verdict(report), done=True)], lacking
 
         yield from self.lane.steps(work, lambda message: [[], None, line(message)], [photo], request)
 
@@ -259,130 +246,78 @@ class Runner:
         forget.start()
 
     def call(
-        self, inside: bool, photo: str | None, folder: Path, *settings: Any
-    ) -> tuple[Likeness, list[tuple[Path, str]], Any, str]:
-        """`change_photo` or `change` with this runner's editors."""
-        if inside:
-            return change_photo(self.inside, photo, folder, *settings)
-        return change(self.editor(), photo, folder, *settings)
+        self, photo: str | None, folder: Path, *settings: Any
+    ) -> tuple[Likeness | None, list[tuple[Path, str]], Any, str]:
+        """`change` with this runner's pipeline."""
+        return change(self.pipeline(), photo, folder, *settings)
 
 
-# ---- the editor's calls
+# ---- the pipeline call
 
 
 def change(
-    editor: Editor,
+    pipeline: EditPipeline,
     source: str | Path | None,
     folder: Path,
+    method: str,
     changes: dict[str, float],
-    seed: int,
+    who: int | None,
     steps: int,
     kept: Likeness | None,
     on_step: Callable[..., Any] | None,
-) -> tuple[Likeness, list[tuple[Path, str]], EditReport, str]:
+) -> tuple[Likeness | None, list[tuple[Path, str]], EditReport, str]:
     """Edit one face and write what the page shows: PNG files with captions.
 
+    Args:
+        pipeline: what edits.
+        source: the photo; None for a generated person.
+        folder: of the files.
+        method: "photo" or "likeness".
+        changes: what is asked for.
+        who: index of the face in the photo, or None for the only one; the seed of a generated person.
+        steps: of the search.
+        kept: what the call before gave back.
+        on_step: called after each step of the search.
+
     Returns:
-        The likeness, to be handed to the next call; the files; the report; and why the results have no mark or no
-        credentials ("" where they have both).
+        The photo's likeness, to be handed to the next call (None for a generated person); the files; the report; and
+        why the results have no mark or no credentials ("" where they have both).
 
     Raises:
-        InputError: nothing to change, a change beyond what the prior can draw, no likeness, or not one face.
+        InputError: nothing to change, a change beyond what the prior can draw, no likeness, or no one face.
         ImageError: a file that is no usable photo.
     """
-    from studio.latents.editor import check_changes
+    from pipelines.edit import MADE
 
     if not changes:
         raise InputError("a change is needed, got none: move a slider, or give an age or an angle")
-    check_changes(editor.space, changes)
-    likeness = find(editor, source, seed, steps, kept, on_step)
-    moved, report = editor.edit(likeness.w, changes, likeness.person)
-    data = None if source is None else Path(source).read_bytes()
-    stated = changes if source else {**changes, "seed": seed}
-    made = provenance.Operation("edit", "a likeness out of the prior, moved along its directions", stated)
-    shown = [] if likeness.crop is None else [(images.save(likeness.crop, folder / "face.png"), "In the photo")]
-    before = "Generated" if report.inversion_distance is None else f"Its likeness: {report.inversion_distance:.2f} away"
+    if source is None:
+        data, key, known, stated = None, "", None, {**changes, "seed": who}
+        whose = {"generator": torch.Generator().manual_seed(who)}
+    else:
+        data, stated = Path(source).read_bytes(), changes
+        key = f"{method}, face {who}, {steps} steps, {hashlib.sha256(data).hexdigest()}"
+        known = kept.w if kept is not None and kept.key == key else None
+        whose = {"image": images.load(source, max_pixels=MAX_PIXELS), "face": who}
+        whose["num_inference_steps"] = steps if known is None else None
+    output = pipeline(**whose, method=method, **changes, latents=known, callback_on_step_end=on_step, output_type="pt")
+    report, sitter = output.reports[0], output.prepared[0]
+    made = provenance.Operation("edit", MADE[report.method], stated)
+    shown = []
+    if sitter.portrait is not None:
+        shown.append((images.save(sitter.portrait.crop, folder / "face.png"), "In the photo"))
+    edited = f"Edited: {report.edit_distance:.2f} from there"
+    if report.method == "photo":
+        new = [("edited-face", output.faces[0], edited), ("edited", output.photos[0], "The photo")]
+    else:
+        before = "Generated" if source is None else f"Its likeness: {report.likeness_distance:.2f} away"
+        new = [("likeness", pipeline.draw(sitter.w)[0], before), ("edited", output.photos[0], edited)]
     lacking = ""
-    for name, w, caption in (
-        ("likeness", likeness.w, before),
-        ("edited", moved, f"Edited: {report.edit_distance:.2f} from there"),
-    ):
-        file = folder / f"{name}.png"
-        lacking = provenance.save_synthetic(editor.draw(w)[0], file, made, source=data)
-        shown.append((file, caption))
-    return likeness, shown, report, lacking
-
-
-def change_photo(
-    editor: PhotoEditor,
-    source: str | Path,
-    folder: Path,
-    changes: dict[str, float],
-    face: int | None,
-    steps: int,
-    kept: Likeness | None,
-    on_step: Callable[..., Any] | None,
-) -> tuple[Likeness, list[tuple[Path, str]], PhotoEditReport, str]:
-    """Edit one face of a photo in its place; like `change`.
-
-    Raises:
-        InputError: nothing to change, a change beyond what the prior can draw, or no one face.
-        ImageError: a file that is no usable photo.
-    """
-    from studio.latents.photo_editor import check_in_photo
-
-    check_in_photo(editor.editor.space, changes)
-    photo = images.load(source, max_pixels=MAX_PIXELS)
-    key = f"face {face} in the photo, {key_of(source, steps)}"
-
-    def each(step: int) -> None:
-        if on_step is not None:
-            on_step(editor, step - 1, None, {})
-
-    known = kept.w if kept is not None and kept.key == key else None
-    sitter = editor.find(photo, face, steps, each, known)
-    edited, after, report = editor.edit(sitter, changes)
-    data = Path(source).read_bytes()
-    made = provenance.Operation("edit", "the face of a photo, changed by a prior of faces", changes)
-    shown = [(images.save(sitter.crop[0], folder / "face.png"), "In the photo")]
-    lacking = ""
-    for name, picture, caption in (
-        ("edited-face", after, f"Edited: {report.identity_distance:.2f} from there"),
-        ("edited", edited, "The photo"),
-    ):
+    for name, picture, caption in new:
         file = folder / f"{name}.png"
         lacking = provenance.save_synthetic(picture, file, made, source=data) or lacking
         shown.append((file, caption))
-    return Likeness(key, sitter.inside.w.cpu(), sitter.person.cpu(), sitter.crop[0].cpu()), shown, report, lacking
-
-
-def key_of(source: str | Path, steps: int) -> str:
-    """Of a photo and the search for its likeness."""
-    return f"{steps} steps, {hashlib.sha256(Path(source).read_bytes()).hexdigest()}"
-
-
-def find(
-    editor: Editor,
-    source: str | Path | None,
-    seed: int,
-    steps: int,
-    kept: Likeness | None,
-    on_step: Callable[..., Any] | None,
-) -> Likeness:
-    """The likeness of a photo or a generated person: the one that was kept, where it is of the same."""
-    if source is None:
-        return Likeness(f"seed {seed}", editor.sample(seed), None, None)
-    photo = images.load(source, max_pixels=MAX_PIXELS)
-    key = key_of(source, steps)
-    if kept is not None and kept.key == key:
-        return kept
-
-    def each(step: int, *_: Any) -> None:
-        if on_step is not None:
-            on_step(editor, step, None, {})
-
-    w, person, crop = editor.likeness(photo, steps, each)
-    return Likeness(key, w.cpu(), person.cpu(), crop.cpu())
+    return (Likeness(key, sitter.w.cpu()) if key else None), shown, report, lacking
 
 
 @dataclass(frozen=True)
@@ -416,7 +351,7 @@ def misses(asked: dict[str, float], before: dict[str, float], after: dict[str, f
     """
     found = []
     for name, aim in asked.items():
-        start = before[name] if name in AS_IT_SHOULD_BE else 0.0
+        start = before[name] if name in LIMITS else 0.0
         reached = after[name] - (before[name] - start)
         wanted, lacking = aim - start, aim - reached
         if lacking * wanted > 0 and abs(lacking) > TOLERANCE.get(name, SHARE * abs(aim)):
@@ -436,25 +371,21 @@ def missed(found: Sequence[Miss]) -> str:
     return f" Not all of it was reached: {', '.join(map(str, found))}. {then}."
 
 
-def verdict_in_photo(report: PhotoEditReport) -> str:
-    """The report in one line."""
-    whose = "below 0.6 counts as the same person" if report.same_person else "another person, to the encoder"
-    short = missed(misses(report.asked, report.before, report.after))
-    return f"The photo, changed: {moves(report)}.{short} Identity distance {report.identity_distance:.2f}; {whose}."
-
-
 def verdict(report: EditReport) -> str:
-    """Likewise, of a likeness or a generated person."""
-    short = missed(misses(report.asked, report.before, report.after))
-    if report.total_distance is None:
-        return f"Synthetic: {moves(report)}.{short} Identity distance of the edit {report.edit_distance:.2f}."
+    """The report in one line."""
+    moved = f"{moves(report)}.{missed(misses(report.asked, report.before, report.after))}"
+    if report.identity_distance is None:
+        return f"Synthetic: {moved} Identity distance of the edit {report.edit_distance:.2f}."
+    if report.method == "photo":
+        whose = "below 0.6 counts as the same person" if report.same_person else "another person, to the encoder"
+        return f"The photo, changed: {moved} Identity distance {report.identity_distance:.2f}; {whose}."
     return (
-        f"A synthetic likeness: {moves(report)}.{short} Identity distance to the photo {report.total_distance:.2f}; "
+        f"A synthetic likeness: {moved} Identity distance to the photo {report.identity_distance:.2f}; "
         "below 0.6 counts as the same person. The search followed the encoder that measures it, so that it flatters."
     )
 
 
-def moves(report: EditReport | PhotoEditReport) -> str:
+def moves(report: EditReport) -> str:
     """What changed, from and to."""
     return ", ".join(
         f"{name} {report.before[name]:.1f} to {report.after[name]:.1f}{UNITS.get(name, '')}" for name in report.asked

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import torch
 from PIL import Image
 
 from studio import images
@@ -90,15 +91,15 @@ def run(folder: Path) -> list[Path]:
 
 def people(folder: Path) -> list[Path]:
     """Three generated people, each in three photos: as drawn, turned, smiling in other light; and a tiny one."""
-    from studio.latents.editor import Editor
+    from studio import EditPipeline
 
-    editor = Editor.from_pretrained("cpu")
+    pipeline = EditPipeline.from_pretrained("edit")
     views: dict[str, dict[str, float]] = {"a": {}, "b": {"yaw": 22.0}, "c": {"smile": 0.5, "yaw": -12.0, "light": 1.0}}
     files = []
     for seed in (3, 5, 8):
-        w = editor.sample(seed)
+        person = pipeline.prepare(generator=torch.Generator().manual_seed(seed))
         for name, changes in views.items():
-            drawn = editor.draw(editor.edit(w, changes)[0] if changes else w)
+            drawn = pipeline(person, **changes, output_type="pt").images[0][None]
             files.append(images.save(images.resize(drawn, 400, 400), folder / f"photo-{seed}{name}.jpg"))
     return [*files, images.save(images.resize(drawn, 40, 40), folder / "tiny.png")]
 

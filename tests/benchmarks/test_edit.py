@@ -5,24 +5,24 @@ import json
 import pytest
 from PIL import Image
 
+from pipelines import edit
+from pipelines.edit import EditPipeline
 from studio import images
 from studio.benchmarks import edit as bench
 from studio.errors import InputError, StudioError
-from studio.latents.editor import Editor
-from studio.latents.photo_editor import PhotoEditor
 from tests import tiny
 
 
 @pytest.fixture(autouse=True)
 def _toys(monkeypatch):
-    built = tiny.photo_editor()
-    monkeypatch.setattr(Editor, "from_pretrained", classmethod(lambda cls: built.editor))
-    monkeypatch.setattr(PhotoEditor, "from_pretrained", classmethod(lambda cls, editor: built))
+    built = tiny.edit_pipeline()
+    monkeypatch.setattr(edit, "FaceFinder", tiny.SureFinder)
+    monkeypatch.setattr(EditPipeline, "from_pretrained", classmethod(lambda cls, name: built))
     monkeypatch.setattr(bench, "provenance", lambda names: {"weights": list(names)})
     monkeypatch.setattr(bench, "CHANGES", {name: bench.CHANGES[name] for name in ("smile +1", "older")})
-    find, invert = PhotoEditor.find, Editor.invert
-    monkeypatch.setattr(PhotoEditor, "find", lambda self, photo, face: find(self, photo, face, steps=1))
-    monkeypatch.setattr(Editor, "invert", lambda self, crop, person: invert(self, crop, person, 1))
+    prepare, likeness = EditPipeline.prepare, EditPipeline.likeness
+    monkeypatch.setattr(EditPipeline, "prepare", lambda *given, face: prepare(*given, face=face, num_inference_steps=1))
+    monkeypatch.setattr(EditPipeline, "likeness", lambda self, one: likeness(self, one, 1))
 
 
 @pytest.fixture
@@ -50,14 +50,14 @@ def test_report(folder, tmp_path):
 
 
 def test_an_edit_that_leaves_no_face_is_counted(folder, monkeypatch):
-    edit = PhotoEditor.edit
+    change = EditPipeline.edit
 
     def fall(self, sitter, changes):
         if "smile" in changes:
             raise StudioError("the edit must stay a face")
-        return edit(self, sitter, changes)
+        return change(self, sitter, changes)
 
-    monkeypatch.setattr(PhotoEditor, "edit", fall)
+    monkeypatch.setattr(EditPipeline, "edit", fall)
     report = bench.run(folder, 0, False, 0, None, lambda _: None)
     assert report["in_photo"]["failed"] == 2
     assert set(report["in_photo"]["changes"]) == {"older"}

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from studio.errors import InputError
+from studio.errors import InputError, NoFaceError
 from studio.faces.faces import Faces
-from studio.faces.select import parse, select
+from studio.faces.select import Least, one_face, parse, select
 from tests.faces.synthetic import faces_of, head
 
 
@@ -80,3 +80,36 @@ def test_what_people_write(text, choice):
 def test_what_people_must_not_write(text):
     with pytest.raises(InputError, match="numbers such as 0,2"):
         parse(text)
+
+
+def test_the_one_face_that_is_meant(three):
+    assert one_face(three, 2, "a.jpg") == 2
+    assert one_face(three[[1]], None, "a.jpg") == 0
+
+
+@pytest.mark.parametrize(
+    ("face", "words", "message"),
+    [
+        (None, {}, "one face must be chosen, a.jpg shows 3: pass face=0 for the largest"),
+        (None, {"largest": "--face 0"}, "pass --face 0 for the largest"),
+        (
+            None,
+            {"largest": "", "what": "the reference"},
+            "the reference must show one face, a.jpg shows 3: cut one out",
+        ),
+        (3, {}, "face must be from 0 to 2 for a.jpg, got 3"),
+        (-1, {}, "face must be from 0 to 2"),
+        (True, {}, "face must be from 0 to 2 for a.jpg, got True"),
+        (0, {"least": Least(99.0, "to be moved", "enlarge it")}, "99 px between its eyes to be moved.*: enlarge it"),
+    ],
+)
+def test_no_one_face(three, face, words, message):
+    with pytest.raises(InputError, match=message):
+        one_face(three, face, "a.jpg", **words)
+
+
+def test_no_face_at_all():
+    with pytest.raises(NoFaceError, match=r"the photo must show a face, none was found in a\.jpg: cut it closer"):
+        one_face(Faces.empty(), None, "a.jpg")
+    with pytest.raises(NoFaceError, match=r"the reference must .*: look again"):
+        one_face(Faces.empty(), 0, "a.jpg", what="the reference", lost="look again")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from studio.errors import InputError
-from studio.latents.edit import GEOMETRY_SLOTS, SLOTS, move, truncate
+from studio.latents.edit import GEOMETRY_SLOTS, SLOTS, move
 from studio.networks.latent_space import LatentSpace
 
 
@@ -39,10 +39,3 @@ def test_leaves_its_input_alone(space):
 def test_unknown_direction(space):
     with pytest.raises(InputError, match="'beard'"):
         move(space, torch.zeros(1, 16, 4), "beard", 1.0)
-
-
-def test_truncate():
-    mean, w = torch.ones(3), torch.tensor([[3.0, 1.0, -1.0]])
-    assert truncate(w, mean, 1.0).tolist() == w.tolist()
-    assert truncate(w, mean, 0.5).tolist() == [[2.0, 1.0, 0.0]]
-    assert truncate(w, mean, 0.0).tolist() == [[1.0, 1.0, 1.0]]

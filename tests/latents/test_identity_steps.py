@@ -7,9 +7,9 @@ import torch
 
 from studio.identity.encoder import IdentityEncoder
 from studio.latents import identity_steps as steps_module
-from studio.latents import search
 from studio.latents.identity_steps import identity_steps
 from studio.latents.measure import embed, place_aligned
+from studio.latents.prior import render
 from tests import tiny
 from tests.faces.synthetic import head
 
@@ -19,7 +19,7 @@ def parts():
     """Prior, space, finder, encoder, drawing function."""
     prior = tiny.varied_generator().requires_grad_(False)
     encoder = IdentityEncoder(tiny.identity_net().requires_grad_(False))
-    return prior, tiny.latent_space(), tiny.finder(), encoder, lambda w: search.render(prior, w, 64)
+    return prior, tiny.latent_space(), tiny.finder(), encoder, lambda w: render(prior, w, 64)
 
 
 def person(parts, w):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from studio.latents import inversion, search
+from studio.latents import inversion
 from studio.latents.inversion import face_weight, invert, traits, unlikeness
+from studio.latents.prior import render
 from tests import tiny
 from tests.faces.synthetic import head
 
@@ -16,7 +17,7 @@ def parts(monkeypatch):
     monkeypatch.setattr(inversion, "trace_aligned", lambda finder, pictures: (mesh.expand(len(pictures), -1, -1), None))
     prior = tiny.varied_generator().requires_grad_(False)
     net = tiny.identity_net().requires_grad_(False)
-    return prior, tiny.latent_space(), tiny.finder(), net, lambda w: search.render(prior, w, 64)
+    return prior, tiny.latent_space(), tiny.finder(), net, lambda w: render(prior, w, 64)
 
 
 def test_finds_a_face_of_the_prior(parts):

@@ -7,28 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from studio.latents import search
-from studio.latents.search import MapMove, Objective, downscale_error, geodesic_cross, nearest, to_sphere
-from studio.networks.latent_space import LatentSpace
-from tests import tiny
-
-
-def test_error_is_the_mean_square_after_shrinking():
-    small = tiny.image(8, 8)
-    large = F.interpolate(small[None], scale_factor=4, mode="nearest").expand(2, -1, -1, -1)
-    assert downscale_error(large, small).max() < 2e-3
-    shifted = downscale_error((0.5 * large + 0.1).clamp(0, 1), 0.5 * small)
-    assert shifted == pytest.approx([0.01, 0.01], abs=1e-3)
-
-
-def test_face_error_looks_at_the_face_only():
-    small = torch.full((3, 32, 32), 0.5)
-    border, middle = small.clone(), small.clone()
-    border[:, :, :4] += 0.3
-    middle[:, 17:19, 15:17] += 0.3
-    pictures = torch.stack([small, border, middle])
-    nothing, outside, inside = search.face_error(pictures, small).tolist()
-    assert nothing == outside == 0
-    assert inside > float(downscale_error(pictures, small)[2]) > 0
+from studio.latents.consistency import downscale_error
+from studio.latents.search import MapMove, Objective, geodesic_cross, to_sphere
 
 
 def test_cross_is_the_sum_of_squared_angles():
@@ -49,50 +29,6 @@ def test_cross_has_a_slope_where_all_slots_are_one():
 def test_to_sphere():
     v = torch.randn(5, 7)
     assert to_sphere(v, 2.0).norm(dim=-1) == pytest.approx([2.0] * 5, rel=1e-5)
-
-
-@pytest.fixture
-def space():
-    """Every sample of the bank has its own grey and person."""
-    space = LatentSpace(dim=4, bank=20, embedding_dim=3)
-    space.bank_latents.copy_(torch.arange(20.0)[:, None].expand(-1, 4))
-    space.bank_thumbs.copy_((torch.arange(20) * 10).byte()[:, None, None, None].expand_as(space.bank_thumbs))
-    space.bank_embeddings[:, 0] = torch.arange(20.0) % 2
-    return space
-
-
-def numbers(latents):
-    return [int(value) for value in latents[:, 0]]
-
-
-def test_nearest(space):
-    grey = torch.full((3, 32, 32), 100 / 255)
-    assert numbers(nearest(space, grey, 1)) == [10]
-    assert set(numbers(nearest(space, grey, 3))) == {9, 10, 11}
-    assert numbers(nearest(space, torch.full((3, 8, 8), 30 / 255), 1)) == [3]
-
-
-def test_nearest_person(space):
-    grey = torch.full((3, 32, 32), 100 / 255)
-    odd = nearest(space, grey, 2, embedding=torch.tensor([1.0, 0.0, 0.0]))
-    assert set(numbers(odd)) == {9, 11}
-
-
-def test_nearest_by_brightness_alone(space):
-    """Sample 5 is a bright red; by its colours it is far from every grey."""
-    space.bank_thumbs[5] = torch.tensor([255, 45, 0], dtype=torch.uint8).view(3, 1, 1)
-    grey = torch.full((3, 32, 32), 100 / 255)
-    space.bank_thumbs[10] += 20
-    assert numbers(nearest(space, grey, 1, grey=True)) == [5]
-    assert numbers(nearest(space, grey, 1)) != [5]
-
-
-def test_nearest_drawn(space):
-    grey = torch.full((3, 32, 32), 100 / 255)
-    draws = [numbers(nearest(space, grey, 2, torch.Generator().manual_seed(seed))) for seed in (0, 0, 1, 2, 3)]
-    assert draws[0] == draws[1]
-    assert len({tuple(draw) for draw in draws}) > 1
-    assert all(abs(number - 10) <= 4 for draw in draws for number in draw)
 
 
 # ---- a picture that is the first slots themselves
@@ -157,17 +93,6 @@ def test_what_on_step_returns_replaces_the_latents(target):
     find(target, steps=3, on_step=on_step)
     assert torch.allclose(states[1], fixed, atol=1.0)
     assert not torch.equal(states[0], fixed)
-
-
-def test_render_is_the_generator_averaged():
-    generator = tiny.generator(channels=(8,) * 4)
-    w = torch.randn(2, 8, requires_grad=True)
-    pictures = search.render(generator, w, 16)
-    assert pictures.shape == (2, 3, 16, 16)
-    expected = F.avg_pool2d(generator(w) / 2 + 0.5, 4)
-    assert torch.allclose(pictures, expected, atol=1e-5)
-    pictures.sum().backward()
-    assert w.grad.abs().sum() > 0
 
 
 def test_it_ends_when_all_are_found(target):
@@ -265,49 +190,4 @@ def test_maps_are_corrected_by_exact_pictures_and_only_those_count(stripes):
     assert found.error.max() <= search.EPSILON
 
 
-def test_render_adds_to_the_map_of_generator_and_head():
-    generator, head = tiny.varied_generator(blocks=4), tiny.image_head(start=3)
-    w = torch.randn(2, 8)
-    added = 10 * torch.randn(2, 8, 32, 32, generator=torch.Generator().manual_seed(0))
-    added.requires_grad_(True)
-    for through in (None, head):
-        nothing = search.render(generator, w, 32, through, torch.zeros_like(added))
-        assert torch.allclose(nothing, search.render(generator, w, 32, through), atol=1e-5)
-        moved = search.render(generator, w, 32, through, added)
-        assert moved.shape == (2, 3, 32, 32)
-        assert (moved - nothing).abs().max() > 0.01
-        assert torch.autograd.grad(moved.sum(), added)[0].abs().sum() > 0
-
-
 # ---- beside the search
-
-
-def test_back_projection_makes_a_picture_shrink_to_the_small_one_and_keeps_its_detail():
-    small, large = (
-        tiny.image(8, 8, seed=1),
-        0.2 + 0.6 * torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)),
-    )
-    small = 0.3 + 0.4 * small
-    done = search.back_project(large, small)
-    assert downscale_error(large, small).min() > 5e-3
-    assert downscale_error(done, small).max() < 1e-4
-    fine = [picture - F.avg_pool2d(F.pad(picture, [4] * 4, "reflect"), 9, 1) for picture in (large, done)]
-    assert (fine[0] - fine[1]).abs().mean() < 0.2 * fine[0].abs().mean()
-
-
-def test_estimate_finds_the_coordinates_of_a_bank_picture():
-    """A bank whose pictures are linear in the latents is regressed well."""
-    space = LatentSpace(dim=4, bank=200, embedding_dim=3)
-    rng = torch.Generator().manual_seed(0)
-    w = torch.rand(200, 4, generator=rng)
-    space.bank_latents.copy_(w)
-    thumbs = (w @ torch.rand(4, 3 * 16 * 16, generator=rng) / 4).view(200, 3, 16, 16)
-    space.bank_thumbs.copy_((255 * thumbs).round().byte())
-    space.bank_embeddings.copy_(torch.randn(200, 3, generator=rng))
-    wanted = space(w[7:8])
-    middle = space(w).mean(0)
-    assert (search.estimate(space, thumbs[7]) - wanted).norm() < 0.3 * (middle - wanted).norm()
-    person = search.estimate(space, thumbs[7], space.bank_embeddings[7])
-    assert (person - wanted).norm() < 0.3 * (middle - wanted).norm()
-    grey = search.estimate(space, thumbs[7].mean(0, keepdim=True).expand(3, -1, -1), grey=True)
-    assert (grey - wanted).norm() < 0.6 * (middle - wanted).norm()

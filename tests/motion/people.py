@@ -6,7 +6,7 @@ import torch
 from studio import weights
 from studio.faces.align import invert, resample
 from studio.latents.edit import move
-from studio.latents.search import render
+from studio.latents.prior import render
 from studio.networks.generator import Generator
 from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import LatentSpace

@@ -7,7 +7,7 @@ from pipelines import frontalize
 from pipelines.frontalize import FrontalizePipeline, pose_aims
 from studio import images
 from studio.errors import ImageError, InputError, NoFaceError, StudioError
-from studio.latents import identity_steps, inversion
+from studio.latents import identity_steps, inversion, likeness
 from studio.tone import luma
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
@@ -159,11 +159,12 @@ def test_without_steps_it_is_the_front_that_the_network_predicts():
 @pytest.mark.parametrize("method", ["network", "search"])
 def test_the_search_starts_from_the_networks_front_or_from_a_regression(monkeypatch, method):
     started, turned = [], []
+    for module in (frontalize, likeness):
+        monkeypatch.setattr(
+            module, "move_to", lambda space, w, aims, measure, *given: (turned.append((w, aims)), (w, measure(w)))[1]
+        )
     monkeypatch.setattr(
-        frontalize, "move_to", lambda space, w, aims, measure, *given: (turned.append((w, aims)), (w, measure(w)))[1]
-    )
-    monkeypatch.setattr(
-        frontalize, "invert", lambda draw, crop, start, *given, **named: (started.append(start), start + 1)[1]
+        likeness, "invert", lambda draw, crop, start, *given, **named: (started.append(start), start + 1)[1]
     )
     built = tiny.frontalize_pipeline()
     subject = built.subject(images.load(photo()))

@@ -36,7 +36,11 @@ def layout(pipeline):
 
 
 @pytest.mark.parametrize(
-    "build", [tiny.restore_pipeline, tiny.upsample_pipeline, tiny.frontalize_pipeline, tiny.generate_pipeline]
+    "build",
+    [
+        *(tiny.restore_pipeline, tiny.upsample_pipeline, tiny.frontalize_pipeline, tiny.generate_pipeline),
+        tiny.edit_pipeline,
+    ],
 )
 def test_no_look_lays_the_weights_out_anew(build):
     """Neither one that finds nobody, nor one where the mesh is placed."""

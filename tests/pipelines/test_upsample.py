@@ -10,8 +10,8 @@ from pipelines import upsample
 from pipelines.upsample import NOTE, UpsamplePipeline
 from studio import images
 from studio.errors import ImageError, InputError, NoFaceError
-from studio.latents import search
-from studio.latents.search import downscale_error
+from studio.latents import prior, search
+from studio.latents.consistency import downscale_error
 from studio.tone import luma, tone_curve
 from tests import tiny
 from tests.contract import PipelineContract, Recorder, With
@@ -126,8 +126,8 @@ def test_the_error_is_that_of_the_returned_picture():
 @pytest.fixture
 def _true_head(monkeypatch):
     """The head, whose toy weights are random, draws what the prior draws."""
-    picture = search.picture
-    monkeypatch.setattr(search, "picture", lambda prior, w, head=None, added=None: picture(prior, w, None, added))
+    picture = prior.picture
+    monkeypatch.setattr(prior, "picture", lambda net, w, head=None, added=None: picture(net, w, None, added))
 
 
 @pytest.fixture

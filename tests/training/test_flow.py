@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from studio import weights
 from studio.errors import InputError
 from studio.identity.encoder import IdentityEncoder
-from studio.latents.search import render
+from studio.latents.prior import render
 from studio.networks.latent_flow import LatentFlow, guided
 from studio.networks.latent_space import LatentSpace
 from studio.training import identities, run

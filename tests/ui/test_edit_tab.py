@@ -4,15 +4,16 @@ import time
 
 import gradio as gr
 import pytest
+import torch
 from PIL import Image
 
+from pipelines import edit as pipelines_edit
+from pipelines.edit import EditPipeline
 from studio import images
 from studio.errors import ImageError, InputError
-from studio.latents import editor as editor_module
-from studio.latents.editor import Editor
 from studio.ui import edit as edit_module
 from studio.ui.common import STOPPED
-from studio.ui.edit import Runner, change, change_photo, further_changes, missed, misses, tab, verdict, verdict_in_photo
+from studio.ui.edit import Likeness, Runner, change, further_changes, missed, misses, tab, verdict
 from tests import tiny
 from tests.ui.toy import closed_loops
 
@@ -31,8 +32,9 @@ def _loops():
 
 
 @pytest.fixture
-def editor():
-    return tiny.editor()
+def editor(monkeypatch):
+    monkeypatch.setattr(pipelines_edit, "FaceFinder", tiny.SureFinder)
+    return tiny.edit_pipeline()
 
 
 @pytest.fixture
@@ -40,56 +42,49 @@ def photo(tmp_path):
     return images.save(tiny.image(72, 80, seed=7), tmp_path / "photo.png")
 
 
-@pytest.fixture
-def inside(monkeypatch):
-    """The editor of photos, which the tab would load."""
-    built = tiny.photo_editor()
-    monkeypatch.setattr(edit_module, "load_inside", lambda editor: built)
-    return built
-
-
 def silent(*given, **named):
     pass
 
 
 def run(editor, source, folder, kept=None, **changes):
-    return change(editor, source, folder, changes or {"smile": 1.0}, 3, 2, kept, None)
+    who = 3 if source is None else None
+    return change(editor, source, folder, "likeness", changes or {"smile": 1.0}, who, 2, kept, None)
 
 
 def test_a_photo_its_likeness_and_the_edit(editor, photo, tmp_path):
     likeness, shown, report, lacking = run(editor, photo, tmp_path / "out", smile=1.0, age=60.0)
-    assert "too small for the invisible mark" in lacking
+    assert lacking == ""
     assert [path.name for path, _ in shown] == ["face.png", "likeness.png", "edited.png"]
     with Image.open(shown[0][0]) as crop, Image.open(shown[2][0]) as edited:
-        assert (crop.size, edited.size) == ((256, 256), (64, 64))
+        assert (crop.size, edited.size) == ((256, 256), (256, 256))
     assert report.asked == {"smile": 1.0, "age": 60.0}
-    assert f"{report.inversion_distance:.2f} away" in shown[1][1]
+    assert f"{report.likeness_distance:.2f} away" in shown[1][1]
     said = verdict(report)
     assert f"age {report.before['age']:.1f} to {report.after['age']:.1f} years" in said
-    assert f"to the photo {report.total_distance:.2f}" in said and "flatters" in said
-    assert likeness.w.shape == (1, 8, 8)
+    assert f"to the photo {report.identity_distance:.2f}" in said and "flatters" in said
+    assert likeness.w.shape == (1, 12, 8)
 
 
 def test_a_generated_person(editor, tmp_path):
     _, shown, report, _ = run(editor, None, tmp_path / "out", yaw=5.0)
     assert [caption.split(":")[0] for _, caption in shown] == ["Generated", "Edited"]
-    assert report.total_distance is None
+    assert report.identity_distance is None
     assert verdict(report).startswith("Synthetic: yaw ")
 
 
 def test_the_likeness_is_searched_for_once(editor, photo, tmp_path, monkeypatch):
     searched = []
-    invert = Editor.invert
-    monkeypatch.setattr(Editor, "invert", lambda self, *given: searched.append(1) or invert(self, *given))
+    search = EditPipeline.likeness
+    monkeypatch.setattr(EditPipeline, "likeness", lambda self, *given: searched.append(1) or search(self, *given))
     kept = run(editor, photo, tmp_path / "a")[0]
     again, _, report, _ = run(editor, photo, tmp_path / "b", kept, smile=-1.0)
-    assert again is kept
-    assert report.inversion_distance is not None
+    assert again.key == kept.key and again.w.equal(kept.w)
+    assert report.likeness_distance is not None
     assert len(searched) == 1
-    other = images.save(tiny.image(72, 80, seed=8), tmp_path / "other.png")
-    assert run(editor, other, tmp_path / "c", kept)[0] is not kept
+    other = images.save(tiny.image(72, 80, seed=3), tmp_path / "other.png")
+    assert run(editor, other, tmp_path / "c", kept)[0].key != kept.key
     assert len(searched) == 2
-    assert run(editor, None, tmp_path / "d", kept)[0].person is None
+    assert run(editor, None, tmp_path / "d", kept)[0] is None
 
 
 def test_a_change_that_falls_short_is_said_and_more_is_offered():
@@ -117,7 +112,7 @@ def test_the_verdict_says_what_fell_short(editor, photo, tmp_path):
 
 
 def test_a_likeness_that_is_somebody_else_is_refused(editor, photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(editor_module, "SAME_PERSON", 1e-6)
+    monkeypatch.setattr(pipelines_edit, "SAME_PERSON", 1e-6)
     with pytest.raises(InputError, match="must hold a likeness"):
         run(editor, photo, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -125,7 +120,7 @@ def test_a_likeness_that_is_somebody_else_is_refused(editor, photo, tmp_path, mo
 
 def test_bad_files_and_changes(editor, photo, tmp_path):
     with pytest.raises(InputError, match="a change is needed"):
-        change(editor, photo, tmp_path, {}, 3, 2, None, None)
+        change(editor, photo, tmp_path, "likeness", {}, None, 2, None, None)
     with pytest.raises(InputError, match="age must be from 30 to 80 years"):
         run(editor, photo, tmp_path, age=10.0)
     both = images.save(tiny.image(72, 160, seed=7), tmp_path / "both.png")
@@ -138,7 +133,7 @@ def test_bad_files_and_changes(editor, photo, tmp_path):
 
 def test_every_widget_reaches_the_editor_and_the_likeness_is_kept(editor, photo):
     runner = Runner(lambda: editor)
-    given = (50, 1, -1, True, 5, False, -5, 0.5, -0.5, 1.5, -1.5, True, -1, 3, 2)
+    given = (50, 1, -1, True, 5, False, -5, 0.5, -0.5, 1.5, -1.5, True, 0, 3, 2)
     pages = runner.edit(str(photo), *given, progress=silent)
     assert next(pages)[:2] == [[], None]
     shown, report, message = next(pages)
@@ -150,49 +145,51 @@ def test_every_widget_reaches_the_editor_and_the_likeness_is_kept(editor, photo)
     assert "role" in message
     assert list(pages) == []
     kept = runner.kept[None]
-    assert kept.key.startswith("2 steps")
-    list(runner.edit(str(photo), smile=1, in_photo=False, steps=2, progress=silent))
-    assert runner.kept[None] is kept
+    assert kept.key.startswith("likeness, face 0, 2 steps")
+    list(runner.edit(str(photo), smile=1, in_photo=False, face=0, steps=2, progress=silent))
+    assert runner.kept[None].w.equal(kept.w)
     *_, (_, report, _) = runner.edit(None, smile=2, yaw=9, pitch=9, seed=3, progress=silent)
     assert report["asked"] == {"smile": 2}  # what is not ticked is left as it is
 
 
-def test_in_the_photo(inside, tmp_path):
+def test_in_the_photo(editor, tmp_path):
     pixels = tiny.image(72, 160, seed=7)
     photo = images.save(pixels, tmp_path / "photo.png")
-    kept, shown, report, _ = change_photo(inside, photo, tmp_path / "a", {"smile": 4.0}, 1, 2, None, None)
+
+    def edit(name, changes, face, kept=None, on_step=None):
+        return change(editor, photo, tmp_path / name, "photo", changes, face, 2, kept, on_step)
+
+    kept, shown, report, _ = edit("a", {"smile": 4.0}, 1)
     assert [path.name for path, _ in shown] == ["face.png", "edited-face.png", "edited.png"]
     assert images.load(shown[2][0]).pixels.shape == pixels.shape
     assert f"{report.identity_distance:.2f} from there" in shown[1][1]
-    said = verdict_in_photo(report)
+    said = verdict(report)
     assert f"smile {report.before['smile']:.1f} to {report.after['smile']:.1f}." in said and "same person" in said
     report.same_person = False
-    assert "another person, to the encoder" in verdict_in_photo(report)
+    assert "another person, to the encoder" in verdict(report)
     steps = []
-    again = change_photo(inside, photo, tmp_path / "b", {"eyes": 1.0}, 1, 2, kept, lambda *given: steps.append(given))[
-        0
-    ]
+    again = edit("b", {"eyes": 1.0}, 1, kept, lambda *given: steps.append(given))[0]
     assert steps == [] and again.w.equal(kept.w), "searched for once"
-    other = change_photo(inside, photo, tmp_path / "c", {"eyes": 1.0}, 0, 2, kept, lambda *given: steps.append(given))
+    other = edit("c", {"eyes": 1.0}, 0, kept, lambda *given: steps.append(given))
     assert len(steps) == 2 and other[2].face == 0
 
 
-def test_the_tab_edits_in_the_photo_unless_the_head_is_turned(editor, inside, photo):
+def test_the_tab_edits_in_the_photo_unless_the_head_is_turned(editor, photo):
     runner = Runner(lambda: editor)
     *_, (shown, report, message) = runner.edit(str(photo), smile=2, steps=2, progress=silent)
     assert [path.name for path, _ in shown] == ["face.png", "edited-face.png", "edited.png"]
     assert report["face"] == 0 and "The photo, changed" in message
     *_, (shown, report, _) = runner.edit(str(photo), turn=True, yaw=1, smile=2, steps=2, progress=silent)
-    assert "face" not in report and shown[1][0].name == "likeness.png"
+    assert report["method"] == "likeness" and shown[1][0].name == "likeness.png"
     pages = runner.edit(str(photo), smile=2, face=4, steps=2, progress=silent)
     with pytest.raises(gr.Error, match="face must be from 0 to 0"):
         list(pages)
 
 
-def test_only_the_last_visitors_likenesses_are_kept(editor, tmp_path, monkeypatch):
+def test_only_the_last_visitors_likenesses_are_kept(editor, monkeypatch):
     monkeypatch.setattr(edit_module, "MOST_KEPT", 2)
     monkeypatch.setattr(edit_module, "HOUR", 0.05)
-    likeness = run(editor, None, tmp_path)[0]
+    likeness = Likeness("of a photo", torch.zeros(1, 12, 8))
     runner = Runner(lambda: editor)
     for visitor in ("a", "b", "c", "b"):
         runner.keep(visitor, likeness)
@@ -204,7 +201,7 @@ def test_only_the_last_visitors_likenesses_are_kept(editor, tmp_path, monkeypatc
     assert runner.kept == {}
 
 
-def test_an_error_empties_the_page_and_is_said(editor, inside, photo):
+def test_an_error_empties_the_page_and_is_said(editor, photo):
     pages = Runner(lambda: editor).edit(str(photo), progress=silent)
     next(pages)
     shown, report, message = next(pages)
@@ -214,7 +211,7 @@ def test_an_error_empties_the_page_and_is_said(editor, inside, photo):
         next(pages)
 
 
-def test_cancel_ends_the_search(editor, inside, photo):
+def test_cancel_ends_the_search(editor, photo):
     runner = Runner(lambda: editor)
 
     def progress(*given, **named):

@@ -102,7 +102,7 @@ def test_three_ways_over_one_number(visit):
 @pytest.fixture(scope="module")
 def long(_loops):
     pipeline = Long(ToyRestore(tiny.tiny_net()), seconds=60)
-    made = app.build({"Restore": pipeline, "Edit": tiny.editor()})
+    made = app.build({"Restore": pipeline, "Edit": tiny.edit_pipeline()})
     _, address, _ = made.launch(prevent_thread_lock=True, quiet=True, **app.options({}))
     yield address, pipeline
     made.close()

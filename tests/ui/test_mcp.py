@@ -7,12 +7,12 @@ import contextlib
 import httpx
 import pytest
 
+from pipelines import edit as pipelines_edit
 from pipelines import frontalize as pipelines_frontalize
 from pipelines import reenact as pipelines_reenact
 from pipelines import upsample as pipelines_upsample
 from studio import images
 from studio.errors import InputError
-from studio.ui import edit as edit_module
 from studio.ui.app import build, options
 from tests import tiny
 from tests.ui.toy import MARKS, ToyAlbum, ToyComparer, ToyRestore
@@ -40,13 +40,12 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(_loops, folder):
     with pytest.MonkeyPatch.context() as patch:
-        inside = tiny.photo_editor()
-        patch.setattr(edit_module, "load_inside", lambda editor: inside)
+        patch.setattr(pipelines_edit, "FaceFinder", tiny.SureFinder)
         patch.setattr(pipelines_frontalize, "FaceFinder", tiny.SureFinder)
         patch.setattr(pipelines_upsample, "FaceFinder", tiny.SureFinder)
         patch.setattr(pipelines_reenact, "FaceFinder", tiny.SureFinder)
         models = {"Restore": ToyRestore(tiny.tiny_net()), "Compare": ToyComparer(), "Album": ToyAlbum()}
-        models |= {"Upsample": tiny.upsample_pipeline(), "Edit": tiny.editor()}
+        models |= {"Upsample": tiny.upsample_pipeline(), "Edit": tiny.edit_pipeline()}
         models |= {"Turn": tiny.frontalize_pipeline(), "Generate": tiny.generate_pipeline()}
         app = build({**models, "Reenact": tiny.reenact_pipeline()})
         environment = {"STUDIO_MCP": "1", "STUDIO_MCP_FOLDERS": str(folder)}
