@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from studio.errors import InputError, NoFaceError
 from studio.faces.faces import Faces
 from studio.find import FaceFinder
 from studio.identity.compare import SMALLEST_EYE_DISTANCE
 from studio.images import Photo
 
+LENGTHS = (0.8, 2.2)  # of an identity vector; those of photos are 1.2 to 1.7 long
 NOTE = "generated: a synthetic picture of nobody at any place or time, whoever it resembles"  # in every report
 
 
@@ -64,6 +68,36 @@ def one_face(finder: FaceFinder, photo: Photo, face: int | None = None) -> Faces
             f"{eyes:.0f}: give a larger one"
         )
     return chosen
+
+
+def check_embedding(vector: Any, length: int) -> Tensor:
+    """An identity vector of dlib's network (length,), float32, on the CPU.
+
+    Args:
+        vector: a tensor or an array.
+        length: how many numbers.
+
+    Raises:
+        InputError: another shape, numbers that are not finite, or a length that no face has.
+    """
+    try:
+        vector = torch.as_tensor(vector).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"an embedding must be numbers ({length},), got {type(vector).__name__}: see its docs"
+        ) from error
+    if tuple(vector.shape) != (length,):
+        raise InputError(
+            f"an embedding must be ({length},), got {tuple(vector.shape)}: take it from IdentityEncoder, one a person"
+        )
+    if not bool(vector.isfinite().all()):
+        raise InputError("an embedding must be finite, and this one holds NaN or infinity: embed the photo again")
+    if not LENGTHS[0] <= (size := float(vector.norm())) <= LENGTHS[1]:
+        raise InputError(
+            f"an embedding must be {LENGTHS[0]} to {LENGTHS[1]} long as those of IdentityEncoder are, got {size:.2f}: "
+            "do not scale it, and take no other encoder's"
+        )
+    return vector
 
 
 def check_consent(identity: Any, consent: bool) -> None:
