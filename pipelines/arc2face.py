@@ -28,7 +28,15 @@ from studio.errors import InputError
 from studio.faces import align
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
-from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers, one_face
+from studio.identity.references import (
+    NOTE,
+    ReferenceReport,
+    as_vector,
+    check_answers,
+    check_consent,
+    check_numbers,
+    one_face,
+)
 from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
 from studio.networks.arcface import ArcFaceNet
@@ -262,7 +270,7 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
         known: dict[int, Tensor] = {}  # number of a photo -> its vector by dlib's network
         for number, one in enumerate(given):
             if isinstance(one, np.ndarray | Tensor) and one.ndim < 3:
-                vectors.append(check_embedding(torch.as_tensor(one), self.arcface.config.embedding_dim))
+                vectors.append(check_embedding(one, self.arcface.config.embedding_dim))
                 references.append(ReferenceReport(f"embedding {number + 1}", None, None, False, False))
                 continue
             photo = images.load(one)
@@ -458,15 +466,13 @@ def check_arguments(
     check_answers(face, consent, output_type)
 
 
-def check_embedding(vector: Tensor, length: int) -> Tensor:
+def check_embedding(vector: Any, length: int) -> Tensor:
     """An ArcFace vector (512,) at unit length, float32, on the CPU.
 
     Raises:
         InputError: another shape, or numbers that are not finite or all zero.
     """
-    if tuple(vector.shape) != (length,):
-        raise InputError(f"an embedding must be ({length},), got {tuple(vector.shape)}: take ArcFace's, one a person")
-    vector = vector.detach().float().cpu()
-    if not bool(vector.isfinite().all()) or float(vector.norm()) == 0:
-        raise InputError("an embedding must be finite and not zero, and this one is not: embed the photo again")
+    vector = as_vector(vector, length)
+    if float(vector.norm()) == 0:
+        raise InputError("an embedding must be finite and not zero, and this one is zero: embed the photo again")
     return F.normalize(vector, dim=0)

@@ -297,7 +297,9 @@ class GeneratePipeline(StudioPipeline):
             "glasses": glasses,
             "age": age,
         }
-        asked = {name: float(value) for name, value in given.items() if value is not None}
+        given = {name: value for name, value in given.items() if value is not None}
+        checks.numbers(**given)
+        asked = {name: float(value) for name, value in given.items()}
         check_changes(self.space, asked)
         check_consent(identity, consent)
         checks.flow_matching(self.scheduler)

@@ -280,6 +280,7 @@ class ReenactPipeline(StudioPipeline):
             >>> pipeline("examples/portrait.jpg", motion, consent=True, output="talking.mp4").report.summary()
         """
         checks.runs(self)
+        checks.true_or_false(relative=relative, stitch=stitch)
         check_arguments(region, expression_scale, size, face, batch_size, measure_every, output_type)
         check_consent(consent)
         told = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
@@ -567,6 +568,8 @@ def check_stretch(
 
 def check_output(output: str | Path | None, sound: str | Path | None, overwrite: bool) -> None:
     """Refuse a target that cannot be, before anything is drawn for it."""
+    if output is not None and not isinstance(output, str | Path):
+        raise InputError(f"output must be the name of a video to write, got {type(output).__name__}: pass a path")
     if output is not None:
         video.Writer(output, (2, 2), 25, overwrite=overwrite, audio_from=sound)
     elif sound is not None or overwrite:

@@ -350,6 +350,10 @@ class RestorePipeline(StudioPipeline):
         checks.runs(self)
         batch = images.batch(image)
         asked = fidelity_of_each(fidelity, len(batch))
+        checks.number_or_list("fidelity", asked)
+        checks.number_or_list("strength", strength)
+        checks.numbers(identity_guard=0 if identity_guard is None else identity_guard)
+        checks.true_or_false(caution=caution, colorize=colorize)
         for share in asked:
             check_arguments(share, strength, scale, identity_guard, output_type, reference_steps)
         check_drawing(region, num_inference_steps)
@@ -366,8 +370,6 @@ class RestorePipeline(StudioPipeline):
                 f"a {type(self.restorer).__name__} can't be led by a reference, only measured with one, got"
                 f" reference_steps {reference_steps}: pass 0, or take the model 'restore'"
             )
-        if not isinstance(caution, bool):
-            raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
         pointed = boxes_of_each(boxes, batch, aligned, listed=images.is_batch(image))
         wanted = None if reference is None else self.embed_reference(reference)
         drawer = self.upsampler(background) if background in backgrounds.NETWORKS else background

@@ -238,7 +238,9 @@ class UpsamplePipeline(StudioPipeline):
             2
         """
         checks.runs(self)
-        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, move_map, consistent, output_type)
+        checks.numbers(threshold=threshold)
+        checks.true_or_false(move_map=move_map, consistent=consistent, aligned=aligned)
+        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, output_type)
         batch = images.batch(image)
         shape = num_images_per_prompt, self.generator.num_slots, self.space.config.dim
         start = checks.latents(latents, shape)
@@ -470,8 +472,6 @@ def check_arguments(
     num_images_per_prompt: int,
     num_inference_steps: int,
     threshold: float,
-    move_map: bool,
-    consistent: bool,
     output_type: str,
 ) -> None:
     """Refuse what `__call__` cannot do."""
@@ -483,9 +483,6 @@ def check_arguments(
         raise InputError(
             f"num_images_per_prompt must be at most {MOST_SAMPLES}, got {num_images_per_prompt}: they share the memory"
         )
-    for name, value in {"move_map": move_map, "consistent": consistent}.items():
-        if not isinstance(value, bool):
-            raise InputError(f"{name} must be True or False, got {value!r}: pass one of them")
     if not threshold > 0:
         raise InputError(f"threshold must be above 0, got {threshold}: {search.EPSILON} is PULSE's")
     if output_type not in ("pil", "np", "pt"):

@@ -8,8 +8,10 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -188,6 +190,27 @@ def predicts_noise(scheduler: Any) -> None:
             f"the scheduler must be one of diffusion that predicts noise (epsilon), got {kind} ({predicts}): use"
             " DPMSolverMultistepScheduler, say"
         )
+
+
+def numbers(**values: Any) -> None:
+    """Refuse whatever is no number.
+
+    Raises:
+        InputError: see above.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputError(f"{name} must be a number, got {_kind(value)}: pass one")
+
+
+def number_or_list(name: str, value: Any) -> None:
+    """Refuse what is neither a number nor several.
+
+    Raises:
+        InputError: see above.
+    """
+    for one in value if isinstance(value, list | tuple | np.ndarray) else [value]:
+        numbers(**{name: one})
 
 
 def true_or_false(**values: Any) -> None:

@@ -70,6 +70,25 @@ def one_face(finder: FaceFinder, photo: Photo, face: int | None = None) -> Faces
     return chosen
 
 
+def as_vector(vector: Any, length: int) -> Tensor:
+    """An identity vector (length,) of whatever encoder, float32, on the CPU.
+
+    Raises:
+        InputError: no numbers, another shape, or not finite.
+    """
+    try:
+        found = torch.as_tensor(vector).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"an embedding must be ({length},) of float, got a {type(vector).__name__}") from error
+    if tuple(found.shape) != (length,):
+        raise InputError(
+            f"an embedding must be ({length},), got {tuple(found.shape)}: take it from the encoder, one a person"
+        )
+    if not bool(found.isfinite().all()):
+        raise InputError("an embedding must be finite, and this one holds NaN or infinity: embed the photo again")
+    return found
+
+
 def check_embedding(vector: Any, length: int) -> Tensor:
     """An identity vector of dlib's network (length,), float32, on the CPU.
 
@@ -80,18 +99,7 @@ def check_embedding(vector: Any, length: int) -> Tensor:
     Raises:
         InputError: another shape, numbers that are not finite, or a length that no face has.
     """
-    try:
-        vector = torch.as_tensor(vector).detach().float().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"an embedding must be numbers ({length},), got {type(vector).__name__}: see its docs"
-        ) from error
-    if tuple(vector.shape) != (length,):
-        raise InputError(
-            f"an embedding must be ({length},), got {tuple(vector.shape)}: take it from IdentityEncoder, one a person"
-        )
-    if not bool(vector.isfinite().all()):
-        raise InputError("an embedding must be finite, and this one holds NaN or infinity: embed the photo again")
+    vector = as_vector(vector, length)
     if not LENGTHS[0] <= (size := float(vector.norm())) <= LENGTHS[1]:
         raise InputError(
             f"an embedding must be {LENGTHS[0]} to {LENGTHS[1]} long as those of IdentityEncoder are, got {size:.2f}: "
