@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from studio.device import wait_quietly
 from studio.errors import StudioError
-from studio.ui.app import serve
 
 if __name__ == "__main__":
+    wait_quietly()  # before anything imports torch
+    from studio.ui.app import serve
+
     try:
         serve()
     except StudioError as error:

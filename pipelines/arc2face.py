@@ -20,15 +20,23 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from studio import hub, images, weights
+from studio import checks, hub, images, weights
 from studio.base import StudioPipeline
+from studio.callbacks import StepEnd
 from studio.detect import Together
 from studio.errors import InputError
 from studio.faces import align
 from studio.faces.select import LEAST, one_face
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
-from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers
+from studio.identity.references import (
+    NOTE,
+    ReferenceReport,
+    as_vector,
+    check_answers,
+    check_consent,
+    check_numbers,
+)
 from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
 from studio.networks.arcface import ArcFaceNet
@@ -131,7 +139,7 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
 
     known_names: ClassVar[tuple[str, ...]] = ("arc2face",)
     model_cpu_offload_seq = "arcface->text_encoder->unet->vae"
-    _exclude_from_cpu_offload: ClassVar[list[str]] = ["detector", "full_range", "back", "mesh", "identity"]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
 
     def __init__(
         self,
@@ -180,8 +188,10 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
         num_images_per_prompt: int = 4,
         guidance_scale: float = 3.0,
         num_inference_steps: int = 25,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> Arc2FaceOutput | tuple:
@@ -197,9 +207,11 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
             guidance_scale: 1 to 20; how much the person counts against the empty prompt. 1 is without guidance, and
                 half the time.
             num_inference_steps: of the scheduler, 1 to 100.
-            generator: a CPU generator, for the same samples again; None draws others every time.
+            generator: for the same samples again, or a list with one for each picture; None draws others every time.
+            latents: (K,4,64,64) standard normal noise to start from, in place of what `generator` would draw.
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": (K,4,64,64)}) after each step;
                 "latents" of the dict it returns, if any, replace those.
+            callback_on_step_end_tensor_inputs: names of the tensors it is given; None gives all.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             return_dict: False returns a tuple of the output's fields.
 
@@ -211,19 +223,36 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
                 people, a face that is too small to say who it is, or a vector that is none.
             NoFaceError: no face in a photo.
             ImageError: an image that cannot be used.
+
+        Example:
+            >>> import torch
+            >>> from studio import Arc2FacePipeline
+            >>> pipeline = Arc2FacePipeline.from_pretrained("arc2face", torch_dtype=torch.bfloat16)
+            >>> seeds = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+            >>> output = pipeline("examples/portrait.jpg", consent=True, num_images_per_prompt=2, generator=seeds)
+            >>> output.images[0].save("new.png")
+            >>> len(output.report.samples)
+            2
         """
+        checks.runs(self)
         check_arguments(num_images_per_prompt, guidance_scale, num_inference_steps, face, consent, output_type)
         check_consent(identity, consent)
-        generator = generator or fresh_generator()
+        checks.predicts_noise(self.scheduler)
+        shape = num_images_per_prompt, self.unet.config.in_channels, *[self.unet.config.sample_size] * 2
+        generator = generator if generator is not None else fresh_generator()
+        drawn_by = checks.generators(generator, num_images_per_prompt, "picture")
+        noise = checks.latents(latents, shape)
+        on_step = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         person = self.person(identity, face)  # 1. who
         prompts = [self.encode(person.vector)]  # 2. say so
         if guidance_scale > 1:
             prompts.append(self.encode(None))
-        noise = self.noise(num_images_per_prompt, generator)
-        latents = self.sample(  # 3. draw latents
-            noise, prompts, guidance_scale, num_inference_steps, generator, callback_on_step_end
+        if noise is None:
+            noise = self.noise(num_images_per_prompt, drawn_by)
+        sampled = self.sample(  # 3. draw latents
+            noise, prompts, guidance_scale, num_inference_steps, generator, on_step
         )
-        pictures = self.decode(latents)  # 4. draw
+        pictures = self.decode(sampled)  # 4. draw
         report = self.report(pictures, person, consent)  # 5. compare
         self.maybe_free_model_hooks()
         output = Arc2FaceOutput([images.as_type(one, output_type) for one in pictures], report, person.vector)
@@ -241,7 +270,7 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
         known: dict[int, Tensor] = {}  # number of a photo -> its vector by dlib's network
         for number, one in enumerate(given):
             if isinstance(one, np.ndarray | Tensor) and one.ndim < 3:
-                vectors.append(check_embedding(torch.as_tensor(one), self.arcface.config.embedding_dim))
+                vectors.append(check_embedding(one, self.arcface.config.embedding_dim))
                 references.append(ReferenceReport(f"embedding {number + 1}", None, None, False, False))
                 continue
             photo = images.load(one)
@@ -273,10 +302,10 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
         with replaced(self.text_encoder.get_input_embeddings(), placeholder(ids, words), person):
             return self.text_encoder(ids)[0]
 
-    def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """Standard normal noise (count,4,64,64) from the CPU generator."""
+    def noise(self, count: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """Standard normal noise (count,4,64,64), of a generator for all or of one for each."""
         side = self.unet.config.sample_size
-        return torch.randn(count, self.unet.config.in_channels, side, side, generator=generator)
+        return checks.noise((count, self.unet.config.in_channels, side, side), generators)
 
     def sample(
         self,
@@ -284,8 +313,8 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
         prompts: Sequence[Tensor],
         guidance_scale: float = 3.0,
         num_inference_steps: int = 25,
-        generator: torch.Generator | None = None,
-        callback: StepCallback | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        on_step: StepEnd | None = None,
     ) -> Tensor:
         """Noise (K,4,64,64) to latents, by the prompt's embedding (1,77,D) and, for guidance, that of the empty one."""
         scheduler = type(self.scheduler).from_config(self.scheduler.config)  # it holds the state of one call
@@ -302,8 +331,8 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
                     predicted = plain + guidance_scale * (wanted - plain)  # arXiv 2207.12598
                 x = scheduler.step(predicted, timestep, x, **drawn, return_dict=False)[0]
                 bar.update()
-                if callback is not None:
-                    x = (callback(self, step, timestep, {"latents": x}) or {}).get("latents", x)
+                if on_step is not None:
+                    x = on_step(step, timestep, latents=x).get("latents", x)
         return x
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -438,15 +467,13 @@ def check_arguments(
     check_answers(face, consent, output_type)
 
 
-def check_embedding(vector: Tensor, length: int) -> Tensor:
+def check_embedding(vector: Any, length: int) -> Tensor:
     """An ArcFace vector (512,) at unit length, float32, on the CPU.
 
     Raises:
         InputError: another shape, or numbers that are not finite or all zero.
     """
-    if tuple(vector.shape) != (length,):
-        raise InputError(f"an embedding must be ({length},), got {tuple(vector.shape)}: take ArcFace's, one a person")
-    vector = vector.detach().float().cpu()
-    if not bool(vector.isfinite().all()) or float(vector.norm()) == 0:
-        raise InputError("an embedding must be finite and not zero, and this one is not: embed the photo again")
+    vector = as_vector(vector, length)
+    if float(vector.norm()) == 0:
+        raise InputError("an embedding must be finite and not zero, and this one is zero: embed the photo again")
     return F.normalize(vector, dim=0)

@@ -14,8 +14,9 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from studio import images, weights
+from studio import checks, images, weights
 from studio.base import StudioPipeline
+from studio.callbacks import StepEnd, replaced
 from studio.detect import Together
 from studio.errors import InputError, StudioError
 from studio.faces import align
@@ -55,7 +56,8 @@ METHODS = tuple(STEPS)
 NOTE = "synthetic: a likeness out of the prior, turned. The identity encoder took part, so its distances flatter"
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
-StepCallback = Callable[["FrontalizePipeline", int, int, dict[str, Tensor]], None]
+StepCallback = Callable[["FrontalizePipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
+OnStep = Callable[[Tensor], Tensor | None]  # latents after a step to those that the next one starts from
 
 
 @dataclass
@@ -138,6 +140,12 @@ class FrontalizePipeline(StudioPipeline):
     """
 
     known_names: ClassVar[tuple[str, ...]] = ("frontalize",)
+    model_cpu_offload_seq = "frontalizer"
+    _exclude_from_cpu_offload: ClassVar[list[str]] = [
+        *("generator", "head", "space"),
+        *StudioPipeline._exclude_from_cpu_offload,
+    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
 
     def __init__(
         self,
@@ -186,6 +194,7 @@ class FrontalizePipeline(StudioPipeline):
         refinement_steps: int = 30,
         size: int | None = None,
         callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> FrontalizeOutput | tuple:
@@ -209,7 +218,9 @@ class FrontalizePipeline(StudioPipeline):
             refinement_steps: towards the person after turning, 0 or more.
             size: side of the result in pixels; None gives the prior's 1024.
             callback_on_step_end: called with (pipeline, step, step, {"latents": (1,16,512)}) after each step of
-                searching and refining; what it returns is not read, what it raises ends the call.
+                searching and refining; the next step starts from the "latents" it returns (of a front that was not
+                searched, refining moves the first slots alone), and what it raises ends the call.
+            callback_on_step_end_tensor_inputs: names of the tensors it is given; None gives all.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             return_dict: False returns a tuple of the output's fields.
 
@@ -220,20 +231,30 @@ class FrontalizePipeline(StudioPipeline):
             InputError: an argument outside its range, several faces and no choice, or a face that is too small.
             NoFaceError: a photo without a face.
             ImageError: an image that cannot be used.
+
+        Example:
+            >>> from studio import FrontalizePipeline
+            >>> pipeline = FrontalizePipeline.from_pretrained("frontalize")
+            >>> output = pipeline("examples/portrait.jpg", num_inference_steps=1, refinement_steps=1)
+            >>> output.images[0].save("front.png")
+            >>> output.reports[0].yaw
+            0.0
         """
+        checks.runs(self)
         size = self.generator.image_size if size is None else size
         check_arguments(
             yaw, pitch, expression, background, face, method, num_inference_steps, refinement_steps, output_type
         )
         check_size(size, self.generator.image_size)
-        batch = list(image) if isinstance(image, list | tuple) else [image]
+        told = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        batch = images.batch(image)
         subjects = [self.subject(images.load(item), face) for item in batch]  # 1. read, find, align
         pictures, reports, latents = [], [], []
         for subject in subjects:
             steps = STEPS[method] if num_inference_steps is None else num_inference_steps
             if method == "network" and abs(subject.pose[0]) > SIDE:
                 steps = 0
-            with self.steps(steps + refinement_steps, callback_on_step_end) as on_step:
+            with self.steps(steps + refinement_steps, told) as on_step:
                 w = self.front(subject) if method == "network" else None  # 2. find in the prior
                 w = self.likeness(subject, steps, on_step, w) if steps else w
                 turned = self.turn(subject, w, yaw, pitch, expression, subject.seen)  # 3. turn
@@ -243,6 +264,7 @@ class FrontalizePipeline(StudioPipeline):
             reports.append(self.report(subject, method, steps, w, turned, yaw, pitch, kept))  # 6. measure
             pictures.append(images.as_type(picture, output_type))
             latents.append(turned.float().cpu())
+        self.maybe_free_model_hooks()
         output = FrontalizeOutput(pictures, reports, [subject.crop for subject in subjects], latents)
         return output if return_dict else output.to_tuple()
 
@@ -266,7 +288,7 @@ class FrontalizePipeline(StudioPipeline):
         if subject.tone is not None:
             face = face.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         mesh = torch.from_numpy(align.into_crop(subject.mesh, affine, size))
-        given = (part.to(self.device) for part in (face, mesh, subject.person[None].float()))
+        given = (part.to(self._execution_device) for part in (face, mesh, subject.person[None].float()))
         pairs = self.space.latents(self.frontalizer(*given))  # (1, 2, D)
         slots = torch.arange(self.generator.num_slots, device=pairs.device)
         return pairs[:, (slots >= STRUCTURE_SLOTS).long()]
@@ -275,7 +297,7 @@ class FrontalizePipeline(StudioPipeline):
         self,
         subject: Subject,
         steps: int = 40,
-        on_step: Callable[[Tensor], None] = lambda w: None,
+        on_step: OnStep = lambda w: None,
         start: Tensor | None = None,
     ) -> Tensor:
         """W+ latents (1,16,512) of the prior's face that is most like the photo's.
@@ -283,7 +305,7 @@ class FrontalizePipeline(StudioPipeline):
         `start` says where the search begins, with a front that is turned to the photo's pose first; None takes a
         regression's estimate.
         """
-        crop = subject.crop.to(self.device)
+        crop = subject.crop.to(self._execution_device)
         if start is None:
             estimate = bank.estimate(self.space, crop, subject.person, grey=subject.tone is not None)
             start = self.generator.slots(self.space.latents(estimate))
@@ -329,7 +351,7 @@ class FrontalizePipeline(StudioPipeline):
         yaw: float = 0.0,
         pitch: float | None = None,
         steps: int = 20,
-        on_step: Callable[[Tensor], None] = lambda w: None,
+        on_step: OnStep = lambda w: None,
         slots: int | None = None,
     ) -> Tensor:
         """Bring turned latents (1,16,512) back to the person, and correct what that did to the pose.
@@ -442,17 +464,16 @@ class FrontalizePipeline(StudioPipeline):
         return {name: round(float(((values - mean) / spread)[self.space.number(name)]), 2) for name in KEPT}
 
     @contextmanager
-    def steps(self, total: int, callback: StepCallback | None) -> Iterator[Callable[[Tensor], None]]:
+    def steps(self, total: int, told: StepEnd) -> Iterator[OnStep]:
         """A progress bar, and what to call after each step, with its latents."""
         done = 0
         with self.progress_bar(total=total) as bar:
 
-            def on_step(w: Tensor) -> None:
+            def on_step(w: Tensor) -> Tensor | None:
                 nonlocal done
                 bar.update()
-                if callback is not None:
-                    callback(self, done, done, {"latents": w})
                 done += 1
+                return replaced(told(done - 1, done - 1, latents=w))
 
             yield on_step
 

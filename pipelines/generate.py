@@ -14,14 +14,22 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from studio import images, weights
+from studio import checks, images, weights
 from studio.base import StudioPipeline
+from studio.callbacks import StepEnd, replaced
 from studio.detect import Together
 from studio.errors import InputError
 from studio.faces.select import LEAST, one_face
 from studio.find import FaceFinder
 from studio.identity.encoder import IdentityEncoder
-from studio.identity.references import NOTE, ReferenceReport, check_answers, check_consent, check_numbers
+from studio.identity.references import (
+    NOTE,
+    ReferenceReport,
+    check_answers,
+    check_consent,
+    check_embedding,
+    check_numbers,
+)
 from studio.identity.similarity import average, distances, find_outliers
 from studio.images import Photo
 from studio.latents.attributes import ANGLES, AS_IT_SHOULD_BE, as_reported, check_changes
@@ -53,7 +61,6 @@ PIXELS, POSE, EXPRESSION = 0.27, 10.0, 0.6  # mean differences of such two: root
 COMPARED = 64  # px, of pictures whose pixels are compared
 RATE = 0.15  # of the correction, in spreads
 ROUNDS = 3  # of moving along directions and measuring
-LENGTHS = (0.8, 2.2)  # of an identity vector; those of photos are 1.2 to 1.7 long
 
 SOLVERS = {"euler": FlowMatchEulerDiscreteScheduler, "heun": FlowMatchHeunDiscreteScheduler}
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
@@ -139,6 +146,12 @@ class GeneratePipeline(StudioPipeline):
     """
 
     known_names: ClassVar[tuple[str, ...]] = ("generate",)
+    model_cpu_offload_seq = "reader"
+    _exclude_from_cpu_offload: ClassVar[list[str]] = [
+        *("generator", "head", "space", "flow"),
+        *StudioPipeline._exclude_from_cpu_offload,
+    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "identity_distance"]
 
     def __init__(
         self,
@@ -200,8 +213,10 @@ class GeneratePipeline(StudioPipeline):
         light: float | None = None,
         glasses: float | None = None,
         age: float | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> GenerateOutput | tuple:
@@ -230,10 +245,15 @@ class GeneratePipeline(StudioPipeline):
             light: above 0, more from the right of the picture.
             glasses: about -1 has none, 1.5 has some.
             age: 30 to 80 years, as read off the identity vector (6 years off in the mean; children are read as adults).
-            generator: a CPU generator, for the same samples again; None draws others every time.
+            generator: for the same samples again, or a list with one for each picture, each of which is then what it
+                would be alone; None draws others every time.
+            latents: (K,512) standard normal noise to start from, in place of what `generator` would draw; K all
+                candidates, those of the first picture first.
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": (K,512)}) after each step of the
                 solver, K all candidates; "latents" of the dict it returns, if any, replace those. During the correction
-                it is called with "latents" (K,16,512) and "identity_distance" (K,), and what it returns is not used.
+                it is called with "latents" (K,16,512) and "identity_distance" (K,), and the next step starts from the
+                "latents" it returns.
+            callback_on_step_end_tensor_inputs: names of the tensors it is given; None gives all.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             return_dict: False returns a tuple of the output's fields that are not None.
 
@@ -245,7 +265,17 @@ class GeneratePipeline(StudioPipeline):
                 people, a face that is too small to say who it is, or an identity vector that is none.
             NoFaceError: no face in a photo.
             ImageError: an image that cannot be used.
+
+        Example:
+            >>> import torch
+            >>> from studio import GeneratePipeline
+            >>> pipeline = GeneratePipeline.from_pretrained("generate")
+            >>> output = pipeline(num_images_per_prompt=2, smile=1, generator=torch.Generator().manual_seed(1))
+            >>> output.images[0].save("nobody.png")
+            >>> len(output.images)
+            2
         """
+        checks.runs(self)
         check_arguments(
             num_images_per_prompt,
             guidance_scale,
@@ -267,17 +297,26 @@ class GeneratePipeline(StudioPipeline):
             "glasses": glasses,
             "age": age,
         }
-        asked = {name: float(value) for name, value in given.items() if value is not None}
+        given = {name: value for name, value in given.items() if value is not None}
+        checks.numbers(**given)
+        asked = {name: float(value) for name, value in given.items()}
         check_changes(self.space, asked)
         check_consent(identity, consent)
+        checks.flow_matching(self.scheduler)
+        candidates = 1 if identity is None else candidates
+        shape = candidates * num_images_per_prompt, self.flow.config.dim
+        noise = checks.latents(latents, shape)
+        drawn_by = checks.generators(generator, num_images_per_prompt, "picture")
+        on_step = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         person, references = self.person(identity, face)  # 1. who
-        candidates = 1 if person is None else candidates
         aim = person if person is None or age is None else self.space.at_age(person, age)
-        noise = draw_noise(candidates * num_images_per_prompt, self.flow.config.dim, generator)
-        sample = self.sample(noise, aim, guidance_scale, num_inference_steps, callback_on_step_end)  # 2. draw latents
-        w = self.choose(self.latents(sample), aim, num_images_per_prompt)  # 3. keep the nearest
+        noise = noise if noise is not None else checks.noise(shape, drawn_by)
+        sample = self.sample(noise, aim, guidance_scale, num_inference_steps, on_step)  # 2. draw latents
+        alone = 1 if isinstance(generator, list | tuple) else num_images_per_prompt
+        groups = self.latents(sample).split(candidates * alone)
+        w = torch.cat([self.choose(group, aim, alone) for group in groups])  # 3. keep the nearest
         w = self.steer(w, asked)  # 4. turn and move
-        moved = self.correct(w, aim, asked, correction_steps, callback_on_step_end)  # 5. nearer to the person
+        moved = self.correct(w, aim, asked, correction_steps, on_step)  # 5. nearer to the person
         w = w if moved is None else moved.w
         pictures = self.draw(w)  # 6. draw
         report = self.report(pictures, person, references, asked, moved, consent, candidates)  # 7. compare
@@ -302,7 +341,7 @@ class GeneratePipeline(StudioPipeline):
                 names.append(f"embedding {number + 1}")
                 eyes.append(None)
                 prints.append(False)
-                vectors.append(check_embedding(torch.as_tensor(one), self.identity.config.embedding_dim))
+                vectors.append(check_embedding(one, self.identity.config.embedding_dim))
             else:
                 photo = images.load(one)
                 vector, eye_distance = self.embed_photo(photo, face)
@@ -329,7 +368,7 @@ class GeneratePipeline(StudioPipeline):
         person: Tensor | None = None,
         guidance_scale: float = 1.0,
         num_inference_steps: int = 12,
-        callback: StepCallback | None = None,
+        on_step: StepEnd | None = None,
         read_steps: int = READ_STEPS,
     ) -> Tensor:
         """Noise (K,512) to latents of faces of the person, in what the flow calls a sample."""
@@ -349,8 +388,8 @@ class GeneratePipeline(StudioPipeline):
                         velocity = velocity + push
                 x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
                 bar.update()
-                if callback is not None:
-                    x = (callback(self, step, timestep, {"latents": x}) or {}).get("latents", x)
+                if on_step is not None:
+                    x = on_step(step, timestep, latents=x).get("latents", x)
         return to_shell(x)
 
     def lead(
@@ -414,7 +453,7 @@ class GeneratePipeline(StudioPipeline):
         person: Tensor | None,
         asked: Mapping[str, float],
         steps: int,
-        callback: StepCallback | None = None,
+        on_step: StepEnd | None = None,
     ) -> Moved | None:
         """Gradient steps of W+ latents (K,16,512) towards the person; every face keeps its pose, or the one asked for.
 
@@ -429,10 +468,11 @@ class GeneratePipeline(StudioPipeline):
                 pose[:, i] = asked[name]
         prior, head = quick_copy(self.generator), quick_copy(self.head)
 
-        def on_step(step: int, moved: Tensor, distance: Tensor) -> None:
+        def told(step: int, moved: Tensor, distance: Tensor) -> Tensor | None:
             bar.update()
-            if callback is not None:
-                callback(self, step, torch.tensor(0.0), {"latents": moved, "identity_distance": distance})
+            if on_step is None:
+                return None
+            return replaced(on_step(step, torch.tensor(0.0), latents=moved, identity_distance=distance))
 
         with self.progress_bar(total=steps + 1) as bar:
             return identity_steps(
@@ -447,7 +487,7 @@ class GeneratePipeline(StudioPipeline):
                 pose=pose,
                 age=asked.get("age"),
                 exact=lambda latents: images.resize(self.draw(latents), SIZE, SIZE),
-                on_step=on_step,
+                on_step=told,
             )
 
     def quick(self, w: Tensor) -> Tensor:
@@ -527,27 +567,6 @@ def check_arguments(
     check_answers(face, consent, output_type)
 
 
-def check_embedding(vector: Tensor, length: int) -> Tensor:
-    """An identity vector (128,), float32.
-
-    Raises:
-        InputError: another shape, numbers that are not finite, or a length that no face has.
-    """
-    if tuple(vector.shape) != (length,):
-        raise InputError(
-            f"an embedding must be ({length},), got {tuple(vector.shape)}: take it from IdentityEncoder, one a person"
-        )
-    vector = vector.detach().float()
-    if not bool(vector.isfinite().all()):
-        raise InputError("an embedding must be finite, and this one holds NaN or infinity: embed the photo again")
-    if not LENGTHS[0] <= (size := float(vector.norm())) <= LENGTHS[1]:
-        raise InputError(
-            f"an embedding must be {LENGTHS[0]} to {LENGTHS[1]} long as those of IdentityEncoder are, got {size:.2f}: "
-            "do not scale it, and take no other encoder's"
-        )
-    return vector
-
-
 def near_and_unlike(distance: Tensor, apart: Tensor, count: int) -> list[int]:
     """Choose the nearest, then one after another whatever is near and unlike those that were chosen.
 
@@ -574,11 +593,3 @@ def to_shell(sample: Tensor) -> Tensor:
     and pictures from outside stop being faces.
     """
     return sample * (SHELL * sample.shape[1] ** 0.5 / sample.norm(dim=1, keepdim=True)).clamp(max=1)
-
-
-def draw_noise(count: int, dim: int, generator: torch.Generator | None) -> Tensor:
-    """Standard normal noise (count,dim), from the CPU generator or afresh."""
-    if generator is None:
-        generator = torch.Generator()
-        generator.seed()
-    return torch.randn(count, dim, generator=generator)

@@ -14,8 +14,9 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from studio import images, video, weights
+from studio import checks, images, video, weights
 from studio.base import StudioPipeline
+from studio.callbacks import StepEnd
 from studio.detect import Together
 from studio.device import quick
 from studio.errors import InputError
@@ -51,7 +52,7 @@ NOTE = "synthetic: a photograph that was made to move. The person never moved so
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
 Driving = str | Path | Motion | Iterable[Any]
-FrameCallback = Callable[["ReenactPipeline", int, int, dict[str, Tensor]], None]
+FrameCallback = Callable[["ReenactPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass
@@ -170,6 +171,9 @@ class ReenactPipeline(StudioPipeline):
     """
 
     known_names: ClassVar[tuple[str, ...]] = ("reenact",)
+    model_cpu_offload_seq = "depth->iris"
+    _exclude_from_cpu_offload: ClassVar[list[str]] = ["reenactor", *StudioPipeline._exclude_from_cpu_offload]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["frame"]
 
     def __init__(
         self,
@@ -224,6 +228,7 @@ class ReenactPipeline(StudioPipeline):
         audio: str | Path | None = "driving",
         overwrite: bool = False,
         callback_on_step_end: FrameCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> ReenactOutput | tuple:
@@ -251,8 +256,9 @@ class ReenactPipeline(StudioPipeline):
             audio: "driving" lays the driving video's sound under `output`, None none, a path that file's, which runs
                 beside the driver from second 0 on.
             overwrite: replace `output` if it is there.
-            callback_on_step_end: called with (pipeline, frame, frame, {"frame": (3,H,W)}) after each frame; what it
-                returns is not read, what it raises ends the call.
+            callback_on_step_end: called with (pipeline, frame, frame, {"frame": (3,H,W)}) after each frame; "frame" of
+                the dict it returns, if any, replaces that one, and what it raises ends the call.
+            callback_on_step_end_tensor_inputs: names of the tensors it is given; None gives all.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]), "pt" ((3,H,W) float32 in [0,1]), or "frames", an
                 iterator of the last that holds no more than `batch_size` of them.
             return_dict: False returns a tuple of the output's fields.
@@ -272,8 +278,11 @@ class ReenactPipeline(StudioPipeline):
             >>> motion = synthesise(seconds=2, yaw=(0, 20, 0), talk="hello there")
             >>> pipeline("examples/portrait.jpg", motion, consent=True, output="talking.mp4").report.summary()
         """
+        checks.runs(self)
+        checks.true_or_false(relative=relative, stitch=stitch)
         check_arguments(region, expression_scale, size, face, batch_size, measure_every, output_type)
         check_consent(consent)
+        told = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         check_stretch(driving, driving_face, start, end, fps)
         check_output(output, None if audio == "driving" else audio, overwrite)
         began = time.monotonic()
@@ -288,7 +297,7 @@ class ReenactPipeline(StudioPipeline):
         frames = self.frames(
             subject, motion, moved, limited, gaze, report, stitch, batch_size, measure_every
         )  # 4. draw
-        frames = self.told(frames, len(motion), callback_on_step_end, report, began)
+        frames = self.told(frames, len(motion), told, report, began)
         path = None
         if output is not None:  # 5. write, or collect
             sound = audio if audio != "driving" else driving if is_video(driving) else None
@@ -316,9 +325,9 @@ class ReenactPipeline(StudioPipeline):
         faces = self.finder()(pixels)
         chosen = one_face(faces, face, photo.name, LEAST["move"])
         one = faces[[chosen]]
-        person = self.encoder().embed(pixels.to(self.device, self.identity.dtype), one.mesh)[0].float().cpu()
+        person = self.encoder().embed(pixels.to(self._execution_device, self.identity.dtype), one.mesh)[0].float().cpu()
         tone = tone_curve(pixels, align.warp(pixels, align.ffhq_transform(one.mesh, 256), 256).clamp(0, 1))
-        with quick(self.device, self.reenactor.dtype):
+        with quick(self._execution_device, self.reenactor.dtype):
             made, affine = stage.make_stage(pixels, one.mesh, size, tone, self.depth, self.reenactor)
         return Subject(pixels, made, affine, person, chosen, len(faces))
 
@@ -382,7 +391,7 @@ class ReenactPipeline(StudioPipeline):
         for first in range(0, len(motion), batch_size):
             part = list(range(first, min(first + batch_size, len(motion))))
             drawn = None  # the batch before goes first
-            with torch.no_grad(), quick(self.device, self.reenactor.dtype):
+            with torch.no_grad(), quick(self._execution_device, self.reenactor.dtype):
                 drawn = stage.draw(subject.stage, subject.stage.still.flow(moved[part], gaze[part]), self.reenactor)
             for k, i in enumerate(part):
                 measured = bool(measure_every) and i % measure_every == 0
@@ -411,7 +420,7 @@ class ReenactPipeline(StudioPipeline):
         if look:
             seen = self.finder().follow(drawn, wanted[0] * drawn.shape[-1])[0][None]
             got = [round(float(angle), 2) for angle in angles(head_poses(seen).rotation)[0]]
-            person = self.encoder().embed(drawn.to(self.device, self.identity.dtype), seen)[0].float().cpu()
+            person = self.encoder().embed(drawn.to(self._execution_device, self.identity.dtype), seen)[0].float().cpu()
             distance = round(float((person - subject.person).norm()), 4)
         openings = [
             [None if mesh is None else round(float(opened(mesh)[0]), 4) for mesh in (wanted, seen)]
@@ -429,14 +438,14 @@ class ReenactPipeline(StudioPipeline):
         )
 
     def told(
-        self, frames: Iterator[Tensor], total: int, callback: FrameCallback | None, report: ReenactReport, began: float
+        self, frames: Iterator[Tensor], total: int, on_step: StepEnd, report: ReenactReport, began: float
     ) -> Iterator[Tensor]:
         """The frames, with a progress bar and the callback."""
         with self.progress_bar(total=total) as bar:
             for index, frame in enumerate(frames):
                 bar.update()
-                if callback is not None:
-                    callback(self, index, index, {"frame": frame})
+                answer = on_step(index, index, frame=frame)
+                frame = answer["frame"].clamp(0, 1) if answer else frame
                 report.seconds = round(time.monotonic() - began, 2)
                 yield frame
 
@@ -553,6 +562,8 @@ def check_stretch(
 
 def check_output(output: str | Path | None, sound: str | Path | None, overwrite: bool) -> None:
     """Refuse a target that cannot be, before anything is drawn for it."""
+    if output is not None and not isinstance(output, str | Path):
+        raise InputError(f"output must be the name of a video to write, got {type(output).__name__}: pass a path")
     if output is not None:
         video.Writer(output, (2, 2), 25, overwrite=overwrite, audio_from=sound)
     elif sound is not None or overwrite:

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from studio import background as backgrounds
-from studio import images, weights
+from studio import checks, images, weights
 from studio.base import StudioPipeline
+from studio.callbacks import StepEnd, replaced
 from studio.detect import Together
 from studio.device import quick
 from studio.errors import InputError
@@ -27,6 +28,7 @@ from studio.faces.select import select
 from studio.faces.templates import five_points
 from studio.find import MIN_PRESENCE, FaceFinder, with_given
 from studio.identity.encoder import IdentityEncoder
+from studio.identity.references import check_embedding
 from studio.identity.similarity import average, find_outliers
 from studio.images import Photo
 from studio.imaging.joining import Joined, as_sharp_as_it_is, join, sized
@@ -72,6 +74,8 @@ OWN_PARTS: dict[str, None] = dict.fromkeys(("generator", "head", "flow", "parts"
 MEAN_POINTS = five_points(MEAN_MESH[None])[0]  # in sides of an aligned crop
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
+OnStep = Callable[[int, Tensor, Tensor], Tensor | None]  # step, distance, latents to where the next one starts
+StepCallback = Callable[["RestorePipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
 Published = GFPGAN | CodeFormer | RestoreFormer  # each a `studio.networks.face_restorer.FaceRestorer`
 Boxes = Sequence[Sequence[float]] | np.ndarray  # (N,4), x0, y0, x1, y1 in pixels of the photo
 
@@ -189,6 +193,12 @@ class RestorePipeline(StudioPipeline):
         *("restore", "gfpgan-1.4", "gfpgan-1.3", "gfpgan-1.2"),
         *("codeformer", "restoreformer"),
     )
+    model_cpu_offload_seq = "cleaner->parts"
+    _exclude_from_cpu_offload: ClassVar[list[str]] = [
+        *("generator", "head", "restorer", "flow"),
+        *StudioPipeline._exclude_from_cpu_offload,
+    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "identity_distance"]
     _optional_components: ClassVar[list[str]] = list(OWN_PARTS)
 
     def __init__(
@@ -247,12 +257,12 @@ class RestorePipeline(StudioPipeline):
             )
         return {**OWN_PARTS, "restorer": network, **weights.components(cleaner="cleaner")}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self,
         image: ImageLike | Sequence[ImageLike],
         faces: str | int | Sequence[int] = "all",
-        fidelity: float = 0.5,
+        fidelity: float | Sequence[float] = 0.5,
         strength: float | Sequence[float] = 1.0,
         scale: float | Literal["auto"] = 1,
         background: str | backgrounds.Drawer = "lanczos",
@@ -265,9 +275,10 @@ class RestorePipeline(StudioPipeline):
         boxes: Boxes | Sequence[Boxes] | None = None,
         aligned: bool = False,
         num_inference_steps: int = 4,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "pil",
-        callback_on_step_end: Callable[[RestorePipeline, int, int, dict[str, Any]], Any] | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         return_dict: bool = True,
     ) -> RestoreOutput | tuple:
         """Restore one photograph or a list of them.
@@ -277,7 +288,8 @@ class RestorePipeline(StudioPipeline):
             faces: "all", "largest", "given" (those in `boxes`), an index or a list of indices (largest
                 first; faces of about one size as one reads).
             fidelity: 0 to 1. 0 shows the prior's idea of the face, 0.5 keeps what the photograph says for sure and
-                draws what it does not, 1 draws only what it says next to nothing about.
+                draws what it does not, 1 draws only what it says next to nothing about. One number, or one for each
+                photo.
             strength: 0 to 1, share of the restored face in the result: one number, or one for each chosen face.
             scale: 1, 1.5, 2, 3 or 4: the output is exactly this many times the input's size. "auto" takes, for each
                 photo, the smallest of 1, 2 and 4 that shows its largest restored face at about the 512 px at which it
@@ -308,10 +320,14 @@ class RestorePipeline(StudioPipeline):
             aligned: the photo is one face, cut as FFHQ or published restorers (512 px) cut it; nothing is looked for.
             num_inference_steps: of the flow from the mean of all faces that it may have been to one of them; 0 shows
                 their mean.
-            generator: draws the noise that says which one, for one face after the other; None draws the same for every
-                face. Another seed gives another face where the damage leaves a choice.
+            generator: draws the noise that says which one, for one face after the other, or a list with one for each
+                photo; None draws the same for every face. Another seed gives another face where the damage leaves a
+                choice.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
-            callback_on_step_end: called with (pipeline, step, step, {"identity_distance"}) after each of these steps.
+            callback_on_step_end: called with (pipeline, step, step, {"latents": (1,512) Gaussian coordinates of the
+                face's structure, "identity_distance": (1,)}) after each of the `reference_steps`; the next step starts
+                from the "latents" it returns. The few steps of the flow are not told.
+            callback_on_step_end_tensor_inputs: names of the tensors it is given; None gives all.
             return_dict: False returns a tuple of the output's fields.
 
         Returns:
@@ -321,9 +337,27 @@ class RestorePipeline(StudioPipeline):
         Raises:
             InputError: an argument outside its range.
             ImageError: an image that cannot be used.
+
+        Example:
+            >>> from studio import RestorePipeline, images
+            >>> pipeline = RestorePipeline.from_pretrained("restore")
+            >>> output = pipeline("examples/old-print.jpg", fidelity=0.5, scale=2)
+            >>> path = images.save(output.photos[0], "restored.png")
+            >>> [face.restored for face in output.reports[0]]
+            [True...]
         """
-        check_arguments(fidelity, strength, scale, identity_guard, output_type, reference_steps)
-        check_drawing(region, num_inference_steps, generator)
+        checks.runs(self)
+        batch = images.batch(image)
+        asked = fidelity_of_each(fidelity, len(batch))
+        checks.number_or_list("fidelity", asked)
+        checks.number_or_list("strength", strength)
+        checks.numbers(identity_guard=0 if identity_guard is None else identity_guard)
+        checks.true_or_false(caution=caution, colorize=colorize)
+        for share in asked:
+            check_arguments(share, strength, scale, identity_guard, output_type, reference_steps)
+        check_drawing(region, num_inference_steps)
+        drawn_by = checks.generators(generator, len(batch), "photo")
+        told = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         backgrounds.check(background, scale)
         if region == "head" and not self.leads:
             raise InputError(
@@ -335,14 +369,12 @@ class RestorePipeline(StudioPipeline):
                 f"a {type(self.restorer).__name__} can't be led by a reference, only measured with one, got"
                 f" reference_steps {reference_steps}: pass 0, or take the model 'restore'"
             )
-        if not isinstance(caution, bool):
-            raise InputError(f"caution must be True or False, got {caution!r}: pass one of them")
-        batch = list(image) if isinstance(image, list | tuple) else [image]
-        pointed = boxes_of_each(boxes, image, aligned)
+        pointed = boxes_of_each(boxes, batch, aligned, listed=images.is_batch(image))
         wanted = None if reference is None else self.embed_reference(reference)
         drawer = self.upsampler(background) if background in backgrounds.NETWORKS else background
         found, reports, photos, scales, maps = [], [], [], [], []
-        for item, own in zip(self.progress_bar(batch) if len(batch) > 1 else batch, pointed, strict=True):
+        each = zip(self.progress_bar(batch) if len(batch) > 1 else batch, pointed, asked, drawn_by, strict=True)
+        for item, own, fidelity, generator in each:
             photo = images.load(item)  # 1. load
             all_faces = self.find(photo, own, aligned)  # 2. find
             chosen = select(all_faces, faces)  # 3. choose
@@ -360,7 +392,7 @@ class RestorePipeline(StudioPipeline):
             guided = np.zeros(len(todo), bool)
             if wanted is not None and reference_steps and todo:
                 k = int((before - wanted).norm(dim=1).argmin())
-                one, on_step = slice(k, k + 1), self.follower(reference_steps, callback_on_step_end)
+                one, on_step = slice(k, k + 1), self.follower(reference_steps, told)
                 settings = (fidelities[todo[k]], tone, colorize, reference_steps, num_inference_steps, generator)
                 led = self.guide(crops[one], to_photo[one], picked[one], wanted, *settings, on_step)
                 pair = (self.embed(x, to_photo[one], picked[one]) for x in (joined.picture[one], led.picture))
@@ -399,6 +431,7 @@ class RestorePipeline(StudioPipeline):
             photos.append(result)
             scales.append(size)
             maps.append(invented)
+        self.maybe_free_model_hooks()
         pictures = [images.as_type(photo.pixels, output_type) for photo in photos]
         output = RestoreOutput(pictures, found, reports, photos, scales, maps)
         return output if return_dict else output.to_tuple()
@@ -413,8 +446,10 @@ class RestorePipeline(StudioPipeline):
     def upsampler(self, name: str) -> backgrounds.Upsampler:
         """The network of a `background` by its name, fetched and loaded when first asked for."""
         found = self._upsamplers.get(name)
-        if found is None or found.network.device != self.device:
-            found = backgrounds.Upsampler.from_pretrained(name, device=self.device, on_tile=self.follow_tiles())
+        if found is None or found.network.device != self._execution_device:
+            found = backgrounds.Upsampler.from_pretrained(
+                name, device=self._execution_device, on_tile=self.follow_tiles()
+            )
             self._upsamplers[name] = found
         return found
 
@@ -435,7 +470,7 @@ class RestorePipeline(StudioPipeline):
 
     def find(self, photo: Photo, boxes: Boxes | None = None, aligned: bool = False) -> Faces:
         """All faces of a photo, in its pixels, in the order of `faces`; see `__call__` for `boxes` and `aligned`."""
-        finder, pixels = self.finder(), photo.pixels.to(self.device)
+        finder, pixels = self.finder(), photo.pixels.to(self._execution_device)
         if aligned:
             return finder.aligned(pixels)
         found = finder(pixels)
@@ -522,19 +557,19 @@ class RestorePipeline(StudioPipeline):
 
         One at a time, so that no face hangs on who is beside it, to the last digit.
         """
-        given = crop.to(self.device, self.cleaner.dtype).contiguous(memory_format=torch.channels_last)
-        with quick(self.device, self.cleaner.dtype):
+        given = crop.to(self._execution_device, self.cleaner.dtype).contiguous(memory_format=torch.channels_last)
+        with quick(self._execution_device, self.cleaner.dtype):
             cleaned = self.cleaner(given)
         if not self.leads:
             unknown = crop.new_zeros(1, 1, 1, 1)
             return cleaned.estimate.cpu(), cleaned.certainty.cpu(), crop, unknown, unknown
         small = images.resize(crop, self.restorer.config.size, self.restorer.config.size)
-        small = small.to(self.device, self.restorer.dtype).contiguous(memory_format=torch.channels_last)
+        small = small.to(self._execution_device, self.restorer.dtype).contiguous(memory_format=torch.channels_last)
         parts = self.restorer(small)
         if steps:
             size = (1, self.flow.config.components, *parts.features.shape[2:])
-            noise = CALM * torch.randn(size, generator=generator or torch.Generator().manual_seed(0))
-            with quick(self.device, self.flow.dtype):
+            noise = CALM * checks.normal(size, generator or torch.Generator().manual_seed(0))
+            with quick(self._execution_device, self.flow.dtype):
                 parts = replace(parts, features=self.flow.sample(small, parts.features, noise, steps))
         parts = change(as_certain(parts, cleaned.certainty), cleaned)
         cells = self.parts(parts.features.to(self.parts.dtype)).float().cpu()
@@ -574,7 +609,8 @@ class RestorePipeline(StudioPipeline):
     @torch.no_grad()
     def drawn(self, reading: Reading, fidelity: Tensor, tone: Tone | None, colorize: bool) -> Joined:
         """`join` by a published restorer: all of the face is drawn."""
-        given = reading.crops.to(self.device, self.restorer.dtype), fidelity.to(self.device, self.restorer.dtype)
+        where = self._execution_device, self.restorer.dtype
+        given = reading.crops.to(*where), fidelity.to(*where)
         pairs = zip(*(x.split(1) for x in given), strict=True)
         faces = torch.cat([self.restorer.restore(crop, share).cpu() for crop, share in pairs]).float()
         picture = toned(match_tone(faces, reading.crops), faces, reading.crops, tone, colorize)
@@ -611,7 +647,7 @@ class RestorePipeline(StudioPipeline):
         steps: int,
         num_inference_steps: int = 4,
         rng: torch.Generator | None = None,
-        on_step: Callable[[int, float], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> Joined:
         """One crop (1,3,512,512) restored, and drawn nearer to a person (128,): see `studio.latents.resemble`."""
         side, chip = self.restorer.config.size, self.identity.config.size
@@ -643,17 +679,18 @@ class RestorePipeline(StudioPipeline):
         reading = self.read(crop, tone, num_inference_steps, rng, nearer)
         return self.join(reading, fidelity, tone, colorize)
 
-    def follower(self, steps: int, callback: Callable[..., Any] | None) -> Callable[[int, float], None]:
+    def follower(self, steps: int, told: StepEnd) -> OnStep:
         """What `guide` calls after each step: moves a progress bar, and calls the user's function."""
         bar = self.progress_bar(total=steps)
 
-        def on_step(step: int, distance: float) -> None:
+        def on_step(step: int, distance: Tensor, latents: Tensor) -> Tensor | None:
+            answer: dict[str, Tensor] = {}
             if step:
                 bar.update()
-                if callback is not None:
-                    callback(self, step - 1, step - 1, {"identity_distance": distance})
+                answer = told(step - 1, step - 1, latents=latents, identity_distance=distance)
             if step == steps:
                 bar.close()
+            return replaced(answer)
 
         return on_step
 
@@ -693,8 +730,8 @@ class RestorePipeline(StudioPipeline):
         if not len(crops):
             return torch.zeros(0, 128)
         to_chip = align.dlib_transform(align.into_crop(faces.mesh, to_photo, CROP) * CROP)
-        chips = align.warp(crops, to_chip, 150).clamp(0, 1)
-        return IdentityEncoder(self.identity).embed_chips(chips.to(self.device, self.identity.dtype)).float().cpu()
+        chips = align.warp(crops, to_chip, 150).clamp(0, 1).to(self._execution_device, self.identity.dtype)
+        return IdentityEncoder(self.identity).embed_chips(chips).float().cpu()
 
     def distances(self, crops: Tensor, others: Tensor, to_photo: np.ndarray, faces: Faces) -> np.ndarray:
         """Identity distances (N,) between two versions of the same aligned crops."""
@@ -713,8 +750,8 @@ class RestorePipeline(StudioPipeline):
             raise InputError("reference must be a photo or a list of them, got an empty list: leave it out")
         vectors, names = [], []
         for one in given:
-            if isinstance(one, Tensor) and one.ndim == 1:
-                vectors.append(one.float().cpu())
+            if isinstance(one, Tensor | np.ndarray) and one.ndim < 3:
+                vectors.append(check_embedding(one, self.identity.config.embedding_dim))
                 names.append("an identity vector")
                 continue
             photo = images.load(one)
@@ -782,15 +819,13 @@ class Details:
     region: str
 
 
-def check_drawing(region: str, num_inference_steps: int, generator: torch.Generator | None) -> None:
+def check_drawing(region: str, num_inference_steps: int) -> None:
     """Refuse what `__call__` cannot draw."""
     if region not in REGIONS:
         raise InputError(f"region must be one of {', '.join(REGIONS)}, got {region!r}: choose one of them")
     steps = num_inference_steps
     if not isinstance(steps, int) or isinstance(steps, bool) or not 0 <= steps <= MOST_STEPS:
         raise InputError(f"num_inference_steps must be from 0 to {MOST_STEPS}, got {steps}: 4 are usual")
-    if generator is not None and not (isinstance(generator, torch.Generator) and generator.device.type == "cpu"):
-        raise InputError("generator must be a torch.Generator of the CPU: pass torch.Generator().manual_seed(1), say")
 
 
 def inside(values: Tensor, masks: Tensor) -> list[float]:
@@ -920,15 +955,25 @@ def measure(wanted: Tensor | None, found: Tensor) -> list[float | None]:
     return (found - wanted).norm(dim=1).tolist()
 
 
+def fidelity_of_each(fidelity: float | Sequence[float], count: int) -> list[float]:
+    """The fidelity of every photo, see `RestorePipeline.__call__`."""
+    if not isinstance(fidelity, list | tuple | np.ndarray | Tensor):
+        return [fidelity] * count
+    values = list(fidelity) if isinstance(fidelity, list | tuple) else np.asarray(fidelity).tolist()
+    if not isinstance(values, list) or len(values) != count:
+        raise InputError(f"fidelity must be one number or one for each of {count} photos, got {fidelity}: pass {count}")
+    return values
+
+
 def boxes_of_each(
-    boxes: Boxes | Sequence[Boxes] | None, image: ImageLike | Sequence[ImageLike], aligned: bool
+    boxes: Boxes | Sequence[Boxes] | None, image: Sequence[ImageLike], aligned: bool, listed: bool = True
 ) -> list[Boxes | None]:
     """The boxes of every photo, see `RestorePipeline.__call__`."""
     if not isinstance(aligned, bool):
         raise InputError(f"aligned must be True or False, got {aligned!r}: pass one of them")
     if aligned and boxes is not None:
         raise InputError("aligned and boxes can't be had both: an aligned picture is one face, leave the boxes out")
-    if not isinstance(image, list | tuple):
+    if not listed:
         return [boxes]
     if boxes is None:
         return [None] * len(image)

@@ -13,8 +13,9 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from studio import images, weights
+from studio import checks, images, weights
 from studio.base import StudioPipeline
+from studio.callbacks import StepEnd, replaced
 from studio.detect import Together
 from studio.errors import InputError
 from studio.faces import align
@@ -136,6 +137,12 @@ class UpsamplePipeline(StudioPipeline):
     """
 
     known_names: ClassVar[tuple[str, ...]] = ("upsample",)
+    model_cpu_offload_seq = "identity"
+    _exclude_from_cpu_offload: ClassVar[list[str]] = [
+        *("generator", "head", "space"),
+        *(name for name in StudioPipeline._exclude_from_cpu_offload if name != "identity"),
+    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "downscale_error"]
 
     def __init__(
         self,
@@ -180,8 +187,10 @@ class UpsamplePipeline(StudioPipeline):
         consistent: bool = True,
         aligned: bool = True,
         reference: ImageLike | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> UpsampleOutput | tuple:
@@ -203,9 +212,11 @@ class UpsamplePipeline(StudioPipeline):
             aligned: the input is a square picture of a face placed as in FFHQ (eyes a little above the middle). False:
                 the input is a whole photo in which one face is found and cut out first.
             reference: a photo of the person who should be seen; the samples then also resemble this person.
-            generator: draws other starting points; None takes the nearest ones.
+            generator: draws other starting points, or a list with one for each small face; None takes the nearest ones.
+            latents: (K,16,512) Gaussian coordinates to start from, for each small face the same.
             callback_on_step_end: called with (pipeline, step, step, {"latents": (K,16,512) Gaussian coordinates,
                 "downscale_error": (K,)}) after each step; "latents" of the dict it returns, if any, replace those.
+            callback_on_step_end_tensor_inputs: names of the tensors it is given; None gives all.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             return_dict: False returns a tuple of the output's fields.
 
@@ -217,29 +228,45 @@ class UpsamplePipeline(StudioPipeline):
                 than one face where one is needed.
             NoFaceError: no face where one is needed.
             ImageError: an image that cannot be used.
+
+        Example:
+            >>> from PIL import Image
+            >>> from studio import UpsamplePipeline
+            >>> pipeline = UpsamplePipeline.from_pretrained("upsample")
+            >>> small = Image.open("examples/portrait.jpg").resize((32, 32))
+            >>> output = pipeline(small, num_images_per_prompt=2, num_inference_steps=20)
+            >>> output.images[0][0].save("guess.png")
+            >>> len(output.reports[0].samples)
+            2
         """
-        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, move_map, consistent, output_type)
-        batch = list(image) if isinstance(image, list | tuple) else [image]
+        checks.runs(self)
+        checks.numbers(threshold=threshold)
+        checks.true_or_false(move_map=move_map, consistent=consistent, aligned=aligned)
+        check_arguments(scale, num_images_per_prompt, num_inference_steps, threshold, output_type)
+        batch = images.batch(image)
+        shape = num_images_per_prompt, self.generator.num_slots, self.space.config.dim
+        start = checks.latents(latents, shape)
+        seeds = seeds_of(generator, len(batch))
+        on_step = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         wanted = self.embed_reference(reference)
         smalls = [self.small_face(images.load(item), aligned, scale) for item in batch]  # 1. read, find, cut out
-        seed = None if generator is None else int(torch.randint(2**62, (), generator=generator))
         outputs: list[list[Any]] = []
-        reports, latents, maps = [], [], []
-        for small in smalls:
+        reports, kept, maps = [], [], []
+        for small, seed in zip(smalls, seeds, strict=True):
             tone = tone_curve(small)
-            v = self.start(small, num_images_per_prompt, seed, wanted, tone)  # 2. start near
-            found = self.search(
-                v, small, tone, wanted, num_inference_steps, threshold, move_map, callback_on_step_end
-            )  # 3. search
+            v = self.start(small, num_images_per_prompt, seed, wanted, tone) if start is None else start  # 2. start
+            v = v.to(self._execution_device)
+            found = self.search(v, small, tone, wanted, num_inference_steps, threshold, move_map, on_step)  # 3. search
             w = self.space.latents(found.v)
             size = small.shape[-1] * scale if scale else self.generator.image_size
             drawn = self.draw(w, size, tone, found.added)  # 4. draw
             pictures = self.make_consistent(drawn, small, tone) if consistent else drawn  # 5. add what is missing
             reports.append(self.report(pictures, drawn, small, found, wanted, threshold))  # 6. compare
             outputs.append([images.as_type(picture, output_type) for picture in pictures])
-            latents.append(w.float().cpu())
+            kept.append(w.float().cpu())
             maps.append(None if found.added is None else found.added.cpu())
-        output = UpsampleOutput(outputs, reports, smalls, latents, maps)
+        self.maybe_free_model_hooks()
+        output = UpsampleOutput(outputs, reports, smalls, kept, maps)
         return output if return_dict else output.to_tuple()
 
     # ---- the steps, each usable alone
@@ -301,7 +328,7 @@ class UpsamplePipeline(StudioPipeline):
         steps: int = 50,
         threshold: float = search.EPSILON,
         move_map: bool = True,
-        callback: StepCallback | None = None,
+        on_step: StepEnd | None = None,
     ) -> search.Found:
         """Move Gaussian coordinates (K,16,512), then maps too, until pictures shrink to the small face (3,n,n).
 
@@ -313,7 +340,7 @@ class UpsamplePipeline(StudioPipeline):
             steps: how many.
             threshold: see `__call__`.
             move_map: see `__call__`.
-            callback: see `__call__`.
+            on_step: `callback_on_step_end` of `__call__`.
         """
         # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
         with self.progress_bar(total=steps) as bar, torch.inference_mode(False), torch.enable_grad():
@@ -339,17 +366,14 @@ class UpsamplePipeline(StudioPipeline):
                 ]
                 return with_tone(torch.cat(each), tone)
 
-            def on_step(step: int, moved: Tensor, error: Tensor) -> Tensor | None:
+            def told(step: int, moved: Tensor, error: Tensor) -> Tensor | None:
                 bar.update()
-                if callback is None:
-                    return None
-                given = callback(self, step, step, {"latents": moved, "downscale_error": error})
-                return given.get("latents") if given else None
+                return None if on_step is None else replaced(on_step(step, step, latents=moved, downscale_error=error))
 
             extra = None if wanted is None else Resemblance(self.finder(), self.encoder(), wanted, REFERENCE_WEIGHT)
             objective = search.Objective(threshold=threshold, extra=extra)
             return search.search(
-                draw, v, target, objective, steps=steps, rate=RATE, exact=exact, maps=maps, on_step=on_step
+                draw, v, target, objective, steps=steps, rate=RATE, exact=exact, maps=maps, on_step=told
             )
 
     def draw(self, w: Tensor, size: int | None = None, tone: Tone | None = None, maps: Tensor | None = None) -> Tensor:
@@ -442,8 +466,6 @@ def check_arguments(
     num_images_per_prompt: int,
     num_inference_steps: int,
     threshold: float,
-    move_map: bool,
-    consistent: bool,
     output_type: str,
 ) -> None:
     """Refuse what `__call__` cannot do."""
@@ -455,10 +477,22 @@ def check_arguments(
         raise InputError(
             f"num_images_per_prompt must be at most {MOST_SAMPLES}, got {num_images_per_prompt}: they share the memory"
         )
-    for name, value in {"move_map": move_map, "consistent": consistent}.items():
-        if not isinstance(value, bool):
-            raise InputError(f"{name} must be True or False, got {value!r}: pass one of them")
     if not threshold > 0:
         raise InputError(f"threshold must be above 0, got {threshold}: {search.EPSILON} is PULSE's")
     if output_type not in ("pil", "np", "pt"):
         raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+
+
+def seeds_of(generator: checks.Generators, count: int) -> list[int | None]:
+    """A seed for each small face, out of generators of any device; one generator gives one for all."""
+    given = checks.generators(generator, count, "small face")
+    if not isinstance(generator, list | tuple):
+        return [drawn_seed(generator)] * count
+    return [drawn_seed(one) for one in given]
+
+
+def drawn_seed(generator: torch.Generator | None) -> int | None:
+    """A seed out of one generator."""
+    if generator is None:
+        return None
+    return int(torch.randint(2**62, (), generator=generator, device=generator.device))

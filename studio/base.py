@@ -10,8 +10,10 @@ never by the file it is defined in, so that a folder saved today loads after the
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
@@ -20,13 +22,14 @@ import torch
 from diffusers import DiffusionPipeline
 
 import studio
-from studio import card, hub, weights
+from studio import card, checks, hub, weights
 from studio.errors import InputError, MissingWeightsError, WeightsError
 from studio.networks.loading import strictly
 
 # Where a saved component may come from. Anything else would mean to import a module because a folder names it.
 _LIBRARIES = ("studio", "diffusers", "transformers")
 INDEX = "model_index.json"
+WEIGHTS = ("diffusion_pytorch_model", "model")  # stems of what diffusers and transformers write
 
 
 class StudioPipeline(DiffusionPipeline, ABC):
@@ -55,6 +58,8 @@ class StudioPipeline(DiffusionPipeline, ABC):
     """
 
     known_names: ClassVar[tuple[str, ...]] = ()
+    # Networks of which more than `forward` is called: hooks would not see that, so they stay where they are used.
+    _exclude_from_cpu_offload: ClassVar[list[str]] = ["detector", "full_range", "back", "mesh", "identity"]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -92,12 +97,14 @@ class StudioPipeline(DiffusionPipeline, ABC):
         name_or_path: str | Path,
         *,
         dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
         device: str | torch.device | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         licence: str = "",
+        **components: Any,
     ) -> Self:
         """Loads the pipeline, strictly: every tensor of every network must be there and fit.
 
@@ -107,6 +114,7 @@ class StudioPipeline(DiffusionPipeline, ABC):
                 Hub as `owner/name/file.pth`. A known name wins over a folder of that name (write "./restore" for the
                 folder).
             dtype: a floating type for all networks; None is float32, whatever the files hold.
+            torch_dtype: the older name of `dtype`.
             device: where the networks go; None is the CPU.
             revision: branch, tag or commit on the Hub.
             token: of the Hub; None takes the one that is stored.
@@ -114,43 +122,95 @@ class StudioPipeline(DiffusionPipeline, ABC):
             local_files_only: fetch nothing from the Hub.
             licence: "commercial" refuses weights that are not known to allow commercial use, "any" takes all; "" does
                 as the variable STUDIO_LICENCE says.
+            components: of `__init__`, by name, in place of the loaded ones, which are then not read: `identity=mine`.
+                They are moved to `device`, and keep their type.
 
         Raises:
-            InputError: none of these, a folder of another pipeline, or a licence that the filter leaves out.
+            InputError: none of these, a folder of another pipeline, a component of another class, or a licence that the
+                filter leaves out.
+            TypeError: a keyword that is neither an argument nor a component.
             MissingWeightsError: nothing is saved there, a part is missing, or it could not be fetched.
             WeightsError: a part is damaged, or is not what this pipeline needs.
         """
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise InputError(f"dtype must be a floating torch.dtype, got {dtype!r}: pass torch.float16, say")
-        dtype = dtype or torch.float32
-        with weights.only(licence):
+        dtype = checks.one_dtype(dtype, torch_dtype) or torch.float32
+        checks.parts(cls, components)
+        with weights.only(licence), weights.without(components):
             if name_or_path in cls.known_names:
-                return cls._assembled(cls._components(str(name_or_path)), dtype).to(device or "cpu")
+                return cls._assembled(cls._components(str(name_or_path)), components, dtype).to(device or "cpu")
             options = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
             path = cls._local(name_or_path, revision=revision, **options)
             if not (path / INDEX).is_file():
-                return cls._assembled(cls._around(weights.network_in(path)), dtype).to(device or "cpu")
-            _check_index(cls, path)
+                parts = cls._around(weights.network_in(path))
+                return cls._assembled(parts, components, dtype).to(device or "cpu")
+            _check_index(cls, path, components)
             weights.check_unknown(path)
-            # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
-            foreign = {n: torch.nn.Module.to(part, dtype=dtype) for n, part in _foreign_networks(path).items()}
-            return super().from_pretrained(str(path), dtype=dtype, use_safetensors=True, **foreign).to(device or "cpu")
-
-    @classmethod
-    def _assembled(cls, parts: dict[str, Any], dtype: torch.dtype) -> Self:
-        """A pipeline of networks that are loaded already, in one type."""
-        pipeline = cls(**parts)
-        for part in pipeline.components.values():
-            if isinstance(part, torch.nn.Module):
+            foreign = _foreign_networks(path, components)
+            for part in foreign.values():
                 # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
                 torch.nn.Module.to(part, dtype=dtype)
-        return pipeline
+            given = {**foreign, **components}
+            return super().from_pretrained(str(path), dtype=dtype, use_safetensors=True, **given).to(device or "cpu")
+
+    @classmethod
+    def _assembled(cls, parts: dict[str, Any], given: dict[str, Any], dtype: torch.dtype) -> Self:
+        """A pipeline of networks that are loaded already, in one type, and of those that the caller gave."""
+        for part in (part for name, part in parts.items() if name not in given and isinstance(part, torch.nn.Module)):
+            # diffusers' own `to` warns of modules to be kept in float32 even where there are none.
+            torch.nn.Module.to(part, dtype=dtype)
+        return cls(**{**parts, **given})
+
+    @classmethod
+    def from_pipe(
+        cls,
+        pipeline: DiffusionPipeline,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        **components: Any,
+    ) -> Self:
+        """A pipeline of the components of another one, which are shared, not copied.
+
+        Args:
+            pipeline: of any kind that has them.
+            dtype: a floating type for all of them, in both pipelines; None leaves them as they are.
+            torch_dtype: the older name of `dtype`.
+            components: by name, in place of the other pipeline's.
+
+        Raises:
+            InputError: a component is not there, or of another class.
+            TypeError: a keyword that is neither an argument nor a component.
+        """
+        dtype = checks.one_dtype(dtype, torch_dtype)
+        wanted = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        shared = {name: part for name, part in pipeline.components.items() if name in wanted}
+        checks.parts(cls, {**shared, **components})
+        if missing := [name for name in wanted if name not in {*shared, *components}]:
+            raise InputError(
+                f"{cls.__name__} must be given {', '.join(missing)}, a {type(pipeline).__name__} has none: pass"
+                f" {missing[0]}=..."
+            )
+        new = cls(**{**shared, **components})
+        return new if dtype is None else new.to(dtype)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Moves and casts all networks as diffusers does: `to(device)`, `to(dtype)`, `to(device, dtype)`, or keywords.
+
+        diffusers' own warns of modules to be kept in float32, of which there are none, and of float16 on a CPU, where
+        it runs, or a call is refused.
+        """
+        given = [one for one in (*args, kwargs.pop("dtype", None)) if isinstance(one, torch.dtype)]
+        for part in self.components.values() if given else ():
+            if isinstance(part, torch.nn.Module):
+                torch.nn.Module.to(part, dtype=given[-1])
+        places = [one for one in args if not isinstance(one, torch.dtype)]
+        return super().to(*places, **{**kwargs, "silence_dtype_warnings": True})
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: int | str | None = None) -> None:
         """Writes every network (safetensors) and `model_index.json`; `from_pretrained(folder)` gives the same back.
 
         Args:
-            folder: made if needed; files of a pipeline saved there before are overwritten.
+            folder: made if needed; files of a pipeline saved there before are overwritten, and what is left of its
+                weights is taken away.
             max_shard_size: largest weight file, in bytes or as "15MB"; None leaves it to diffusers.
 
         Raises:
@@ -161,6 +221,8 @@ class StudioPipeline(DiffusionPipeline, ABC):
             raise InputError(f"a pipeline is saved to a folder, but {folder} is a file: give another name")
         parts = {name: part for name, part in self.components.items() if part is not None}
         self.register_to_config(**{name: _public_class(name, part) for name, part in parts.items()})
+        for name in parts:
+            _clear(folder / name)
         super().save_pretrained(str(folder), max_shard_size=max_shard_size)
         (folder / "README.md").write_text(card.text(self), encoding="utf-8")
 
@@ -234,7 +296,14 @@ def _public_class(name: str, part: Any) -> tuple[str, str]:
     return "studio", kind.__name__
 
 
-def _check_index(cls: type[StudioPipeline], folder: Path) -> None:
+def _clear(folder: Path) -> None:
+    """Take the weights of an earlier save away: in one file or several, they would win over the new ones."""
+    for stem in WEIGHTS:
+        for file in (*folder.glob(f"{stem}*.safetensors"), *folder.glob(f"{stem}*.safetensors.index.json")):
+            file.unlink()
+
+
+def _check_index(cls: type[StudioPipeline], folder: Path, given: Mapping[str, Any]) -> None:
     """Refuses a folder whose `model_index.json` does not describe `cls` to the letter."""
     file = folder / INDEX
     try:
@@ -254,15 +323,15 @@ def _check_index(cls: type[StudioPipeline], folder: Path) -> None:
             f"{file} must name exactly what {cls.__name__} is made of: missing {missing}, unknown {unknown};"
             " save the pipeline again with this version"
         )
-    for name in parts:
+    for name in (part for part in parts if part not in given):
         _check_part(folder, name, entries.get(name), optional=name in cls._optional_components)
 
 
-def _foreign_networks(folder: Path) -> dict[str, torch.nn.Module]:
+def _foreign_networks(folder: Path, given: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
     """The networks of diffusers and transformers in a checked folder, which these libraries would load leniently."""
     found = {}
     for name, entry in json.loads((folder / INDEX).read_text(encoding="utf-8")).items():
-        if not (isinstance(entry, list) and entry[0] in _LIBRARIES[1:]):
+        if name in given or not (isinstance(entry, list) and entry[0] in _LIBRARIES[1:]):
             continue
         kind = getattr(importlib.import_module(entry[0]), entry[1], None)
         if not isinstance(kind, type):

@@ -12,6 +12,7 @@ import math
 import os
 import struct
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -33,9 +34,11 @@ __all__ = [
     "Photo",
     "Source",
     "as_type",
+    "batch",
     "encode",
     "enlarge",
     "find_images",
+    "is_batch",
     "load",
     "resize",
     "save",
@@ -99,6 +102,9 @@ class Photo:
             raise ImageError(f"pixels must be (3,H,W) float32, got {shape} {self.pixels.dtype}; use load()")
         if self.alpha is not None and tuple(self.alpha.shape) != (1, *shape[1:]):
             raise ImageError(f"alpha must be (1,{shape[1]},{shape[2]}), got {tuple(self.alpha.shape)}; resize it")
+        for part, values in (("pixels", self.pixels), ("alpha", self.alpha)):
+            if values is not None and values.numel():
+                _unit(values, f"{part} of {self.name}")
         if self.bits not in (8, 16):
             raise ImageError(f"bits must be 8 or 16, got {self.bits}; use 16 for deep photos")
 
@@ -138,9 +144,9 @@ def load(source: Source | Photo, *, max_pixels: int = MAX_PIXELS, salvage: bool 
 
     Args:
         source: A path, the bytes of a file, a binary file object, a Pillow image, an array (H,W), (H,W,1), (H,W,3) or
-            (H,W,4) of uint8, uint16 or float in [0,1], a tensor (3,H,W) or (1,3,H,W) of float in [0,1], or a Photo
-            (returned as it is). Files may be JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC (extra `heic`), GIF, JPEG 2000,
-            PPM or TGA; of several pages or frames the first is taken. The content counts, not the suffix.
+            (H,W,4) of uint8, uint16 or float in [0,1], a tensor (3,H,W) or (1,3,H,W) of uint8 or float in [0,1], or a
+            Photo (returned as it is). Files may be JPEG, PNG, WebP, TIFF, BMP, AVIF, HEIC (extra `heic`), GIF,
+            JPEG 2000, PPM or TGA; of several pages or frames the first is taken. The content counts, not the suffix.
         max_pixels: Larger images are refused; for files, before anything is decoded.
         salvage: Take what is there of a JPEG that lacks its end, and say so in `Photo.lacking`.
 
@@ -155,7 +161,7 @@ def load(source: Source | Photo, *, max_pixels: int = MAX_PIXELS, salvage: bool 
     name = _name(source)
     limits = codecs.Limits(repr(name), max_pixels)
     if isinstance(source, Tensor):
-        pixels = _checked(source, name)
+        pixels = _checked(source if source.dtype != torch.uint8 else source / 255, name)
         limits.check(pixels.shape[2], pixels.shape[1])
         return Photo(_unit(pixels, name), name=name)
     if isinstance(source, np.ndarray):
@@ -164,6 +170,23 @@ def load(source: Source | Photo, *, max_pixels: int = MAX_PIXELS, salvage: bool 
         limits.check(*source.size)
         return _photo(_from_pil(source, limits), name)
     return _photo(codecs.decode(_read(source, limits), limits, salvage=salvage), name)
+
+
+def is_batch(source: object) -> bool:
+    """Whether it is several photos: a list or tuple, an array (B,H,W,C) or a tensor (B,3,H,W)."""
+    return isinstance(source, list | tuple) or (isinstance(source, np.ndarray | Tensor) and source.ndim == 4)
+
+
+def batch(source: Source | Photo | Sequence[Source | Photo] | np.ndarray | Tensor) -> list[Source | Photo]:
+    """The photos that a caller hands over, each as `load` takes it; of an array or tensor, one for each of its first.
+
+    Raises:
+        ImageError: there is none in it.
+    """
+    photos = list(source) if is_batch(source) else [source]
+    if not photos:
+        raise ImageError("there must be at least one photo, got an empty list: give one")
+    return photos
 
 
 def save(photo: Photo | Source, path: str | Path, *, keep_gps: bool = False, quality: int = 95) -> Path:
@@ -439,7 +462,9 @@ def _checked(pixels: Tensor, name: str) -> Tensor:
     if shape[:-3] not in ((), (1,)) or shape[-3:-2] != (3,):
         raise ImageError(f"{name!r} must be a tensor (3,H,W) or (1,3,H,W), got {shape}; permute it, or index the batch")
     if not pixels.is_floating_point():
-        raise ImageError(f"{name!r} must be a float tensor in [0,1], got {pixels.dtype}; divide by its largest level")
+        raise ImageError(
+            f"{name!r} must be a tensor of uint8 or float in [0,1], got {pixels.dtype}; divide by its largest level"
+        )
     pixels = pixels.detach().reshape(shape[-3:]).to("cpu", torch.float32)
     _finite(pixels, name)
     return pixels

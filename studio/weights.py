@@ -200,6 +200,7 @@ def entry(name: str) -> Entry:
 
 
 _LICENCE: ContextVar[str] = ContextVar("licence", default="")
+_WITHOUT: ContextVar[frozenset[str]] = ContextVar("without", default=frozenset())
 
 
 @contextmanager
@@ -215,6 +216,16 @@ def only(licence: str) -> Iterator[None]:
         yield
     finally:
         _LICENCE.reset(token)
+
+
+@contextmanager
+def without(names: Iterable[str]) -> Iterator[None]:
+    """Inside, `components` leaves these components of a pipeline out: the caller brings them."""
+    token = _WITHOUT.set(frozenset(names))
+    try:
+        yield
+    finally:
+        _WITHOUT.reset(token)
 
 
 def check_licence_word(licence: str) -> None:
@@ -802,7 +813,7 @@ FACE_NETWORKS = {
 
 
 def components(**names: str) -> dict[str, Any]:
-    """Networks of a pipeline by the name of their component: those asked for, and `FACE_NETWORKS`.
+    """Networks of a pipeline by the name of their component: those asked for, and `FACE_NETWORKS`; see `without`.
 
     Args:
         names: component -> name here.
@@ -810,7 +821,8 @@ def components(**names: str) -> dict[str, Any]:
     Raises:
         MissingWeightsError: one is not on this machine and could not be fetched.
     """
-    return {part: load(name) for part, name in {**names, **FACE_NETWORKS}.items()}
+    wanted = {**names, **FACE_NETWORKS}
+    return {part: load(name) for part, name in wanted.items() if part not in _WITHOUT.get()}
 
 
 def fingerprint(name: str) -> Fingerprint:

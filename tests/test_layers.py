@@ -16,6 +16,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 # or "app". app -> ui, cli -> pipelines -> base, find, identity, networks, faces -> images -> errors.
 ARROWS = {
     "errors": set(),
+    # what a caller hands to a pipeline: its arguments and its callback
+    "checks": {"errors"},
+    "callbacks": {"errors", "checks"},
     # file formats: what `images` reads and writes with
     "codecs": {"errors", "exif"},
     "exif": {"errors"},
@@ -40,7 +43,7 @@ ARROWS = {
     "motion": {"errors", "device", "images", "faces", "video", "networks", "weights", "find", "tone"},
     "tone": set(),
     "background": {"errors", "device", "images", "networks", "tone", "weights"},
-    "base": {"errors", "hub", "networks", "weights", "card"},
+    "base": {"errors", "checks", "hub", "networks", "weights", "card"},
     "watermark": {"errors", "images"},
     "provenance": {"errors", "images", "video", "watermark", "weights"},
     "synthetic_video": {"errors", "images", "video", "watermark", "provenance"},
@@ -61,7 +64,7 @@ ARROWS["training"] = ENGINE - {"base", "card", "hub", "models"}
 ARROWS["benchmarks"] = ENGINE | {"pipelines", "batch", "training"}
 ARROWS["ui"] = (ENGINE - {"convert"}) | {"memory", "pipelines", "batch", "reenactment"}
 ARROWS["cli"] = ENGINE | {"memory", "pipelines", "batch", "reenactment", "training", "benchmarks", "ui"}
-ARROWS["app"] = {"ui", "cli", "errors"}
+ARROWS["app"] = {"ui", "cli", "device", "errors"}
 
 # Needed by nobody at run time. Some have no build that fits, some are references of the tests, some run what they read.
 FORBIDDEN = {

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.generate import READ_STEPS, SOLVERS, GeneratePipeline, draw_noise
-from studio import images
+from pipelines.generate import READ_STEPS, SOLVERS, GeneratePipeline
+from studio import checks, images
 from studio.benchmarks.identity import read_pairs
 from studio.benchmarks.provenance import provenance
 from studio.errors import InputError
@@ -171,7 +171,7 @@ def look(pipeline: GeneratePipeline, path: Path) -> tuple[Tensor, Tensor] | None
 def noises(people: int, samples: int, candidates: int, dim: int, seed: int) -> Tensor:
     """(people,samples,candidates,dim) of noise to sample from."""
     rng = torch.Generator().manual_seed(seed)
-    return draw_noise(people * samples * candidates, dim, rng).view(people, samples, candidates, dim)
+    return checks.normal((people * samples * candidates, dim), rng).view(people, samples, candidates, dim)
 
 
 def drawn(pipeline: GeneratePipeline, noise: Tensor, person: Tensor, **settings: Any) -> Tensor:

@@ -13,6 +13,7 @@ import typer
 import studio
 from studio.cli import archive, bench, motion, photos, reenact, synthetic, train, weights
 from studio.cli.common import say
+from studio.device import wait_quietly
 from studio.errors import StudioError
 from studio.memory import keep_freed_memory
 
@@ -45,6 +46,7 @@ def options(
 
 def main() -> None:
     """Run the command; errors raised on purpose become one line and exit code 2, bad files exit code 1."""
+    wait_quietly()
     keep_freed_memory()
     try:
         app()

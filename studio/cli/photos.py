@@ -237,7 +237,7 @@ def settings_of(
         "colorize": colorize,
     }
     check_arguments(fidelity, strength, settings["scale"], settings["identity_guard"], "pil", reference_steps)
-    check_drawing(region, steps, None)
+    check_drawing(region, steps)
     backgrounds.check(background, settings["scale"])
     return settings
 

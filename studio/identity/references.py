@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from studio.errors import InputError
 
+LENGTHS = (0.8, 2.2)  # of an identity vector; those of photos are 1.2 to 1.7 long
 NOTE = "generated: a synthetic picture of nobody at any place or time, whoever it resembles"  # in every report
 
 
@@ -29,6 +33,44 @@ class ReferenceReport:
     distance: float | None
     outlier: bool
     monochrome: bool
+
+
+def as_vector(vector: Any, length: int) -> Tensor:
+    """An identity vector (length,) of whatever encoder, float32, on the CPU.
+
+    Raises:
+        InputError: no numbers, another shape, or not finite.
+    """
+    try:
+        found = torch.as_tensor(vector).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"an embedding must be ({length},) of float, got a {type(vector).__name__}") from error
+    if tuple(found.shape) != (length,):
+        raise InputError(
+            f"an embedding must be ({length},), got {tuple(found.shape)}: take it from the encoder, one a person"
+        )
+    if not bool(found.isfinite().all()):
+        raise InputError("an embedding must be finite, and this one holds NaN or infinity: embed the photo again")
+    return found
+
+
+def check_embedding(vector: Any, length: int) -> Tensor:
+    """An identity vector of dlib's network (length,), float32, on the CPU.
+
+    Args:
+        vector: a tensor or an array.
+        length: how many numbers.
+
+    Raises:
+        InputError: another shape, numbers that are not finite, or a length that no face has.
+    """
+    vector = as_vector(vector, length)
+    if not LENGTHS[0] <= (size := float(vector.norm())) <= LENGTHS[1]:
+        raise InputError(
+            f"an embedding must be {LENGTHS[0]} to {LENGTHS[1]} long as those of IdentityEncoder are, got {size:.2f}: "
+            "do not scale it, and take no other encoder's"
+        )
+    return vector
 
 
 def check_consent(identity: Any, consent: bool) -> None:

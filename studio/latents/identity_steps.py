@@ -60,7 +60,7 @@ def identity_steps(
     age: float | None = None,
     slots: int | None = None,
     exact: Callable[[Tensor], Tensor] | None = None,
-    on_step: Callable[[int, Tensor, Tensor], None] | None = None,
+    on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
 ) -> Moved:
     """Adam on squared identity distance + `pull` · squared way.
 
@@ -84,7 +84,8 @@ def identity_steps(
         age: in years, as `space.read` reads it, that the faces should have, or None.
         slots: how many slots move, the first ones; the others colour and texture the face. None moves all.
         exact: W+ latents to the pictures that count, as `draw` but slower, without gradients; None: those of `draw`.
-        on_step: called with (step, w, distances (N,)) after each step is measured.
+        on_step: called with (step, w, distances (N,)) after each step is measured; what it returns, if anything, is
+            where the next one starts, as far as slots move.
 
     Returns:
         The best step of each face, by the cost.
@@ -121,11 +122,13 @@ def identity_steps(
             found.step[better.cpu()] = step
             if step == 0:
                 found.before = distance.detach().clone()
-            if on_step is not None:
-                on_step(step, moved.detach(), distance.detach())
+            given = on_step(step, moved.detach(), distance.detach()) if on_step is not None else None
             if step < steps:
                 optimizer.zero_grad()
                 cost.sum().backward()
+                if given is not None:
+                    with torch.no_grad():
+                        start = start + (space(given) - start - way * moving) * moving
                 optimizer.step()
     return found
 

@@ -96,7 +96,7 @@ def resemble(
     space: LatentSpace,
     latent_spread: Tensor,
     steps: int,
-    on_step: Callable[[int, float], None] | None = None,
+    on_step: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
 ) -> Resembling:
     """Adam on what identity distance is left above `NEAR`, the change of the coarse picture, and the way gone.
 
@@ -109,7 +109,8 @@ def resemble(
         space: the Gaussian coordinates, see `gaussian_space`.
         latent_spread: (1,D) of the latent that colours and textures the face.
         steps: how many.
-        on_step: called with (step, identity distance) after each step is measured.
+        on_step: called with (step, identity distance (1,), Gaussian coordinates (1,D) of the structure) after each step
+            is measured; what it returns, if anything, is where the structure of the next one starts.
 
     Returns:
         The nearest of the steps.
@@ -141,13 +142,16 @@ def resemble(
                 found.before = float(distance.detach())
             if float(distance.detach()) < found.after:
                 found.after, found.parts = float(distance.detach()), detached(moved)
+            given = None
             if on_step is not None:
-                on_step(step, float(distance.detach()))
+                given = on_step(step, distance.detach().view(1), (start + gain * structure).detach())
             if step < steps:
                 cost = (distance - NEAR).clamp_min(0).square() + PLACE * (small - coarse).square().mean()
                 cost = cost + PULL * (structure.square().mean() + texture.square().mean())
                 optimizer.zero_grad()
                 cost.backward()
+                if given is not None:
+                    start = given - (gain * structure).detach()
                 optimizer.step()
     return found
 

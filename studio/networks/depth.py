@@ -62,7 +62,8 @@ class DepthNet(StrictModel):
                 f"the depth network takes (N,3,S,S) and (N,1,h,w), got {tuple(face.shape)}, {tuple(rough.shape)}"
             )
         face, rough = (
-            F.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False) for x in (face, rough)
+            F.interpolate(x.float(), (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False).to(x.dtype)
+            for x in (face, rough)  # in float32: a CPU does this in no other type
         )
         x = self.stem(F.pixel_unshuffle(torch.cat([face * 2 - 1, rough * 2], 1), 2))  # (N, W, 64, 64)
         kept = []

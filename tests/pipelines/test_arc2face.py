@@ -60,6 +60,8 @@ class Arc2FaceConfig:
             "num_inference_steps": 3,
             "generator": [torch.Generator().manual_seed(5), None],
             "callback_on_step_end": Recorder(),
+            "callback_on_step_end_tensor_inputs": [["no_such_tensor"], "latents"],
+            "latents": [torch.ones(2, 4, 32, 32), torch.ones(2, 4, 32, 31)],
             "output_type": ["pil", "np"],
         }
 

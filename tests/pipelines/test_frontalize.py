@@ -50,6 +50,7 @@ class FrontalizeConfig:
             "refinement_steps": 3,
             "size": 40,
             "callback_on_step_end": Recorder(),
+            "callback_on_step_end_tensor_inputs": [["no_such_tensor"], "latents"],
             "output_type": ["pil", "np"],
         }
 

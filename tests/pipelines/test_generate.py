@@ -73,6 +73,8 @@ class GenerateConfig:
             "age": 60.0,
             "generator": [torch.Generator().manual_seed(5), None],
             "callback_on_step_end": Recorder(),
+            "callback_on_step_end_tensor_inputs": [["no_such_tensor"], "latents"],
+            "latents": [torch.ones(4, 8), torch.ones(2, 8)],
             "output_type": ["pil", "np"],
         }
 

@@ -89,6 +89,7 @@ class ReenactConfig:
             "audio": [With(None, output=self.folder / "driven.mp4", overwrite=True, driving=self.talk()), "a.wav"],
             "overwrite": True,
             "callback_on_step_end": Recorder(),
+            "callback_on_step_end_tensor_inputs": [["no_such_tensor"], "latents"],
             "output_type": ["pil", "np", "frames"],
         }
 

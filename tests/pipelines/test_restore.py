@@ -121,6 +121,7 @@ class RestoreConfig:
             "reference": photo(4),
             "reference_steps": With(-1, reference=photo(4)),
             "callback_on_step_end": With(Recorder(), reference=photo(4)),
+            "callback_on_step_end_tensor_inputs": [["no_such_tensor"], "latents"],
             "boxes": [[[150, 100, 190, 150]], [[0, 0, 10]], With([], aligned=True, image=photo()[:, :, :160])],
             "region": ["face", "head", "house"],  # what "auto" does: a test of its own
             "num_inference_steps": [0, 2, -1],

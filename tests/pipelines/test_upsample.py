@@ -64,6 +64,8 @@ class UpsampleConfig:
             "reference": photo(),
             "generator": [torch.Generator().manual_seed(5), None],
             "callback_on_step_end": Recorder(),
+            "callback_on_step_end_tensor_inputs": [["no_such_tensor"], "latents"],
+            "latents": [torch.ones(2, 10, 8), torch.ones(2, 7)],
             "output_type": ["pil", "np"],
         }
 
