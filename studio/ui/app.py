@@ -22,9 +22,10 @@ from studio.ui.common import EXAMPLES, HOUR, LOOK
 from studio.ui.front import ICON, NAME, Front
 from studio.ui.guard import Guard, Names
 from studio.ui.lane import CLOSING, zero_gpu
+from studio.ui.onward import connect_ends
 from studio.ui.storage import ALL, EACH, GIGABYTE, Bounded, own_folder, told_to_stop, undisturbed
 
-# A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out; model() gives the model.
+# A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out and gives its `Ends`, if any.
 # One for each pipeline that is there, in the order of the page: a pipeline that is added puts its tab before `compare`.
 TABS = (restore, upsample, frontalize, edit, generate, reenact, compare, album, about)
 
@@ -58,6 +59,7 @@ CSS = """
 .work > * { min-width: 0 !important; }
 /* Nothing empty is shown: the message says whether there is a result. */
 .answer:not(:has(.said [data-state="done"])) .result { display: none !important; }
+.onward { flex-wrap: nowrap !important; align-items: stretch; }
 .answer:has([data-state="queued"]) .said, .answer:has([data-state="working"]) .said { min-height: 8rem; }
 /* Two crops side by side: wide cells, one below the other on phones. Captions in full. */
 .pairs .thumbnail-lg { aspect-ratio: 2 / 1.3 !important; }
@@ -122,10 +124,12 @@ def build(models: Mapping[str, Any] | None = None) -> gr.Blocks:
     gr.processing_utils.async_ssrf_protected_download = refused  # gradio has no setting for this
     with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as app:
         gr.Markdown(INTRODUCTION)
-        with gr.Tabs():
+        ends = {}
+        with gr.Tabs() as tabs:
             for one in TABS:
                 with gr.Tab(one.TITLE, id=one.TITLE.lower()):
-                    one.tab(as_lazy(models[one.TITLE]) if one.TITLE in models else Lazy(one.load))
+                    ends[one.TITLE] = one.tab(as_lazy(models[one.TITLE]) if one.TITLE in models else Lazy(one.load))
+        connect_ends(tabs, {title: end for title, end in ends.items() if end is not None})
     app.queue(max_size=QUEUE, api_open=False)
     return app
 

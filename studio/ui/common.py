@@ -19,6 +19,7 @@ from studio.errors import ImageError, InputError, StudioError
 from studio.images import Photo
 from studio.memory import Ceiling
 from studio.ui.lane import Stop, Stopped, departure, stoppable
+from studio.ui.onward import Onward, follow_gallery, onward
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 HOUR = 3600
@@ -203,27 +204,33 @@ def choice(model: models.Model) -> str:
 # ---- widgets
 
 
-def results(waiting: str, label: str, **settings: Any) -> tuple[gr.HTML, gr.Gallery, gr.JSON]:
-    """The column of a tab that draws pictures: its message, the pictures, and the report.
+def results(
+    title: str, waiting: str, label: str, first: int = -1, **settings: Any
+) -> tuple[gr.HTML, gr.Gallery, gr.JSON, Onward]:
+    """The column of a tab that draws pictures: its message, the pictures, the report, and what can be done with them.
 
     Args:
+        title: of the tab.
         waiting: the message before the first call.
         label: of the pictures.
+        first: number of the picture that is downloaded unless another one is looked at.
         settings: for the gallery, its `columns` say.
     """
     with answer(waiting) as message:
+        further = onward(title)
         found = gr.Gallery(
             label=label,
             format="png",
             height="auto",
             object_fit="contain",
-            buttons=["download", "fullscreen"],
+            buttons=["fullscreen"],
             interactive=False,
             **settings,
         )
         with gr.Accordion("Report (JSON)", open=False):
             report = gr.JSON(label="Report")
-    return message, found, report
+    follow_gallery(found, further.file, first)
+    return message, found, report, further
 
 
 # The three parts of a tab, `with gr.Row(elem_classes="work")`. Side by side on a desktop; on a phone one below the

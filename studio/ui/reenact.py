@@ -29,6 +29,7 @@ from studio.ui.common import (
     upload,
 )
 from studio.ui.lane import Stopped, on_gpu, zero_gpu
+from studio.ui.onward import Ends, onward
 
 if TYPE_CHECKING:
     from pipelines.reenact import ReenactPipeline, ReenactReport
@@ -55,7 +56,7 @@ def load() -> ReenactPipeline:
 # ---- widgets
 
 
-def tab(pipeline: Callable[[], ReenactPipeline]) -> None:
+def tab(pipeline: Callable[[], ReenactPipeline]) -> Ends:
     """Lay the tab out, inside a `gr.Blocks`, and connect it.
 
     Args:
@@ -95,6 +96,7 @@ def tab(pipeline: Callable[[], ReenactPipeline]) -> None:
         api_description="Move the face of a photo of a person who agreed to it as a face in a video moves, or as is "
         "made up. Returns an MP4 file, the JSON report and a message",
     )
+    return Ends(photo)
 
 
 def further() -> list[Any]:
@@ -115,12 +117,16 @@ def further() -> list[Any]:
 
 def result() -> tuple[gr.Video, gr.JSON]:
     """The video and the report."""
+    file = onward(TITLE, usable=False).file
     shown = gr.Video(
         label="Synthetic: a photograph that was made to move",
         interactive=False,
         autoplay=True,
         loop=True,
-        buttons=["download"],
+        buttons=[],
+    )
+    shown.change(
+        lambda path: gr.DownloadButton(value=path, interactive=bool(path)), shown, file, queue=False, **PRIVATE
     )
     with gr.Accordion("Report (JSON)", open=False):
         report = gr.JSON(label="Report")

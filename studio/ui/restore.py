@@ -51,6 +51,7 @@ from studio.ui.common import (
     warn,
 )
 from studio.ui.lane import follow, on_gpu, watched, zero_gpu
+from studio.ui.onward import Ends, Onward, onward
 
 if TYPE_CHECKING:
     from pipelines.restore import FaceReport, RestorePipeline
@@ -130,21 +131,22 @@ def load(name: str = "restore") -> RestorePipeline:
 # ---- widgets
 
 
-def tab(pipeline: Callable[[], RestorePipeline]) -> None:
+def tab(pipeline: Callable[[], RestorePipeline]) -> Ends:
     """Lay the tab out, inside a `gr.Blocks`, and connect it.
 
     Args:
         pipeline: gives the pipeline, loading it if need be.
     """
     models = Models(pipeline, load)
-    with gr.Tabs():
-        with gr.Tab("One photo"):
-            one(models)
-        with gr.Tab("Many photos"):
+    with gr.Tabs() as parts:
+        with gr.Tab("One photo", id="one"):
+            photo, onward = one(models)
+        with gr.Tab("Many photos", id="many"):
             restore_many.section(models)
+    return Ends(photo, onward, {parts: gr.update(selected="one")})
 
 
-def one(models: Models) -> None:
+def one(models: Models) -> tuple[gr.File, Onward]:
     """The part for one photo: choose faces, compare, look at every face."""
     found = gr.State(time_to_live=HOUR)
     with gr.Row(elem_classes="work"):
@@ -167,7 +169,7 @@ def one(models: Models) -> None:
             with gr.Column() as examples:
                 shelf(photo)
         with answer(WAITING) as message:
-            shown = outputs()
+            further, shown = outputs()
         with more():
             look = looks()
             with gr.Accordion("A face is missing?", open=False):
@@ -219,6 +221,7 @@ def one(models: Models) -> None:
         queue=False,
         **PRIVATE,
     )
+    return photo, further
 
 
 def looks() -> gr.Radio:
@@ -304,12 +307,15 @@ def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.componen
     return settings, background, drawing, model
 
 
-def outputs() -> list[gr.components.Component]:
-    """Where the result goes, in the order of `values` but for the message; what a script wants comes first."""
+def outputs() -> tuple[Onward, list[gr.components.Component]]:
+    """Where the result goes: what can be done with it; and all in the order of `values`, but for the message.
+
+    What a script wants comes first.
+    """
+    further = onward(TITLE)
     slider = gr.ImageSlider(
         label="Before and after", format="png", max_height=640, interactive=False, buttons=["fullscreen"]
     )
-    file = gr.DownloadButton("Download in full quality", interactive=False)
     strip = gr.Gallery(
         label="Faces, before and after",
         format="png",
@@ -331,7 +337,7 @@ def outputs() -> list[gr.components.Component]:
         )
     with gr.Accordion("Report (JSON)", open=False):
         report = gr.JSON(label="Report")
-    return [file, report, slider, faces, strip, invented]
+    return further, [further.file, report, slider, faces, strip, invented]
 
 
 def values(result: Result | None = None, message: str = "") -> list[Any]:
