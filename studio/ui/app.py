@@ -60,6 +60,8 @@ CSS = """
 /* Nothing empty is shown: the message says whether there is a result. */
 .answer:not(:has(.said [data-state="done"])) .result { display: none !important; }
 .onward { flex-wrap: nowrap !important; align-items: stretch; }
+.work:not(:has(.said [data-state="done"])) .strip, .strip:not(:has(img)) { display: none !important; }
+.strip .grid-wrap { padding-top: 40px !important; }
 .answer:has([data-state="queued"]) .said, .answer:has([data-state="working"]) .said { min-height: 8rem; }
 /* Two crops side by side: wide cells, one below the other on phones. Captions in full. */
 .pairs .thumbnail-lg { aspect-ratio: 2 / 1.3 !important; }
