@@ -32,6 +32,9 @@ WORKING = "Working …"
 STOPPED = "Stopped. Nothing was kept."
 STATES = {QUEUED: "queued", WORKING: "working"}  # of messages; `line` knows two more, "said" and "done"
 FAILED = "Something went wrong on the machine that runs this page ({}). Its log says more: try another photo."
+CHOOSE = "choose one at “Face”, under Options; in a script, face 0 is the largest"
+IN_WORDS = {"pass face=0 for the largest": CHOOSE, "pass face 0 for the largest": CHOOSE}
+"""What errors of pipelines say to scripts, and what the page says instead."""
 PROGRESS = gr.Progress()
 FACES = 20  # that one can choose from in a photo by their number
 SIZES = [("Auto", "auto"), ("1×", 1), ("1.5×", 1.5), ("2×", 2), ("3×", 3), ("4×", 4)]  # of results of restoring
@@ -96,8 +99,8 @@ class Lane:
         except StudioError as error:
             for upload in uploads:
                 forget_unreadable(upload)
-            yield empty(str(error))
-            raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
+            yield empty(on_page(error))
+            raise gr.Error(html.escape(on_page(error), quote=False), print_exception=False) from error
         except Exception as error:
             logging.getLogger(__name__).exception("a run failed")
             said = FAILED.format(type(error).__name__)
@@ -344,7 +347,15 @@ def line(text: str, *, done: bool = False) -> str:
 
 def warn(error: StudioError) -> None:
     """Show an error as a note that goes away."""
-    gr.Warning(html.escape(str(error), quote=False))
+    gr.Warning(html.escape(on_page(error), quote=False))
+
+
+def on_page(error: StudioError) -> str:
+    """The line of an error, which says what to do on the page where it says what to pass in a script."""
+    said = str(error)
+    for passed, done in IN_WORDS.items():
+        said = said.replace(passed, done)
+    return said
 
 
 def rows(title: str, head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
