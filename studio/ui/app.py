@@ -45,6 +45,10 @@ CSS = """
 .gradio-container { --color-accent: var(--primary-700); }
 .gradio-container .main { width: 100%; }
 .dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
+.gradio-container input[type=number] { border: 1px solid var(--input-border-color) !important; }
+.gradio-container div:has(> .wrap-inner) { border: 1px solid var(--input-border-color) !important; }  /* of lists */
+.upload-container { border: 1px dashed var(--input-border-color) !important; border-radius: var(--radius-md); }
+.upload-container > .wrap { padding-top: 22px !important; }  /* under the label, which would lie over the arrow */
 .message { font-size: var(--text-lg); }
 .message::first-letter, .toast-text::first-letter { text-transform: uppercase; }  /* errors are made for scripts, too */
 .overflow-menu > button { width: auto !important; padding: 0 10px !important; gap: 6px; }
@@ -232,6 +236,22 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_hover_dark="*primary_800",
         button_secondary_background_fill_hover_dark="*primary_700",
+        # edges of what one fills in or ticks, for a contrast of 3 to 1
+        input_border_width="1px",
+        input_border_color="*neutral_500",
+        input_border_color_dark="*neutral_400",
+        input_border_color_focus="*primary_700",
+        input_border_color_focus_dark="*primary_300",
+        checkbox_border_width_dark="1px",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        checkbox_border_color_hover="*neutral_700",
+        checkbox_border_color_hover_dark="*neutral_200",
+        checkbox_border_color_focus="*primary_700",
+        checkbox_border_color_focus_dark="*primary_300",
+        checkbox_border_color_selected="white",
+        checkbox_border_color_selected_dark="white",
+        checkbox_background_color_selected="*primary_700",
         checkbox_label_background_fill_selected="*primary_700",
         checkbox_label_background_fill_selected_dark="*primary_700",
         link_text_color="*primary_800",
