@@ -34,6 +34,7 @@ from studio.ui.common import (
     upload,
 )
 from studio.ui.lane import Stopped
+from studio.ui.onward import onward
 
 if TYPE_CHECKING:
     from studio.identity.album import AlbumMaker
@@ -75,7 +76,7 @@ def tab(maker: Callable[[], AlbumMaker]) -> None:
                 start = gr.Button("Group by person", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
         with answer(WAITING) as message:
-            file = gr.DownloadButton("Download as a zip", interactive=False)
+            file = onward(TITLE, "Download as a zip", usable=False).file
             people = gr.HTML()
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")

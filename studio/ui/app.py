@@ -22,9 +22,10 @@ from studio.ui.common import EXAMPLES, HOUR, LOOK
 from studio.ui.front import ICON, NAME, Front
 from studio.ui.guard import Guard, Names
 from studio.ui.lane import CLOSING, zero_gpu
+from studio.ui.onward import connect_ends
 from studio.ui.storage import ALL, EACH, GIGABYTE, Bounded, own_folder, told_to_stop, undisturbed
 
-# A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out; model() gives the model.
+# A tab is a module with TITLE, load() -> its model, and tab(model), which lays it out and gives its `Ends`, if any.
 # One for each pipeline that is there, in the order of the page: a pipeline that is added puts its tab before `compare`.
 TABS = (restore, upsample, frontalize, edit, generate, reenact, compare, album, about)
 
@@ -44,6 +45,10 @@ CSS = """
 .gradio-container { --color-accent: var(--primary-700); }
 .gradio-container .main { width: 100%; }
 .dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
+.gradio-container input[type=number] { border: 1px solid var(--input-border-color) !important; }
+.gradio-container div:has(> .wrap-inner) { border: 1px solid var(--input-border-color) !important; }  /* of lists */
+.upload-container { border: 1px dashed var(--input-border-color) !important; border-radius: var(--radius-md); }
+.upload-container > .wrap { padding-top: 22px !important; }  /* under the label, which would lie over the arrow */
 .message { font-size: var(--text-lg); }
 .message::first-letter, .toast-text::first-letter { text-transform: uppercase; }  /* errors are made for scripts, too */
 .overflow-menu > button { width: auto !important; padding: 0 10px !important; gap: 6px; }
@@ -58,6 +63,9 @@ CSS = """
 .work > * { min-width: 0 !important; }
 /* Nothing empty is shown: the message says whether there is a result. */
 .answer:not(:has(.said [data-state="done"])) .result { display: none !important; }
+.onward { flex-wrap: nowrap !important; align-items: stretch; }
+.work:not(:has(.said [data-state="done"])) .strip, .strip:not(:has(img)) { display: none !important; }
+.strip .grid-wrap { padding-top: 40px !important; }
 .answer:has([data-state="queued"]) .said, .answer:has([data-state="working"]) .said { min-height: 8rem; }
 /* Two crops side by side: wide cells, one below the other on phones. Captions in full. */
 .pairs .thumbnail-lg { aspect-ratio: 2 / 1.3 !important; }
@@ -122,10 +130,12 @@ def build(models: Mapping[str, Any] | None = None) -> gr.Blocks:
     gr.processing_utils.async_ssrf_protected_download = refused  # gradio has no setting for this
     with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as app:
         gr.Markdown(INTRODUCTION)
-        with gr.Tabs():
+        ends = {}
+        with gr.Tabs() as tabs:
             for one in TABS:
                 with gr.Tab(one.TITLE, id=one.TITLE.lower()):
-                    one.tab(as_lazy(models[one.TITLE]) if one.TITLE in models else Lazy(one.load))
+                    ends[one.TITLE] = one.tab(as_lazy(models[one.TITLE]) if one.TITLE in models else Lazy(one.load))
+        connect_ends(tabs, {title: end for title, end in ends.items() if end is not None})
     app.queue(max_size=QUEUE, api_open=False)
     return app
 
@@ -226,6 +236,22 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_hover_dark="*primary_800",
         button_secondary_background_fill_hover_dark="*primary_700",
+        # edges of what one fills in or ticks, for a contrast of 3 to 1
+        input_border_width="1px",
+        input_border_color="*neutral_500",
+        input_border_color_dark="*neutral_400",
+        input_border_color_focus="*primary_700",
+        input_border_color_focus_dark="*primary_300",
+        checkbox_border_width_dark="1px",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        checkbox_border_color_hover="*neutral_700",
+        checkbox_border_color_hover_dark="*neutral_200",
+        checkbox_border_color_focus="*primary_700",
+        checkbox_border_color_focus_dark="*primary_300",
+        checkbox_border_color_selected="white",
+        checkbox_border_color_selected_dark="white",
+        checkbox_background_color_selected="*primary_700",
         checkbox_label_background_fill_selected="*primary_700",
         checkbox_label_background_fill_selected_dark="*primary_700",
         link_text_color="*primary_800",

@@ -19,6 +19,7 @@ from studio.errors import ImageError, InputError, StudioError
 from studio.images import Photo
 from studio.memory import Ceiling
 from studio.ui.lane import Stop, Stopped, departure, stoppable
+from studio.ui.onward import Onward, follow_gallery, onward
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 HOUR = 3600
@@ -31,6 +32,9 @@ WORKING = "Working …"
 STOPPED = "Stopped. Nothing was kept."
 STATES = {QUEUED: "queued", WORKING: "working"}  # of messages; `line` knows two more, "said" and "done"
 FAILED = "Something went wrong on the machine that runs this page ({}). Its log says more: try another photo."
+CHOOSE = "choose one at “Face”, under Options; in a script, face 0 is the largest"
+IN_WORDS = {"pass face=0 for the largest": CHOOSE, "pass face 0 for the largest": CHOOSE}
+"""What errors of pipelines say to scripts, and what the page says instead."""
 PROGRESS = gr.Progress()
 FACES = 20  # that one can choose from in a photo by their number
 SIZES = [("Auto", "auto"), ("1×", 1), ("1.5×", 1.5), ("2×", 2), ("3×", 3), ("4×", 4)]  # of results of restoring
@@ -95,8 +99,8 @@ class Lane:
         except StudioError as error:
             for upload in uploads:
                 forget_unreadable(upload)
-            yield empty(str(error))
-            raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
+            yield empty(on_page(error))
+            raise gr.Error(html.escape(on_page(error), quote=False), print_exception=False) from error
         except Exception as error:
             logging.getLogger(__name__).exception("a run failed")
             said = FAILED.format(type(error).__name__)
@@ -203,27 +207,33 @@ def choice(model: models.Model) -> str:
 # ---- widgets
 
 
-def results(waiting: str, label: str, **settings: Any) -> tuple[gr.HTML, gr.Gallery, gr.JSON]:
-    """The column of a tab that draws pictures: its message, the pictures, and the report.
+def results(
+    title: str, waiting: str, label: str, first: int = -1, **settings: Any
+) -> tuple[gr.HTML, gr.Gallery, gr.JSON, Onward]:
+    """The column of a tab that draws pictures: its message, the pictures, the report, and what can be done with them.
 
     Args:
+        title: of the tab.
         waiting: the message before the first call.
         label: of the pictures.
+        first: number of the picture that is downloaded unless another one is looked at.
         settings: for the gallery, its `columns` say.
     """
     with answer(waiting) as message:
+        further = onward(title)
         found = gr.Gallery(
             label=label,
             format="png",
             height="auto",
             object_fit="contain",
-            buttons=["download", "fullscreen"],
+            buttons=["fullscreen"],
             interactive=False,
             **settings,
         )
         with gr.Accordion("Report (JSON)", open=False):
             report = gr.JSON(label="Report")
-    return message, found, report
+    follow_gallery(found, further.file, first)
+    return message, found, report, further
 
 
 # The three parts of a tab, `with gr.Row(elem_classes="work")`. Side by side on a desktop; on a phone one below the
@@ -337,7 +347,15 @@ def line(text: str, *, done: bool = False) -> str:
 
 def warn(error: StudioError) -> None:
     """Show an error as a note that goes away."""
-    gr.Warning(html.escape(str(error), quote=False))
+    gr.Warning(html.escape(on_page(error), quote=False))
+
+
+def on_page(error: StudioError) -> str:
+    """The line of an error, which says what to do on the page where it says what to pass in a script."""
+    said = str(error)
+    for passed, done in IN_WORDS.items():
+        said = said.replace(passed, done)
+    return said
 
 
 def rows(title: str, head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:

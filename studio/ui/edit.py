@@ -32,6 +32,7 @@ from studio.ui.common import (
     upload,
 )
 from studio.ui.lane import follow, on_gpu
+from studio.ui.onward import Ends
 
 if TYPE_CHECKING:
     from pipelines.edit import EditPipeline, EditReport
@@ -71,7 +72,7 @@ def load() -> EditPipeline:
 # ---- widgets
 
 
-def tab(pipeline: Callable[[], EditPipeline]) -> None:
+def tab(pipeline: Callable[[], EditPipeline]) -> Ends:
     """Lay the tab out, inside a `gr.Blocks`, and connect it.
 
     Args:
@@ -93,7 +94,7 @@ def tab(pipeline: Callable[[], EditPipeline]) -> None:
                 start = gr.Button("Edit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
             further = gr.Button("More of it", visible=False)
-        message, found, report = results(WAITING, "Before, and edited", columns=3)
+        message, found, report, onward = results(TITLE, WAITING, "Before, and edited", columns=3)
         with more(), gr.Accordion("Options", open=False):
             keep_pitch = gr.Checkbox(True, label="Look up or down as it is")
             pitch = gr.Slider(
@@ -142,6 +143,7 @@ def tab(pipeline: Callable[[], EditPipeline]) -> None:
         "and the edited photo as PNG (of a turned head: the photo's face, its synthetic likeness and that one edited), "
         "the JSON report and a message",
     )
+    return Ends(photo, onward)
 
 
 def further_changes(report: dict[str, Any] | None) -> dict[str, float]:

@@ -14,6 +14,7 @@ from studio.device import pick_device
 from studio.errors import InputError
 from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, ask, connect, face_choice, fresh, line, more, results, upload
 from studio.ui.lane import follow, on_gpu
+from studio.ui.onward import Ends
 
 if TYPE_CHECKING:
     from pipelines.frontalize import FrontalizePipeline, FrontalizeReport
@@ -34,7 +35,7 @@ def load() -> FrontalizePipeline:
 # ---- widgets
 
 
-def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
+def tab(pipeline: Callable[[], FrontalizePipeline]) -> Ends:
     """Lay the tab out, inside a `gr.Blocks`, and connect it.
 
     Args:
@@ -49,7 +50,7 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
             with gr.Row():
                 start = gr.Button("Turn", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-        message, found, report = results(WAITING, "The face in the photo, and turned", columns=2)
+        message, found, report, onward = results(TITLE, WAITING, "The face in the photo, and turned", columns=2)
         with more(), gr.Accordion("Options", open=False):
             keep_pitch = gr.Checkbox(True, label="Look up or down as in the photo")
             pitch = gr.Slider(
@@ -75,6 +76,7 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> None:
         api_description="Turn the face of a photo into the camera, or to another angle. Returns the face of the photo "
         "and a synthetic likeness as PNG, the JSON report and a message",
     )
+    return Ends(photo, onward)
 
 
 # ---- events

@@ -15,6 +15,7 @@ from studio.device import pick_device
 from studio.errors import InputError
 from studio.ui.common import MAX_PIXELS, PROGRESS, Lane, ask, connect, fresh, line, more, results, upload
 from studio.ui.lane import follow, on_gpu
+from studio.ui.onward import Ends
 
 if TYPE_CHECKING:
     from pipelines.generate import GeneratePipeline, GenerateReport
@@ -35,7 +36,7 @@ def load() -> GeneratePipeline:
 # ---- widgets
 
 
-def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
+def tab(pipeline: Callable[[], GeneratePipeline]) -> Ends:
     """Lay the tab out, inside a `gr.Blocks`, and connect it.
 
     Args:
@@ -48,7 +49,9 @@ def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
             with gr.Row():
                 start = gr.Button("Generate", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-        message, found, report = results(WAITING, "Generated: synthetic pictures, marked as such", columns=2)
+        message, found, report, onward = results(
+            TITLE, WAITING, "Generated: synthetic pictures, marked as such", 0, columns=2
+        )
         with more(), gr.Accordion("Options", open=False):
             samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Pictures")
             guidance = gr.Slider(0.5, 4, 1, step=0.5, label="Guidance", info="More resembles more, and varies less")
@@ -72,6 +75,7 @@ def tab(pipeline: Callable[[], GeneratePipeline]) -> None:
         api_description="Generate pictures of a person who agreed to it, from photos, or of people who do not exist. "
         "Returns PNG files, the JSON report and a message",
     )
+    return Ends(onward=onward)
 
 
 # ---- events

@@ -35,6 +35,7 @@ from studio.ui.common import (
     upload,
 )
 from studio.ui.lane import on_gpu, watched, zero_gpu
+from studio.ui.onward import onward
 
 if TYPE_CHECKING:
     from pipelines.restore import RestorePipeline
@@ -77,7 +78,7 @@ def section(models: Models) -> None:
                 start = gr.Button("Restore all", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
         with answer(WAITING) as message:
-            file = gr.DownloadButton("Download all as a zip", interactive=False)
+            file = onward("Restore", "Download all as a zip", usable=False).file
             table = gr.HTML()
             with gr.Accordion("Report (JSON)", open=False):
                 report = gr.JSON(label="Report")

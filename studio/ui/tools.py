@@ -57,13 +57,13 @@ class Tools(gradio.mcp.GradioMCPServer):
 
     @property
     def _file_data_tool_description(self) -> str:
-        return f" A picture is {self.ways()}."
+        return f" A picture or a video is {self.ways()}."
 
-    def ways(self) -> str:
-        """How a picture is given, in words."""
+    def ways(self, kind: str = "image/jpeg") -> str:
+        """How a file of a kind is given, in words."""
         folders = ", ".join(map(str, self.folders))
         path = f", or the path of a file in {folders}" if folders else ""
-        return f"a data: URI (data:image/jpeg;base64,…){path}, or what an upload to gradio_api/upload returned"
+        return f"a data: URI (data:{kind};base64,…){path}, or what an upload to gradio_api/upload returned"
 
     def get_input_schema(
         self, tool_name: str, parameters: dict[str, str] | None = None
@@ -89,8 +89,9 @@ class Tools(gradio.mcp.GradioMCPServer):
         return schema, pictures
 
     def picture(self, said: str, *, many: bool) -> dict[str, Any]:
-        """Schema of a picture, or of several."""
-        one = {"type": "string", "description": f"{said.rstrip('.')}. Given as {self.ways()}".lstrip(". ")}
+        """Schema of a picture, of several, or of a video, as its description says."""
+        kind = "video/mp4" if said.startswith("a video") else "image/jpeg"
+        one = {"type": "string", "description": f"{said.rstrip('.')}. Given as {self.ways(kind)}".lstrip(". ")}
         return {"type": "array", "items": one, "description": one["description"]} if many else one
 
     def convert_strings_to_filedata(self, value: Any, filedata_positions: list[list[str | int]]) -> Any:

@@ -15,6 +15,7 @@ from studio.device import pick_device
 from studio.errors import InputError
 from studio.ui.common import PROGRESS, Lane, ask, connect, fresh, line, more, results, upload
 from studio.ui.lane import follow, on_gpu
+from studio.ui.onward import Ends
 
 if TYPE_CHECKING:
     from pipelines.upsample import UpsamplePipeline, UpsampleReport
@@ -35,7 +36,7 @@ def load() -> UpsamplePipeline:
 # ---- widgets
 
 
-def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
+def tab(pipeline: Callable[[], UpsamplePipeline]) -> Ends:
     """Lay the tab out, inside a `gr.Blocks`, and connect it.
 
     Args:
@@ -50,8 +51,8 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
             with gr.Row():
                 start = gr.Button("Search", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", min_width=120)
-        message, found, report = results(
-            WAITING, "Guesses: the small face, then the samples", columns=3, elem_classes="guesses"
+        message, found, report, onward = results(
+            TITLE, WAITING, "Guesses: the small face, then the samples", 1, columns=3, elem_classes="guesses"
         )
         with more(), gr.Accordion("Options", open=False):
             samples = gr.Slider(1, MAX_SAMPLES, 4, step=1, label="Samples", info="Each is another guess")
@@ -72,6 +73,7 @@ def tab(pipeline: Callable[[], UpsamplePipeline]) -> None:
         api_description="Search for large faces that shrink to a tiny one. Returns the small face and the samples as "
         "PNG, the JSON report and a message",
     )
+    return Ends(photo, onward, {find: True})  # a result holds more than a tiny face
 
 
 # ---- events

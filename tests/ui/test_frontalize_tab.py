@@ -133,3 +133,14 @@ def test_every_widget_has_a_label(pipeline):
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
     assert len(widgets) == 10
     assert all(widget.label for widget in widgets)
+
+
+def test_which_of_several_faces_is_said_as_the_page_has_it(pipeline, tmp_path, monkeypatch):
+    """What a script would pass is no help to who looks at the page."""
+    monkeypatch.setattr(frontalize, "FaceFinder", tiny.TwoFaces)
+    steps = Runner(lambda: pipeline).frontalize(str(images.save(images.load(tiny.sharp_photo()), tmp_path / "two.png")))
+    next(steps)
+    message = next(steps)[2]
+    assert "choose one at “Face”, under Options" in message and "face=0" not in message
+    with pytest.raises(gr.Error, match="choose one at “Face”"):
+        next(steps)

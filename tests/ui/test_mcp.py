@@ -90,6 +90,8 @@ def test_tools(served, folder):
         assert "$ref" not in str(tool), name
         for argument in {"photo", "photos", "first", "second", "reference", "driving"} & schema.keys():
             assert "data: URI" in schema[argument]["description"] and str(folder) in schema[argument]["description"]
+            kind = "data:video/mp4" if argument == "driving" else "data:image/jpeg"
+            assert kind in schema[argument]["description"], "what is wanted is what is described"
 
 
 def test_a_picture_in_every_way(served, folder):

@@ -11,10 +11,11 @@ from gradio_client import Client, handle_file
 from pipelines import reenact as pipelines_reenact
 from studio import images, provenance, video
 from studio.errors import ImageError, InputError
-from studio.ui import reenact
+from studio.ui import reenact_call
 from studio.ui.app import build, options
 from studio.ui.common import FACES, STOPPED, Lane
-from studio.ui.reenact import Runner, check, make_up, move, numbers, tab, verdict
+from studio.ui.reenact import Runner, tab
+from studio.ui.reenact_call import check, make_up, move, numbers, verdict
 from tests import tiny
 from tests.ui.toy import MARKS, closed_loops
 
@@ -106,13 +107,13 @@ def test_what_cannot_be_done_is_refused_first(clip, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=said):
             check(settings, by, driving)
     check(SETTINGS, "video", clip)
-    monkeypatch.setattr(reenact, "MOST", 2)
+    monkeypatch.setattr(reenact_call, "MOST", 2)
     with pytest.raises(InputError, match="at most 2 frames"):
         check(SETTINGS, "video", clip)
 
 
 def test_a_video_that_hides_its_length_is_stopped_on_the_way(pipeline, photo, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(reenact, "MOST", 2)
+    monkeypatch.setattr(reenact_call, "MOST", 2)
     with pytest.raises(InputError, match="at most 2 frames"):
         move(pipeline, photo, tmp_path, SETTINGS, None, clip, None, True, None)
     assert not (tmp_path / "reenacted.mp4").exists()

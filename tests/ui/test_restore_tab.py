@@ -21,21 +21,9 @@ from studio.ui import lane
 from studio.ui.app import Lazy, build
 from studio.ui.common import QUEUED, Models, line, rows
 from studio.ui.lane import Stopped, watched
-from studio.ui.restore import (
-    COLUMNS,
-    Found,
-    Runner,
-    click,
-    indices,
-    mark,
-    named,
-    preview,
-    restore_photo,
-    row,
-    tab,
-    toggle,
-    toggled,
-)
+from studio.ui.restore import COLUMNS, Runner, row, tab
+from studio.ui.restore_call import restore_photo
+from studio.ui.restore_choice import Found, click, indices, mark, named, preview, toggle, toggled
 from tests import tiny
 from tests.ui.toy import MARKS, ToyRestore
 
@@ -139,8 +127,8 @@ def test_a_result_too_large_for_memory_is_refused(pipeline, photo, tmp_path, mon
 def test_an_error_empties_the_page_and_is_said(pipeline, text):
     steps = Runner(lambda: pipeline).restore(str(text))
     next(steps)
-    file, report, message, slider, faces, strip, invented = next(steps)
-    assert (file, report, slider, faces, strip, invented) == (None, None, None, "", [], None)
+    file, report, message, slider, faces, strip, invented, ways = next(steps)
+    assert (file, report, slider, faces, strip, invented, ways) == (None, None, None, "", [], None, [])
     assert "notes.jpg" in message
     with pytest.raises(gr.Error, match="notes"):
         next(steps)
@@ -420,7 +408,7 @@ def test_the_page_asks_no_other_server(url):
 
 
 def test_endpoint(client, photo):
-    file, report, message, slider, faces, strip, invented = client.predict(
+    file, report, message, slider, faces, strip, invented, ways = client.predict(
         handle_file(photo), "all", 0.5, 1.0, 2, 0.6, False, "tiff", False, api_name="/restore"
     )
     whole = images.load(file)
@@ -432,6 +420,7 @@ def test_endpoint(client, photo):
     assert "2 faces found" in message
     assert [size(path) for path in slider] == [(120, 80)] * 2
     assert all(path.endswith(".png") for path in slider)
+    assert ways == []  # the toy has no step `read`
     assert "<td>0.31</td>" in faces
     assert len(strip) == 2
     assert size(invented) == (120, 80)
@@ -556,7 +545,7 @@ def test_a_generated_face(tmp_path, rng):
 def test_only_the_guard_is_called_the_guard():
     from pipelines.restore import FaceReport
     from studio.batch import FileReport
-    from studio.ui.restore import verdict
+    from studio.ui.restore_call import verdict
 
     def face(reason):
         return FaceReport(0, [0, 0, 9, 9], [0, 0, 0], 1.0, True, reason, 1.0, 0.5, 0.2, None, None, False, 90.0)
