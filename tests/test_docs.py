@@ -137,3 +137,27 @@ def misfit(command, words):
         command, words = command.commands[words[0]], words[1:]
     options = {"--help", *(name for one in command.params for name in (*one.opts, *one.secondary_opts))}
     return ", ".join(word for word in words if re.match(r"--[a-z]", word) and word.split("=")[0] not in options)
+
+
+OLD_WORDS = re.compile(
+    r"passport|\b(?<!no )(?<!as )evidence\b|\bspreads\b|\bslots?\b|\bin the mean\b|\bat the most\b", re.IGNORECASE
+)
+
+
+def test_the_pages_use_the_words_of_contributing(repository):
+    """The table of CONTRIBUTING.md: one word for one thing. Code and names in code are left out."""
+    wrong = []
+    for page in pages_of(repository):
+        if page.name in ("CONTRIBUTING.md", "CHANGELOG.md"):
+            continue
+        prose = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text(encoding="utf-8")))
+        wrong += [f"{page.relative_to(repository)}: {match.group()}" for match in OLD_WORDS.finditer(prose)]
+    assert not wrong
+
+
+def test_the_words_are_those_of_the_table(repository):
+    table = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## Words")[1].split("\n## ")[0]
+    avoided = table.replace("spreads, sigmas", "spreads").lower()
+    for word in ("passport", "evidence", "spreads", "slots", "in the mean", "at the most"):
+        assert word in avoided
+        assert OLD_WORDS.search(word)
