@@ -56,7 +56,7 @@ lint: setup-dev
 	$(BIN)/ruff format --check .
 
 types: setup-dev
-	$(BIN)/ty check
+	$(BIN)/ty check --python $(VENV)
 
 docs: setup-dev
 	$(BIN)/python -W error docs/reference.py build/docs

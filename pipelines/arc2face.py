@@ -183,7 +183,7 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
         callback_on_step_end: StepCallback | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> Arc2FaceOutput | tuple:
+    ) -> Arc2FaceOutput | Any:
         """Generate photographs of one person.
 
         Args:

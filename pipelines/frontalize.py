@@ -202,7 +202,7 @@ class FrontalizePipeline(StudioPipeline):
         callback_on_step_end: StepCallback | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> FrontalizeOutput | tuple:
+    ) -> FrontalizeOutput | Any:
         """Turn the face of one photo or of a list of them.
 
         Args:

@@ -203,7 +203,7 @@ class GeneratePipeline(StudioPipeline):
         callback_on_step_end: StepCallback | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> GenerateOutput | tuple:
+    ) -> GenerateOutput | Any:
         """Generate photographs of one person, or of people who do not exist.
 
         Args:

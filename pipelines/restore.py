@@ -270,7 +270,7 @@ class RestorePipeline(StudioPipeline):
         output_type: str = "pil",
         callback_on_step_end: Callable[[RestorePipeline, int, int, dict[str, Any]], Any] | None = None,
         return_dict: bool = True,
-    ) -> RestoreOutput | tuple:
+    ) -> RestoreOutput | Any:
         """Restore one photograph or a list of them.
 
         Args:

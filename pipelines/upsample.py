@@ -24,6 +24,7 @@ from studio.identity.similarity import distances
 from studio.images import Photo
 from studio.latents import search
 from studio.latents.measure import Resemblance, embed, place_aligned
+from studio.latents.search import Found
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.generator import Generator
@@ -182,7 +183,7 @@ class UpsamplePipeline(StudioPipeline):
         callback_on_step_end: StepCallback | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> UpsampleOutput | tuple:
+    ) -> UpsampleOutput | Any:
         """Search large faces for one small face or a list of them.
 
         Args:
@@ -305,7 +306,7 @@ class UpsamplePipeline(StudioPipeline):
         threshold: float = search.EPSILON,
         move_map: bool = True,
         callback: StepCallback | None = None,
-    ) -> search.Found:
+    ) -> Found:
         """Move Gaussian coordinates (K,16,512), then maps too, until pictures shrink to the small face (3,n,n).
 
         Args:
@@ -385,7 +386,7 @@ class UpsamplePipeline(StudioPipeline):
         pictures: Tensor,
         drawn: Tensor,
         small: Tensor,
-        found: search.Found,
+        found: Found,
         wanted: Tensor | None,
         threshold: float,
     ) -> UpsampleReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def parse_boxes(text: str | None) -> list[tuple[float, ...]]:
     return [parse_box(part) for part in (text or "").split(";") if part.strip()]
 
 
-def _index(value: object, count: int) -> int:
+def _index(value: Any, count: int) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError

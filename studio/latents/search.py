@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import THUMB, LatentSpace
 from studio.networks.loading import StrictModel
 
+Network = TypeVar("Network", bound=StrictModel)
+
 EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts a face as found
 FACE_CENTRE, FACE_RADII = (0.5, 0.56), (0.28, 0.38)  # (x, y), shares of the side of an aligned picture
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
@@ -36,7 +39,7 @@ MAP_BLOCK = 3  # the map that can be moved is the one after this many blocks: 32
 SETTLE = 5  # steps after all samples are there, in which the cross term and the shift of the map fall
 
 
-def quick_copy(generator: StrictModel) -> StrictModel:
+def quick_copy(generator: Network) -> Network:
     """A copy in bfloat16 (20 MB) where that is faster, else the generator itself: for searching, not for the result."""
     if not fast_bfloat16(generator.device.type):
         return generator
@@ -362,7 +365,7 @@ def search(
             replaced = on_step(step, v.detach(), error.detach()) if on_step is not None else None
             if replaced is not None:
                 v.copy_(replaced)
-    if maps is not None:
+    if best.added is not None:
         best.map_shift = (best.added / spread).square().mean((1, 2, 3)).sqrt()
     return best
 
@@ -381,5 +384,5 @@ def keep_best(best: Found, step: int, cost: Tensor, error: Tensor, v: Tensor, ad
     best.cost[better] = cost.detach()[better]
     best.error[better] = error.detach()[better]
     best.step[better.cpu()] = step
-    if added is not None:
+    if added is not None and best.added is not None:
         best.added[better] = added.detach()[better]

@@ -238,7 +238,7 @@ def of_look(look: gr.Radio, fidelity: gr.Slider) -> None:
     fidelity.release(lambda value: names.get(round(value, 2)), fidelity, look, queue=False, **PRIVATE)
 
 
-def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.components.Component], gr.Dropdown]:
+def options() -> tuple[list[Any], gr.Radio, list[Any], gr.Dropdown]:
     """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `restore`.
 
     Background, region, seed and model are shown among them, but came later, so that they are later arguments.
@@ -304,7 +304,7 @@ def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.componen
     return settings, background, drawing, model
 
 
-def outputs() -> list[gr.components.Component]:
+def outputs() -> list[Any]:
     """Where the result goes, in the order of `values` but for the message; what a script wants comes first."""
     slider = gr.ImageSlider(
         label="Before and after", format="png", max_height=640, interactive=False, buttons=["fullscreen"]
