@@ -24,7 +24,6 @@ from studio.identity.similarity import distances
 from studio.images import Photo
 from studio.latents import search
 from studio.latents.measure import Resemblance, embed, place_aligned
-from studio.latents.search import Found
 from studio.networks.detector import FaceDetector
 from studio.networks.finder import FinderNet
 from studio.networks.generator import Generator
@@ -306,7 +305,7 @@ class UpsamplePipeline(StudioPipeline):
         threshold: float = search.EPSILON,
         move_map: bool = True,
         callback: StepCallback | None = None,
-    ) -> Found:
+    ) -> search.Found:
         """Move Gaussian coordinates (K,16,512), then maps too, until pictures shrink to the small face (3,n,n).
 
         Args:
@@ -386,7 +385,7 @@ class UpsamplePipeline(StudioPipeline):
         pictures: Tensor,
         drawn: Tensor,
         small: Tensor,
-        found: Found,
+        found: search.Found,
         wanted: Tensor | None,
         threshold: float,
     ) -> UpsampleReport:

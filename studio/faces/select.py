@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -105,11 +104,11 @@ def parse_boxes(text: str | None) -> list[tuple[float, ...]]:
     return [parse_box(part) for part in (text or "").split(";") if part.strip()]
 
 
-def _index(value: Any, count: int) -> int:
+def _index(value: object, count: int) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        index = operator.index(value)
+        index = operator.index(value)  # ty: ignore[invalid-argument-type] - its TypeError is the check
     except TypeError:
         raise InputError(f"a face must be named by its index, an integer, got {value!r}") from None
     if not 0 <= index < count:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -29,8 +28,6 @@ from studio.networks.image_head import ImageHead
 from studio.networks.latent_space import THUMB, LatentSpace
 from studio.networks.loading import StrictModel
 
-Network = TypeVar("Network", bound=StrictModel)
-
 EPSILON = 2e-3  # mean squared error over RGB in [0,1] under which PULSE counts a face as found
 FACE_CENTRE, FACE_RADII = (0.5, 0.56), (0.28, 0.38)  # (x, y), shares of the side of an aligned picture
 AIM = 0.9  # of the threshold: what is searched, so that rounding afterwards does not cross it
@@ -39,7 +36,7 @@ MAP_BLOCK = 3  # the map that can be moved is the one after this many blocks: 32
 SETTLE = 5  # steps after all samples are there, in which the cross term and the shift of the map fall
 
 
-def quick_copy(generator: Network) -> Network:
+def quick_copy(generator: StrictModel) -> StrictModel:
     """A copy in bfloat16 (20 MB) where that is faster, else the generator itself: for searching, not for the result."""
     if not fast_bfloat16(generator.device.type):
         return generator

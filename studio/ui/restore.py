@@ -238,7 +238,7 @@ def of_look(look: gr.Radio, fidelity: gr.Slider) -> None:
     fidelity.release(lambda value: names.get(round(value, 2)), fidelity, look, queue=False, **PRIVATE)
 
 
-def options() -> tuple[list[Any], gr.Radio, list[Any], gr.Dropdown]:
+def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.components.Component], gr.Dropdown]:
     """The arguments of the pipeline but for the choice of faces, and those of the file, in the order of `restore`.
 
     Background, region, seed and model are shown among them, but came later, so that they are later arguments.
