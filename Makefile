@@ -3,6 +3,8 @@
 # make app       set up, open the web app
 # make space     build the folder that one pushes to a Hugging Face Space (build/space)
 # make lint      check style
+# make types     check annotations
+# make docs      write the reference of the Python names to build/docs, a site that needs no network
 # make weights   fetch, convert and check every weight file
 # make clean     remove the environment and the caches (never photographs, results or fetched weights)
 #
@@ -28,7 +30,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev restore test app space lint weights clean
+.PHONY: help setup setup-dev restore test app space lint types docs weights clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -53,6 +55,12 @@ lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+types: setup-dev
+	$(BIN)/ty check --python $(VENV)
+
+docs: setup-dev
+	$(BIN)/python -W error docs/reference.py build/docs
+
 weights: setup
 	$(BIN)/studio weights pull
 
@@ -73,5 +81,5 @@ $(APP_STAMP): $(TORCH_STAMP) pyproject.toml
 	touch $@
 
 $(DEV_STAMP): $(APP_STAMP)
-	$(PIP) -e '.[app,heic,video,provenance,mcp,onnx,lora,dev]'
+	$(PIP) -e '.[app,heic,video,provenance,mcp,onnx,lora,docs,dev]'
 	touch $@

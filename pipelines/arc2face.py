@@ -194,7 +194,7 @@ class Arc2FacePipeline(StudioPipeline, StableDiffusionLoraLoaderMixin):
         callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> Arc2FaceOutput | tuple:
+    ) -> Arc2FaceOutput | Any:
         """Generate photographs of one person.
 
         Args:

@@ -197,7 +197,7 @@ class FrontalizePipeline(StudioPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> FrontalizeOutput | tuple:
+    ) -> FrontalizeOutput | Any:
         """Turn the face of one photo or of a list of them.
 
         Args:

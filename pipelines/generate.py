@@ -219,7 +219,7 @@ class GeneratePipeline(StudioPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> GenerateOutput | tuple:
+    ) -> GenerateOutput | Any:
         """Generate photographs of one person, or of people who do not exist.
 
         Args:

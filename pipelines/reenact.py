@@ -231,7 +231,7 @@ class ReenactPipeline(StudioPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> ReenactOutput | tuple:
+    ) -> ReenactOutput | Any:
         """Move the face of one photo.
 
         Args:

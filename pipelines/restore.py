@@ -280,7 +280,7 @@ class RestorePipeline(StudioPipeline):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         return_dict: bool = True,
-    ) -> RestoreOutput | tuple:
+    ) -> RestoreOutput | Any:
         """Restore one photograph or a list of them.
 
         Args:

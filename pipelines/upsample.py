@@ -193,7 +193,7 @@ class UpsamplePipeline(StudioPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> UpsampleOutput | tuple:
+    ) -> UpsampleOutput | Any:
         """Search large faces for one small face or a list of them.
 
         Args:

@@ -226,7 +226,7 @@ class Span:
 
 
 def spans(length: int, size: int, tile: int, overlap: int = OVERLAP) -> list[Span]:
-    """Cut an axis into tiles of one length, `tile` at the most, that overlap.
+    """Cut an axis into tiles of one length, `tile` at most, that overlap.
 
     Args:
         length: of the photo.

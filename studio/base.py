@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self
 
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 import studio
 from studio import card, checks, hub, weights

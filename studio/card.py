@@ -33,10 +33,10 @@ def text(pipeline: StudioPipeline) -> str:
     A network is known by its class: one that was trained further has the licence of what it came from at least.
     """
     kinds = {name: type(part).__name__ for name, part in pipeline.components.items() if part is not None}
-    passports = {}
+    entries = {}
     for one in weights.entries().values():
-        passports.setdefault(one.network.rpartition(":")[2], one)
-    known = {name: passports[kind] for name, kind in kinds.items() if kind in passports}
+        entries.setdefault(one.network.rpartition(":")[2], one)
+    known = {name: entries[kind] for name, kind in kinds.items() if kind in entries}
     commercial = {one.commercial for one in known.values()}
     verdict = "no" if "no" in commercial else "check" if "check" in commercial or len(known) < len(kinds) else "yes"
     rows = [

@@ -142,8 +142,8 @@ class FaceFinder:
             InputError: the image or a box is not as said.
         """
         image = self._taken(image)
-        boxes = torch.from_numpy(check_boxes(boxes, *image.shape[-2:])).to(image)
-        return Faces.cat([self._point_out(image, box) for box in boxes])
+        given = torch.from_numpy(check_boxes(boxes, *image.shape[-2:])).to(image)
+        return Faces.cat([self._point_out(image, box) for box in given])
 
     @torch.inference_mode()
     def aligned(self, image: Tensor) -> Faces:
@@ -165,7 +165,7 @@ class FaceFinder:
         mesh, presence = self.place(image, box[None], eyes[None])
         seen = bool(presence >= MIN_PRESENCE)
         placed = self.steady(image, mesh).float().cpu().numpy() if seen else None
-        frame = aligned_frame(placed[0] if seen else None, *image.shape[-2:])
+        frame = aligned_frame(None if placed is None else placed[0], *image.shape[-2:])
         if placed is None:
             placed = mean_mesh_on(transform_points(five_points(MEAN_MESH[None]), frame[None]))
         return spanned(placed, torch.zeros(1), presence, given=np.ones(1, bool), frames=frame[None])

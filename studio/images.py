@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -297,8 +297,12 @@ def to_pil(pixels: Tensor) -> Image.Image:
     return Image.fromarray(_levels(photo, 8, alpha=False))
 
 
-def as_type(pixels: Tensor, output_type: str) -> Image.Image | np.ndarray | Tensor:
-    """Pixels (3,H,W) as a pipeline's caller wants them: "pil", "np" (see `to_numpy`) or "pt" (as they are)."""
+def as_type(pixels: Tensor, output_type: str) -> Any:
+    """Pixels (3,H,W) as a pipeline's caller wants them: "pil", "np" (see `to_numpy`) or "pt" (as they are).
+
+    Returns:
+        A PIL image, an array or a tensor; which one, only the text says.
+    """
     if output_type == "pil":
         return to_pil(pixels)
     return to_numpy(pixels) if output_type == "np" else pixels
@@ -309,7 +313,7 @@ def to_numpy(pixels: Tensor) -> np.ndarray:
     return np.ascontiguousarray(_checked(pixels, "image").permute(1, 2, 0).numpy())
 
 
-def resize(pixels: Tensor, height: int, width: int, antialiased: bool = True) -> Tensor:
+def resize(pixels: Tensor, height: int, width: int, *, antialiased: bool = True) -> Tensor:
     """Resize by bicubic interpolation, differentiable; cut to [0,1], which bicubic edges would leave.
 
     Args:
@@ -386,12 +390,13 @@ def _read(source: object, limits: codecs.Limits) -> bytes:
                     f"the path must be an existing photo file, got {str(source)[:200]!r}, where there is {what}; "
                     "check its spelling"
                 )
-            with Path(source).open("rb") as stream:
-                data = stream.read(most + 1)
+            with Path(source).open("rb") as file:
+                data = file.read(most + 1)
         elif hasattr(source, "read"):
-            if hasattr(source, "seekable") and source.seekable():
-                source.seek(0)
-            data = source.read(most + 1)
+            stream: Any = source
+            if hasattr(stream, "seekable") and stream.seekable():
+                stream.seek(0)
+            data = stream.read(most + 1)
         else:
             data = None
     except (OSError, ValueError) as error:

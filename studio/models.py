@@ -31,30 +31,30 @@ class Model:
     seconds: float = 0.0
 
     @property
-    def passports(self) -> list[Entry]:
+    def entries(self) -> list[Entry]:
         """Of its networks."""
         return [weights.entry(name) for name in self.networks]
 
     @property
     def commercial(self) -> str:
         """Of the strictest of its networks."""
-        found = {one.commercial for one in self.passports}
+        found = {one.commercial for one in self.entries}
         return next(word for word in ("no", "check", "yes") if word in found)
 
     @property
     def licence(self) -> str:
         """Of the strictest of its networks."""
-        return next(one.licence for one in self.passports if one.commercial == self.commercial)
+        return next(one.licence for one in self.entries if one.commercial == self.commercial)
 
     @property
     def megabytes(self) -> int:
         """What is downloaded, or lies in the repository."""
-        return round(sum(bytes_of(one) for one in self.passports) / 1e6)
+        return round(sum(bytes_of(one) for one in self.entries) / 1e6)
 
     @property
     def source(self) -> str:
         """How it is got."""
-        ways = dict.fromkeys(source_of(one) for one in self.passports)
+        ways = dict.fromkeys(source_of(one) for one in self.entries)
         return " and ".join(way for way in ways if way != "here already") or "here already"
 
 
@@ -62,7 +62,10 @@ class Model:
 def models() -> dict[str, Model]:
     """All of them by name, in the manifest's order."""
     tables = tomllib.loads(weights.MANIFEST.read_text(encoding="utf-8"))["models"]
-    return {name: Model(name=name, **{**table, "networks": tuple(table["networks"])}) for name, table in tables.items()}
+    told: dict[str, dict[str, Any]] = {
+        name: {**table, "networks": tuple(table["networks"])} for name, table in tables.items()
+    }
+    return {name: Model(name=name, **table) for name, table in told.items()}
 
 
 def chosen(task: Task | None = None) -> list[Model]:
@@ -71,38 +74,38 @@ def chosen(task: Task | None = None) -> list[Model]:
     return [one for one in found if one.commercial == "yes" or not weights.commercial_only()]
 
 
-def bytes_of(passport: Entry) -> int:
+def bytes_of(entry: Entry) -> int:
     """Of the file that holds a network; where nobody has published its size, of its tensors in float32."""
-    if passport.published and not passport.bytes:
-        return passport.published.bytes or bytes_of_tensors(passport)
-    return passport.bytes or sum(member.bytes for member in passport.members)
+    if entry.published and not entry.bytes:
+        return entry.published.bytes or bytes_of_tensors(entry)
+    return entry.bytes or sum(member.bytes for member in entry.members)
 
 
-def bytes_of_tensors(passport: Entry) -> int:
+def bytes_of_tensors(entry: Entry) -> int:
     """Of a published network, in float32, without its weights."""
     import torch
 
     with torch.device("meta"):
-        return 4 * sum(tensor.numel() for tensor in built(passport).state_dict().values())
+        return 4 * sum(tensor.numel() for tensor in built(entry).state_dict().values())
 
 
-def built(passport: Entry) -> Any:
+def built(entry: Entry) -> Any:
     """A published network, of random weights."""
-    kind, options = weights.network_class(passport), passport.options
+    kind, options = weights.network_class(entry), entry.options
     if "family" in options:
         options = importlib.import_module("studio.convert.torch").FAMILIES[options["family"]].options
     return kind(kind.config_class(**options)) if hasattr(kind, "config_class") else kind(**options)
 
 
-def source_of(passport: Entry) -> str:
+def source_of(entry: Entry) -> str:
     """Where a network comes from, in a few words."""
-    if passport.archive:
-        return f"fetched from the package {passport.archive.requirement.split('==')[0]}"
-    if passport.published is None:
+    if entry.archive:
+        return f"fetched from the package {entry.archive.requirement.split('==')[0]}"
+    if entry.published is None:
         return "here already"
-    if passport.published.hub:
-        return f"fetched from {passport.published.hub} on the Hub"
-    return f"{passport.published.file} from {passport.published.where}"
+    if entry.published.hub:
+        return f"fetched from {entry.published.hub} on the Hub"
+    return f"{entry.published.file} from {entry.published.where}"
 
 
 def row(model: Model) -> tuple[str, ...]:

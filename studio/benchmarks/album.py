@@ -111,7 +111,7 @@ def who_is_who(pairs: Sequence[tuple[str, str, bool]]) -> tuple[list[str], list[
 
 def halves(vectors: torch.Tensor, who: np.ndarray) -> tuple[float, dict[str, float], dict[str, float]]:
     """The threshold that is best for every other person, and its scores on those and on the other people."""
-    first = np.isin(who, np.unique(who)[::2])
+    first: Any = np.isin(who, np.unique(who)[::2])
     found = [scores(vectors[first], who[first], threshold) for threshold in SWEEP]
     best = max(found, key=lambda row: row["b_cubed_f"])
     return best["threshold"], best, scores(vectors[~first], who[~first], best["threshold"])

@@ -62,7 +62,7 @@ def run(
         torch.set_num_threads(threads)
     paths = images.find_images([photos])
     paths = evenly(paths, limit or len(paths))
-    drawers = {name: background.Upsampler.from_pretrained(name) for name in background.NETWORKS}
+    drawers: dict[str, Any] = {name: background.Upsampler.from_pretrained(name) for name in background.NETWORKS}
     cost = {}
     for name, drawer in drawers.items():
         cost[name] = {**seconds_per_megapixel(drawer), "peak_memory_mb": peak_memory_mb()}

@@ -309,7 +309,7 @@ def eight(finder: FaceFinder, crops: Tensor, truth: Faces, behind: list[Tensor],
             side = round(SIDE * width / float(truth[i].widths[0]))
             x, y = 40 + 140 * (k % 4) + int(rng.integers(20)), 80 + 180 * (k // 4) + int(rng.integers(20))
             canvas[:, y : y + side, x : x + side] = images.resize(crops[i], side, side)
-            boxes.append(truth.boxes[i] * (side / SIDE) + np.float32([x, y, x, y]))
+            boxes.append(truth.boxes[i] * (side / SIDE) + np.array([x, y, x, y], np.float32))
         found = finder(canvas.clamp(0, 1))
         hits = [any(overlap(box, other) >= OVERLAP for other in found.boxes) for box in boxes]
         seen += sum(hits)

@@ -147,7 +147,7 @@ def turn_generated(
         w = sample(pipeline, seed * 1000 + number)
         front = at_yaw(pipeline, w, 0.0)
         values, person = pipeline.look(pipeline.exact(front, None))
-        row = [picture_of(pipeline, front)]
+        row: list[Any] = [picture_of(pipeline, front)]
         for k, angle in enumerate(ANGLES):
             sign = 1.0 if (number + k) % 2 else -1.0
             try:

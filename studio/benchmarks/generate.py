@@ -112,7 +112,7 @@ def run(
         raise InputError(f"{photos} must hold people to measure on, and none was asked for or found: raise --people")
     say(f"{len(subjects)} people, {sum(one.other is not None for one in subjects)} with another photo")
     noise = noises(len(subjects), samples, CANDIDATES, pipeline.flow.config.dim, seed)
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "generate",
         "people": len(subjects),
         "with_another_photo": sum(one.other is not None for one in subjects),
@@ -249,7 +249,7 @@ def asked_for(
             person = pipeline.space.at_age(subject.given, asked) if name == AGE else subject.given
             w = pipeline.steer(drawn(pipeline, given[:2], person), {name: asked})
             steered += (pipeline.measure(pipeline.quick(w))[0][:, i] - asked).abs().tolist()
-            moved = pipeline.correct(w[:1], person, {name: asked}, CORRECTION)
+            moved: Any = pipeline.correct(w[:1], person, {name: asked}, CORRECTION)
             values, vectors, _ = pipeline.measure(pipeline.quick(moved.w))
             corrected += (values[:, i] - asked).abs().tolist()
             to_given += distance_to(vectors, subject.given)
@@ -358,7 +358,11 @@ def audit(
     thirds = []
     for name, ranking in by.items():
         for part in np.array_split(np.argsort(ranking), 3):
-            row = {"by": name, "from": round(float(ranking[part].min()), 3), "to": round(float(ranking[part].max()), 3)}
+            row: dict[str, Any] = {
+                "by": name,
+                "from": round(float(ranking[part].min()), 3),
+                "to": round(float(ranking[part].max()), 3),
+            }
             row |= {"people": len(part), "to_given": mean([away[i] for i in part])}
             thirds.append(row | mean_row([apart[i] for i in part]))
             say(str(thirds[-1]))
@@ -400,12 +404,12 @@ def seconds(pipeline: GeneratePipeline, person: Tensor, seed: int) -> dict[str, 
 # ---- arithmetic
 
 
-def differences(pipeline: GeneratePipeline, pictures: Tensor, values: Tensor) -> dict[str, float]:
+def differences(pipeline: GeneratePipeline, pictures: Tensor, values: Tensor) -> dict[str, float | None]:
     """Mean over all pairs of pictures (N,3,S,S) with attributes (N,A): how different they are.
 
     Returns:
         `pixels`, root mean square over RGB in [0,1] at 64 px; `pose`, degrees of yaw and pitch together;
-        `expression`, root mean square of smile, mouth, eyes and brow in spreads of generated faces.
+        `expression`, root mean square of smile, mouth, eyes and brow in standard deviations of generated faces.
     """
     small = images.resize(pictures, COMPARED, COMPARED)
     faces = (values / pipeline.space.attribute_spread.float().cpu())[:, EXPRESSION]
@@ -422,7 +426,7 @@ def distance_to(vectors: Tensor, person: Tensor) -> list[float]:
     return (vectors - person.cpu()).norm(dim=1).tolist()
 
 
-def spread_of(values: list[float]) -> dict[str, float] | None:
+def spread_of(values: list[float]) -> dict[str, float | None] | None:
     """Count, mean and deciles of distances; None of no distances."""
     if not values:
         return None
@@ -430,7 +434,7 @@ def spread_of(values: list[float]) -> dict[str, float] | None:
     return {"count": len(values), "mean": mean(values), "p10": round(float(low), 4), "p90": round(float(high), 4)}
 
 
-def mean_row(rows: list[dict[str, float]]) -> dict[str, float]:
+def mean_row(rows: list[dict[str, float]]) -> dict[str, float | None]:
     """Mean of each column."""
     return {name: mean([row[name] for row in rows]) for name in rows[0]}
 

@@ -218,7 +218,7 @@ def fit_logistic(distances: np.ndarray, same: np.ndarray) -> tuple[float, float]
     beta = np.zeros(2)
     penalty = np.array([0.0, RIDGE])
     for _ in range(50):
-        p = probability(distances, *beta)
+        p: Any = probability(distances, *beta)
         gradient = x.T @ (same - p) - penalty * beta
         hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(penalty) + 1e-9 * np.eye(2)
         step = np.linalg.solve(hessian, gradient)

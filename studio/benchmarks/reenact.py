@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.reenact import ReenactOutput, ReenactPipeline
+from pipelines.reenact import ReenactPipeline
 from studio import images, sheets
 from studio.benchmarks.frontalize import spread
 from studio.benchmarks.provenance import FINDER, provenance
@@ -43,7 +43,7 @@ WEIGHTS = (*FINDER, "reenactor", "depth", "iris", "identity", "generator", "head
 SEED = 77_000_000
 FRAMES, FPS = 60, 25.0
 # Of the two motions of a generated person: key frames, in degrees or standard deviations of generated faces.
-MOTIONS = {
+MOTIONS: dict[str, dict[str, tuple[float, ...]]] = {
     "turn": {"yaw": (0, 20, -20, 0), "pitch": (0, 4, -6, 0)},
     "talk": {"mouth": (0, 2, -0.5, 1.5, 0), "smile": (0, 1, 0), "eyes": (0, -1, 0.5, -1, 0), "yaw": (0, 6, -6, 0)},
 }
@@ -155,7 +155,9 @@ def self_reenactment(
         for name, keys in MOTIONS.items():
             true = list(acting(turner, one, keys))
             try:
-                done = pipeline(true[0], true, consent=True, stitch=False, measure_every=1, output_type="pt", fps=FPS)
+                done: Any = pipeline(
+                    true[0], true, consent=True, stitch=False, measure_every=1, output_type="pt", fps=FPS
+                )
             except StudioError as error:
                 refused += 1
                 say(f"person {number}, {name}: {error}")
@@ -182,7 +184,7 @@ def acting(turner: Turner, latents: Tensor, keys: dict[str, tuple[float, ...]]) 
         yield turner.draw(torch.cat([moved, latents[:, 1:]], 1))[0]
 
 
-def against(pipeline: ReenactPipeline, done: ReenactOutput, true: list[Tensor], name: str) -> dict[str, float]:
+def against(pipeline: ReenactPipeline, done: Any, true: list[Tensor], name: str) -> dict[str, float]:
     """Drawn frames against the true ones, both in the still's aligned crop."""
     transform = pipeline.prepare(true[0]).affine  # the crop of the first frame for all, as the stage has it
     wanted = torch.cat([warp(frame, transform, 256) for frame in true]).clamp(0, 1)
@@ -235,7 +237,7 @@ def stills(
         for name, about in DRIVERS.items():
             motion = synthesise(seconds=FRAMES / FPS, fps=FPS, seed=1, **about)
             try:
-                done = pipeline(path, motion, consent=True, face=0, measure_every=LOOK_EVERY, output_type="pt")
+                done: Any = pipeline(path, motion, consent=True, face=0, measure_every=LOOK_EVERY, output_type="pt")
             except StudioError as error:
                 refused.append(path.name)
                 say(f"{path.name}: {error}")
@@ -285,7 +287,7 @@ def jitters(pipeline: ReenactPipeline, paths: list[Path], say: Callable[[str], N
     motion = smoothed(from_meshes(calm.times, meshes, calm.presence, calm.cuts, (512, 512)))
     for path in paths:
         try:
-            done = pipeline(path, motion, consent=True, face=0, stitch=False, measure_every=0, output_type="pt")
+            done: Any = pipeline(path, motion, consent=True, face=0, stitch=False, measure_every=0, output_type="pt")
         except StudioError as error:
             say(f"{path.name}: {error}")
             continue

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ def run(
         say: receives progress lines.
 
     Returns:
-        Per recipe the means for the `input` and for each fidelity: `psnr` dB (99 at the most), `ssim`,
+        Per recipe the means for the `input` and for each fidelity: `psnr` dB (99 at most), `ssim`,
         `identity_distance` (dlib, to the original), `identity_to_input` (to the damaged picture), `landmark_error`
         (share of the eye distance; over all faces, the mesh on both pictures started where the original's face is),
         `landmark_error_found` (the same over the faces that the detector finds, wherever it finds them), `sharpness`,
@@ -224,7 +224,7 @@ def leave_out(restorer: Restorer, part: str) -> None:
     Args:
         restorer: the network.
         part: "dictionary", "spatial" (all scales and shifts), "fine" (those of the 256 px map alone) or "styles" (the
-            slots' own latents).
+            style layers' own latents).
 
     Raises:
         InputError: another name, or a part that this restorer does not have.
@@ -278,8 +278,9 @@ def measure(
     """
     still = unmoved(len(crops))
     found = [find_in_crop(pipeline, crop) for crop in crops]
-    seen = [i for i, face in enumerate(found) if face is not None]
-    of_found = landmark_error(np.concatenate([found[i].mesh for i in seen]), faces.mesh[seen]) if seen else [np.nan]
+    meshes = {i: face.mesh for i, face in enumerate(found) if face is not None}
+    seen = list(meshes)
+    of_found = landmark_error(np.concatenate(list(meshes.values())), faces.mesh[seen]) if seen else [np.nan]
     identity = pipeline.distances(crops, clean, still, faces)
     landmarks = landmark_error(place_meshes(pipeline, crops, faces), placed)
     means = {
@@ -345,7 +346,7 @@ def line(versions: dict[str, dict[str, float]], name: str) -> str:
 def run_old(
     photos: Path,
     fidelity: float,
-    scale: int | str,
+    scale: float | Literal["auto"],
     limit: int,
     model: str,
     sheet: Path | None,
@@ -371,7 +372,7 @@ def run_old(
     """
     pipeline = RestorePipeline.from_pretrained(model)
     distances, sharp, again, total, skipped = [], [], 0, 0, []
-    sizes: Counter[int] = Counter()
+    sizes: Counter[float] = Counter()
     cells: list[list[Tensor]] = []
     paths = images.find_images([photos])[: limit or None]
     for path in paths:

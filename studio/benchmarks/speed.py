@@ -62,12 +62,13 @@ def run(threads: int, repeats: int, models: Sequence[str]) -> dict[str, Any]:
 
 def load(model: str) -> tuple[RestorePipeline, bool]:
     """A pipeline, and whether its restorer is filled with random numbers because its file is not here."""
-    passport = weights.entries().get(model)
-    if passport is None or passport.published is None or weights.locate(model)[0] != "absent":
+    entry = weights.entries().get(model)
+    if entry is None or entry.published is None or weights.locate(model)[0] != "absent":
         return RestorePipeline.from_pretrained(model), False
-    module, name = passport.network.split(":")
+    module, name = entry.network.split(":")
     network = getattr(importlib.import_module(module), name)().eval()
-    return RestorePipeline(**{**OWN_PARTS, "restorer": network, **weights.components(cleaner="cleaner")}), True
+    parts: dict[str, Any] = {**OWN_PARTS, "restorer": network, **weights.components(cleaner="cleaner")}
+    return RestorePipeline(**parts), True
 
 
 def timed(pipeline: RestorePipeline, repeats: int, photos: dict[int, images.Photo]) -> dict[str, Any]:

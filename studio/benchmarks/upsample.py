@@ -41,7 +41,7 @@ def run(
         photos: folder of portraits, whole photographs.
         size: of the small faces, px.
         samples: per face.
-        steps: of the search at the most.
+        steps: of the search at most.
         move_map: see `UpsamplePipeline.__call__`; False measures the search of latents alone.
         limit: at most so many photos, evenly spread over the folder; 0 takes all.
         threads: CPU threads; 0 leaves the default.
@@ -54,9 +54,9 @@ def run(
         (share of faces with all samples found), `any_found` (with at least one), `face_found` (share of samples whose
         error inside the face, as drawn, is small enough), `converged` (share of samples whose returned picture's error
         is at most the threshold), `drawn_error`, `face_error` and `downscale_error` (mean and worst), `map_shift`
-        (mean and worst, in spreads), `between_samples` (mean pairwise identity distance), `to_original` (mean identity
-        distance of samples to the original) and `nearest_to_original` (of the best sample of each face), `seconds` per
-        face (median), and counts.
+        (mean and worst, in standard deviations), `between_samples` (mean pairwise identity distance), `to_original`
+        (mean identity distance of samples to the original) and `nearest_to_original` (of the best sample of each face),
+        `seconds` per face (median), and counts.
 
     Raises:
         InputError: no face in the folder.
@@ -81,7 +81,8 @@ def run(
         report = output.reports[0]
         samples_of.append(report.samples)
         between.append(report.mean_identity_distance)
-        seen = images.resize(torch.stack(output.images[0]), ALIGNED, ALIGNED)
+        drawn: Any = output.images[0]
+        seen = images.resize(torch.stack(drawn), ALIGNED, ALIGNED)
         vectors = embed(pipeline.encoder(), seen, place_aligned(pipeline.finder(), seen).mesh).cpu()
         to_original.append((vectors - person).norm(dim=1).tolist())
         rows.append([original, images.resize(small, ALIGNED, ALIGNED), *seen])

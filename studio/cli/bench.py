@@ -144,7 +144,7 @@ def bench_upsample(
     photos: PhotosOption,
     size: Annotated[int, typer.Option(help="Side of the small faces in pixels.")] = 32,
     samples: Annotated[int, typer.Option(help="Per face.")] = 4,
-    steps: Annotated[int, typer.Option(help="Of the search at the most.")] = 50,
+    steps: Annotated[int, typer.Option(help="Of the search at most.")] = 50,
     move_map: Annotated[bool, typer.Option(help="--no-move-map searches latents alone.")] = True,
     limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder; 0 takes all.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves the default.")] = 0,

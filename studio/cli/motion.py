@@ -68,7 +68,7 @@ def motion(
     Prints what the motion does as JSON. Exit code 2: wrong arguments, or no face in the video.
     """
     keys = dict(zip(KEYS, (yaw, pitch, roll, smile, mouth, brow, gaze_x, gaze_y), strict=True))
-    made_up = {name: numbers(name, text) for name, text in keys.items() if text is not None}
+    made_up: dict[str, Any] = {name: numbers(name, text) for name, text in keys.items() if text is not None}
     other = {"seconds": seconds, "fps": fps, "talk": talk, "blink": blink, "sway": sway, "seed": seed}
     made_up |= {name: value for name, value in other.items() if value is not None}
     followed = {"--start": start, "--end": end, "--driving-face": driving_face}

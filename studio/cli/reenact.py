@@ -107,7 +107,7 @@ def reenact(
     check_consent(consent)
     keys = dict(zip(KEYS, (yaw, pitch, roll, smile, mouth, brow, gaze_x, gaze_y), strict=True))
     other = {"seconds": seconds, "talk": talk, "blink": blink, "sway": sway, "seed": seed}
-    made_up = {name: numbers(name, text) for name, text in keys.items() if text is not None}
+    made_up: dict[str, Any] = {name: numbers(name, text) for name, text in keys.items() if text is not None}
     made_up |= {name: value for name, value in other.items() if value is not None}
     check_driving(driving, made_up, {"--driving-face": driving_face, "--start": start, "--end": end})
     if driving:
@@ -128,9 +128,9 @@ def reenact(
         total = reenactment.expected_frames(driving, start, end, fps)
     video = driving if motion is None else None
     sound = None if audio == "none" else video if audio == "driving" else Path(audio)
-    given = {"quality": int(quality) if quality.isdecimal() else quality}
+    given: dict[str, Any] = {"quality": int(quality) if quality.isdecimal() else quality}
     begins = (start or 0.0) if driving else 0.0  # the driver's clock is that of the sound
-    heard = {} if sound is None else {"audio_from": sound, "audio_start": begins}
+    heard: dict[str, Any] = {} if sound is None else {"audio_from": sound, "audio_start": begins}
     reenactment.try_writing(output, motion.fps if motion else 25.0, **given, **heard)
     pipeline = ReenactPipeline.from_pretrained(model, device=pick_device(device))
     pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), desc="drawing", unit="frame")
@@ -154,7 +154,12 @@ def reenact(
     )
     if depth:
         images.save(picture(done.depth), depth)
-    found = {"output": str(output), "settings": settings | about, "lacking": lacking, **done.report.to_dict()}
+    found: dict[str, Any] = {
+        "output": str(output),
+        "settings": settings | about,
+        "lacking": lacking,
+        **done.report.to_dict(),
+    }
     write(found, report)
     for text in (*done.report.notes, lacking, reenactment.summary(found["summary"])):
         if text:

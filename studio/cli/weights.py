@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -46,7 +47,7 @@ def weights_list(
             typer.echo(line + (f"\n    {note}" if note else ""))
 
 
-def columns(rows: list[tuple[str, ...]]) -> list[str]:
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Lines of a table, each column as wide as its widest cell."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -65,7 +66,7 @@ def weights_pull(
 
 @app.command("verify")
 def weights_verify(names: Annotated[list[str] | None, typer.Argument(help="Default: all.")] = None) -> None:
-    """Hash every file and run every network once; exit code 1 when one is not as its passport says."""
+    """Hash every file and run every network once; exit code 1 when one is not as its manifest entry says."""
     from studio import weights
 
     checks = weights.verify(names or ())

@@ -155,7 +155,7 @@ def _salvaged(data: bytes, limits: Limits) -> Decoded:
         except OSError:  # cut within the head of a later scan, which is left out
             whole = max(data.rfind(b"\xff\xc4"), data.rfind(b"\xff\xda"))
             decoded = _READERS["JPEG"](data[:whole] + b"\xff\xd9", limits)
-    blank = (np.abs(decoded.levels.astype(np.int16) - 128) <= 1).all((1, 2))
+    blank = np.asarray((np.abs(decoded.levels.astype(np.int16) - 128) <= 1).all((1, 2)))
     rows = len(blank) - 1 - int(np.flatnonzero(~blank).max(initial=-1))
     if rows == len(blank):
         raise ValueError("nothing of the picture is there")

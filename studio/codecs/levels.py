@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -103,12 +104,13 @@ def _from_numbers(values: np.ndarray, limits: Limits) -> np.ndarray:
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
     srgb = ImageCms.createProfile("sRGB")
+    convert: Any = ImageCms.profileToProfile  # gives a picture: its None is for `inPlace`
     if image.mode == "LAB":
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
+        return convert(image, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
     if icc:
         try:
             relative = ImageCms.Intent.RELATIVE_COLORIMETRIC
-            return ImageCms.profileToProfile(image, io.BytesIO(icc), srgb, relative, "RGB")
+            return convert(image, io.BytesIO(icc), srgb, relative, "RGB")
         except (ImageCms.PyCMSError, OSError):
             pass  # a damaged profile: the plain formula below is what a viewer without colour management shows
     return image.convert("RGB")

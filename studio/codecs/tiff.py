@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import sys
+from typing import Any
 
 import numpy as np
 from PIL import ImageFile, TiffImagePlugin
@@ -92,12 +93,13 @@ def _plane(layout: exif.Directory, index: int, bands: int) -> exif.Directory:
 
 def _bytes(data: bytes, layout: exif.Directory, high: bool) -> np.ndarray:
     image = _Tiff(_page(data, layout))
-    tile = image.tile[0]
+    tile: Any = image.tile[0]
     # libtiff hands over samples in the machine's own order, the raw decoder in the file's
     little = sys.byteorder == "little" if tile[0] == "libtiff" else data[:2] == b"II"
     bands = tile[3][0].split(";")[0].replace("a", "A")  # "RGBa" would divide by alpha, in 8 bits
     raw = f"{bands};16{'L' if little == high else 'B'}"
-    image.tile = [one._replace(args=(raw, *one.args[1:])) for one in image.tile]
+    tiles: list[Any] = image.tile
+    image.tile = [one._replace(args=(raw, *one.args[1:])) for one in tiles]
     return np.asarray(image)
 
 

@@ -98,9 +98,9 @@ def convolutions(net: IdentityNet) -> list[nn.Conv2d]:
 def fill_convolution(conv: nn.Conv2d, reader: Reader) -> None:
     """Read one convolution and its affine step: factor * (W x + b) + offset = (factor W) x + (factor b + offset)."""
     reader.find("con_4")
-    numbers = torch.from_numpy(reader.tensor(conv.weight.numel() + conv.bias.numel()))
+    numbers = torch.from_numpy(reader.tensor(conv.weight.numel() + conv.out_channels))
     weight, bias = numbers[: conv.weight.numel()].view_as(conv.weight), numbers[conv.weight.numel() :]
     reader.find("affine_")
     factor, offset = torch.from_numpy(reader.tensor(2 * conv.out_channels)).chunk(2)
     conv.weight.copy_(weight * factor[:, None, None, None])
-    conv.bias.copy_(bias * factor + offset)
+    conv.bias = torch.nn.Parameter(bias * factor + offset)

@@ -137,10 +137,9 @@ def fill(net: N, layers: Sequence[Layer]) -> N:
     return net.eval()
 
 
-def put(name: str, found: Tensor, target: Tensor) -> None:
+def put(name: str, found: Tensor | None, target: Tensor | None) -> None:
     """Copy a tensor of the file into one of the network, which must have its shape."""
-    if found.shape != target.shape:
-        raise WeightsError(
-            f"{name} must be {tuple(target.shape)}, the file has {tuple(found.shape)}: take another file"
-        )
+    if found is None or target is None or found.shape != target.shape:
+        wanted, given = (None if one is None else tuple(one.shape) for one in (target, found))
+        raise WeightsError(f"{name} must be {wanted}, the file has {given}: take another file")
     target.data.copy_(found)

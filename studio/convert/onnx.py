@@ -235,8 +235,8 @@ def flat(graph: Graph, x: str) -> str:
     return node.output
 
 
-def put(graph: Graph, name: str, targets: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-    """Copy tensors to where they belong, all of which must fit."""
+def put(graph: Graph, name: str, targets: Sequence[Any], tensors: Sequence[Tensor]) -> None:
+    """Copy tensors to the parameters and buffers where they belong, all of which must fit."""
     wanted, found = ([tuple(one.shape) for one in ones] for ones in (targets, tensors))
     if wanted != found:
         raise WeightsError(f"{name} in {graph.file} must be {wanted}, got {found}: use the published file")

@@ -8,6 +8,7 @@ in network order.
 
 from __future__ import annotations
 
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -27,14 +28,15 @@ def constants(xml: bytes, blob: bytes) -> list[tuple[str, np.ndarray]]:
     for layer in ElementTree.fromstring(xml).iter("layer"):
         if layer.get("type") != "Const":
             continue
-        data = layer.find("data").attrib
+        told: Any = layer.find("data")  # every constant has one
+        data = told.attrib
         dtype = DTYPES.get(data["element_type"])
         if dtype is None:
             continue
         shape = [int(n) for n in data["shape"].split(",")] if data.get("shape") else []
         count = int(data["size"]) // dtype.itemsize
         array = np.frombuffer(blob, dtype, count=count, offset=int(data["offset"])).reshape(shape)
-        found.append((layer.get("name"), array))
+        found.append((layer.get("name", ""), array))
     return found
 
 
@@ -123,4 +125,5 @@ def fill_synthesis(generator: Generator, arrays: list[tuple[str, np.ndarray]]) -
     fill_linear(generator.to_image_modulation.linear, named, f"{head}.conv.modulation")
     order = by_band(12)
     fill(generator.to_image.weight, named[f"{head}.conv.weight"].reshape(12, -1)[order])
-    fill(generator.to_image.bias, named[f"{head}.bias"].ravel()[order])
+    bias: Any = generator.to_image.bias
+    fill(bias, named[f"{head}.bias"].ravel()[order])

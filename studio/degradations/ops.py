@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -143,8 +144,8 @@ def jpeg(image: Tensor, quality: int, subsampling: int = -1) -> Tensor:
     return from_pil(Image.open(buffer))
 
 
-def colour_shift(image: Tensor, shift: tuple[float, float, float]) -> Tensor:
-    """Add one number (of [0,1]) to each channel of (3,H,W)."""
+def colour_shift(image: Tensor, shift: Sequence[float]) -> Tensor:
+    """Add one number (of [0,1]) each to the three channels of (3,H,W)."""
     return (image + torch.tensor(shift)[:, None, None]).clamp(0, 1)
 
 
@@ -367,7 +368,7 @@ def stain(image: Tensor, mask: Tensor, level: float) -> Tensor:
     return torch.lerp(image, torch.tensor(level), mask)
 
 
-def duotone(plane: Tensor, ink: tuple[float, float, float], paper: tuple[float, float, float]) -> Tensor:
+def duotone(plane: Tensor, ink: Sequence[float], paper: Sequence[float]) -> Tensor:
     """Print a plane (1,H,W) in one ink on one paper, both RGB in [0,1] -> (3,H,W)."""
     dark, light = torch.tensor(ink)[:, None, None], torch.tensor(paper)[:, None, None]
     return dark + (light - dark) * plane

@@ -324,12 +324,12 @@ def _degrade_one(image: Tensor, recipe: Recipe, generator: Generator) -> tuple[T
     drawn: dict[str, Any] = {"recipe": recipe.name, "tone": "colour"}
     image = _blur(image, recipe, generator, drawn)
     if recipe.sensor:
-        image = _sense(image, recipe, generator, drawn)
+        image = _sense(image, recipe.sensor, recipe.reference_size, generator, drawn)
     if recipe.ageing:
-        image = _age(image, recipe, generator, drawn)
+        image = _age(image, recipe.ageing, recipe.reference_size, generator, drawn)
     image = _scan(image, recipe, generator, drawn)
     if recipe.web:
-        image = _web(image, recipe, generator, drawn)
+        image = _web(image, recipe.web, recipe.reference_size, generator, drawn)
     image = _copy_again(image, recipe, generator, drawn)
     if recipe.colour_shift_chance and _chance(recipe.colour_shift_chance, generator):
         reach = (-recipe.colour_shift, recipe.colour_shift)
@@ -355,9 +355,9 @@ def _blur(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, 
     return ops.blur(image, sigma * scale, second * scale, math.radians(angle), radius)
 
 
-def _sense(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, Any]) -> Tensor:
+def _sense(image: Tensor, sensor: Sensor, reference_size: int, generator: Generator, drawn: dict[str, Any]) -> Tensor:
     """Noise of a camera and what it does against it, see `Sensor`."""
-    sensor, scale = recipe.sensor, image.shape[-1] / recipe.reference_size
+    scale = image.shape[-1] / reference_size
     low, high = (math.log(sigma) for sigma in sensor.noise)
     drawn["noise"] = math.exp(_uniform((low, high), generator))
     drawn["shot"], drawn["tint"] = _uniform(sensor.shot, generator), _uniform(sensor.tint, generator)
@@ -378,10 +378,10 @@ def _sense(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str,
     return image
 
 
-def _age(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, Any]) -> Tensor:
+def _age(image: Tensor, ageing: Ageing, reference_size: int, generator: Generator, drawn: dict[str, Any]) -> Tensor:
     """Film, then print, then album, in the order in which they happened."""
-    ageing, size = recipe.ageing, image.shape[-1]
-    scale = size / recipe.reference_size
+    size = image.shape[-1]
+    scale = size / reference_size
     names, shares = zip(*ageing.tones, strict=True)
     drawn["tone"] = _choose(names, generator, shares)
     if drawn["tone"] != "colour":
@@ -539,10 +539,10 @@ def _scan(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, 
     return image
 
 
-def _web(image: Tensor, recipe: Recipe, generator: Generator, drawn: dict[str, Any]) -> Tensor:
+def _web(image: Tensor, web: Web, reference_size: int, generator: Generator, drawn: dict[str, Any]) -> Tensor:
     """One or two passes through websites, see `Web`. Writes its draws into `drawn["web"]`."""
-    web, size = recipe.web, image.shape[-1]
-    scale = size / recipe.reference_size
+    size = image.shape[-1]
+    scale = size / reference_size
     drawn["web"] = []
     for _ in range(int(torch.randint(1, web.passes + 1, (), generator=generator))):
         low, high = (math.log(side) for side in web.side)

@@ -28,6 +28,8 @@ from studio.faces.templates import (
     five_points,
 )
 
+Mode = Literal["bicubic", "bilinear"]
+Outside = Literal["reflection", "zeros"]
 Array = TypeVar("Array", np.ndarray, Tensor)
 
 # Source pixels per target pixel that bicubic sampling still takes without visible aliasing. What is denser is first
@@ -219,8 +221,8 @@ def resample(
     height: int,
     width: int,
     *,
-    mode: Literal["bicubic", "bilinear"] = "bicubic",
-    outside: Literal["reflection", "zeros"] = "reflection",
+    mode: Mode = "bicubic",
+    outside: Outside = "reflection",
 ) -> Tensor:
     """Sample a picture on an affine grid; the cost depends on the target and the part of the source it shows.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ def _draw_face(canvas: ImageDraw.ImageDraw, index: int, face: Faces, stroke: int
         canvas.line([tuple(p) for p in closed.tolist()], fill=LINE, width=max(1, round(dot)))
     canvas.rectangle((min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)), outline=BOX, width=stroke)
     font = ImageFont.load_default(size=min(max(10.0, float(face.widths[0]) / 9), 20.0 * stroke))
-    style = {"font": font, "fill": TEXT, "stroke_width": stroke, "stroke_fill": SHADOW}
+    style: dict[str, Any] = {"font": font, "fill": TEXT, "stroke_width": stroke, "stroke_fill": SHADOW}
     canvas.text((x0 + 2 * stroke, y0 + stroke), f"{index}  {face.scores[0]:.2f}", **style)
     yaw, pitch, roll = face.pose[0]
     canvas.text((x0, y1 + stroke), f"yaw {yaw:+.0f}  pitch {pitch:+.0f}  roll {roll:+.0f}", **style)

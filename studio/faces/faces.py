@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from studio.faces.templates import LEFT_EYE_CORNERS, POINTS, RIGHT_EYE_CORNERS
 
 # What follows the first axis, which is the face.
 _SHAPES = {"boxes": (4,), "scores": (), "mesh": (POINTS, 3), "mesh_scores": (), "pose": (3,)}
+_UNTOLD: Any = None  # the constructor puts an array in its place
 _MORE = {"given": (), "quality": (), "frames": (2, 3)}  # fields that need not be told
 
 
@@ -41,10 +43,10 @@ class Faces:
     mesh: np.ndarray
     mesh_scores: np.ndarray
     pose: np.ndarray
-    given: np.ndarray | None = None
-    quality: np.ndarray | None = None
+    given: np.ndarray = _UNTOLD
+    quality: np.ndarray = _UNTOLD
     frames: np.ndarray | None = None
-    doubtful: np.ndarray | None = None
+    doubtful: np.ndarray = _UNTOLD
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -92,13 +94,13 @@ class Faces:
         Raises:
             IndexError: an index is out of range, or a mask has another length.
         """
-        if isinstance(key, int | np.integer):
-            key = [key]
-        if not isinstance(key, slice):
-            key = np.asarray(key)
-            key = key if len(key) else key.astype(int)  # numpy makes an empty list float, which cannot index
+        chosen: Any = [key] if isinstance(key, int | np.integer) else key
+        if not isinstance(chosen, slice):
+            chosen = np.asarray(chosen)
+            chosen = chosen if len(chosen) else chosen.astype(int)  # an empty list is float to numpy: no index
         known = {field.name: getattr(self, field.name) for field in fields(self)}
-        some = {name: None if array is None else array[key] for name, array in known.items() if name != "doubtful"}
+        some: dict[str, Any] = {name: array for name, array in known.items() if name != "doubtful"}
+        some = {name: None if array is None else array[chosen] for name, array in some.items()}
         return Faces(**some, doubtful=self.doubtful)
 
     def crops(self, size: int) -> np.ndarray:

@@ -24,7 +24,7 @@ def check_boxes(boxes: Sequence[Sequence[float]] | np.ndarray, height: int, widt
     try:
         array = np.asarray(boxes, dtype=np.float32)
     except (TypeError, ValueError):
-        array = np.zeros(1, np.float32)
+        array = np.asarray(np.nan, dtype=np.float32)
     if array.shape == (0,):
         return array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():

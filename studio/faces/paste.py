@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio.errors import InputError
-from studio.faces.align import invert, resample, transform_points
+from studio.faces.align import Mode, Outside, invert, resample, transform_points
 from studio.faces.templates import CHIN, FOREHEAD
 
 # Widths as shares: of the crop's side for the feather, of the face's size for the growth beyond the mesh. The fade
@@ -164,7 +164,9 @@ def _share(i: int, boxes: list[tuple[int, int, int, int]], local: dict[int, Tens
     return (1 - kept) * (odds / total.clamp(min=1e-12))
 
 
-def _region(crop: Tensor, image_to_crop: np.ndarray, box: tuple[int, int, int, int], mode: str, outside: str) -> Tensor:
+def _region(
+    crop: Tensor, image_to_crop: np.ndarray, box: tuple[int, int, int, int], mode: Mode, outside: Outside
+) -> Tensor:
     """A crop as it looks in the pixels `box` of the photo."""
     x0, y0, x1, y1 = box
     shifted = image_to_crop.copy()

@@ -146,7 +146,7 @@ def _index(value: object, count: int) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        index = operator.index(value)
+        index = operator.index(value)  # ty: ignore[invalid-argument-type] - its TypeError is the check
     except TypeError:
         raise InputError(f"a face must be named by its index, an integer, got {value!r}") from None
     if not 0 <= index < count:

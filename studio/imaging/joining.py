@@ -98,8 +98,8 @@ def prior_share(certainty: Tensor, fidelity: Tensor, half: float = HALF) -> Tens
     `half` is the certainty at which that is a half, at a fidelity of 0.5.
     """
     upper = (2 * fidelity - 1).clamp(min=0)
-    half = half + upper * (HALF_AT_ONE - half)
-    share = (0.5 + (half - certainty) / WIDTH).clamp(0, 1)
+    middle = half + upper * (HALF_AT_ONE - half)
+    share = (0.5 + (middle - certainty) / WIDTH).clamp(0, 1)
     return torch.lerp(torch.ones_like(share), share, (2 * fidelity).clamp(max=1))
 
 

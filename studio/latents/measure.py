@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def trace_aligned(finder: FaceFinder, images: Tensor) -> tuple[Tensor, Tensor]:
         Meshes (N,468,3) in pixels of the images and presence (N,) in [0,1], float32.
     """
     side = images.shape[-1]
-    like = {"device": finder.mesh.device, "dtype": finder.mesh.dtype}
+    like: dict[str, Any] = {"device": finder.mesh.device, "dtype": finder.mesh.dtype}
     box, eyes = (torch.tensor([shares]).to(**like) * side for shares in (BOX, EYES))
     mesh, presence = zip(*(finder.place(image.to(**like), box, eyes) for image in images), strict=True)
     return torch.cat(mesh).float(), torch.cat(presence).float()

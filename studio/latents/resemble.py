@@ -161,7 +161,7 @@ def copied(parts: Restored) -> Restored:
     return Restored(
         parts.features.detach().clone(),
         parts.latent.detach().clone(),
-        parts.evidence.detach().clone(),
+        parts.estimate.detach().clone(),
         [(scale.detach().clone(), shift.detach().clone()) for scale, shift in parts.spatial],
         None if parts.styles is None else parts.styles.detach().clone(),
     )

@@ -180,7 +180,7 @@ def search(
             replaced = on_step(step, v.detach(), error.detach()) if on_step is not None else None
             if replaced is not None:
                 v.copy_(replaced)
-    if maps is not None:
+    if best.added is not None:
         best.map_shift = (best.added / spread).square().mean((1, 2, 3)).sqrt()
     return best
 
@@ -199,5 +199,5 @@ def keep_best(best: Found, step: int, cost: Tensor, error: Tensor, v: Tensor, ad
     best.cost[better] = cost.detach()[better]
     best.error[better] = error.detach()[better]
     best.step[better.cpu()] = step
-    if added is not None:
+    if added is not None and best.added is not None:
         best.added[better] = added.detach()[better]

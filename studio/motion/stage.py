@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ def draw(stage: Stage, flow: Flow, reenactor: Reenactor | None) -> Tensor:
     small = warped
     if stage.small is not stage.crop:
         small = warp(stage.small.expand(count, -1, -1, -1), flow.source).clamp(0, 1)
-    like = {"device": reenactor.device, "dtype": reenactor.dtype}
+    like: dict[str, Any] = {"device": reenactor.device, "dtype": reenactor.dtype}
     drawn, mask = reenactor(small.to(**like), flow.geometry.to(reenactor.device), flow.source.to(**like), stage.looked)
     drawn, mask = as_coloured(drawn.float().cpu(), small), mask.float().cpu()
     if size != DRAWN:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 import torch
@@ -51,7 +51,8 @@ def spread(points: Tensor) -> Tensor:
     """Values (…,468,C) of the mesh points at every place, (…,K,C)."""
     corners, shares = places()
     corners, shares = corners.to(points.device), shares.to(points)
-    return sum(shares[:, k, None] * points.index_select(-2, corners[:, k]) for k in range(3))
+    values = (shares[:, k, None] * points.index_select(-2, corners[:, k]) for k in range(3))
+    return reduce(torch.add, values)
 
 
 def facing(mesh: Tensor) -> Tensor:

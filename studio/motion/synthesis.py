@@ -143,7 +143,7 @@ def check(seconds: float, fps: float, keys: dict[str, Sequence[float]]) -> np.nd
             raise InputError(f"{name} must be from -{MOST[name]} to {MOST[name]}, got {', '.join(map(str, values))}")
     count = max(round(seconds * fps), 1)
     if count > MOST_FRAMES:
-        raise InputError(f"a motion must have {MOST_FRAMES} frames at the most, got {count}: take fewer seconds or fps")
+        raise InputError(f"a motion must have {MOST_FRAMES} frames at most, got {count}: take fewer seconds or fps")
     return np.arange(count) / fps
 
 

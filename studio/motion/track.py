@@ -24,7 +24,7 @@ from studio.networks.iris import IrisNet
 SETTLING = 2  # passes of one crop after the finder, whose mean over eight crops lies a little elsewhere
 # Steps of a face from frame to frame, in its own sides: up to the first it trembles, from the second on it moves.
 TREMBLES, MOVES = 0.003, 0.01
-BARELY = 0.25  # presence of a frame whose face is not the one that is followed, at the most
+BARELY = 0.25  # presence of a frame whose face is not the one that is followed, at most
 EVERY = 3  # frames between two looks of the finder while the face is lost
 ASTRAY = 1.5  # sides of the face, further away than which a face is somebody else, where there were several
 THUMB = (36, 64)  # of the pictures that cuts are seen in

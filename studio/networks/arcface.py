@@ -5,6 +5,8 @@ Batch normalization behind a convolution or a matrix is part of it here, as in f
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
@@ -51,7 +53,7 @@ class ArcFaceNet(StrictModel):
         self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
         self.act = nn.PReLU(widths[0])
         before = (widths[0], *widths[:-1])
-        self.stages = nn.ModuleList(
+        self.stages: Any = nn.ModuleList(
             nn.Sequential(*(Block(c_in if i == 0 else c_out, c_out, i == 0) for i in range(depth)))
             for c_in, c_out, depth in zip(before, widths, depths, strict=True)
         )

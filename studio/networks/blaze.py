@@ -27,9 +27,9 @@ class SameConv(nn.Conv2d):
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(c_in, c_out, kernel, stride, padding=padding, groups=groups)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(N,c_in,H,W) -> (N,c_out,ceil(H/stride),ceil(W/stride))."""
-        return super().forward(x if self.stride[0] == 1 else same(x, self.kernel_size[0], self.stride[0]))
+        return super().forward(input if self.stride[0] == 1 else same(input, self.kernel_size[0], self.stride[0]))
 
 
 def depthwise(channels: int, stride: int = 1) -> SameConv:

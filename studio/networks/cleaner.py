@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from studio.errors import InputError
 from studio.imaging.pyramid import pyramid
 from studio.networks.loading import StrictModel
+from studio.networks.start import silent
 
 STRIDE = 16  # sides are multiples of it
 GAINS = (8.0, 4.0)  # of the finest octaves, which are shown to the network as large as the rest
@@ -33,8 +34,7 @@ class PlainBlock(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        silent(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N,C,H,W) to a map of the same shape."""
@@ -83,9 +83,7 @@ class Cleaner(StrictModel):
         self.fine_up = nn.Sequential(*(PlainBlock(w4) for _ in range(blocks[0])))
         self.to_change = nn.Conv2d(w4, 48, 3, padding=1)
         self.to_certainty = nn.Sequential(nn.SiLU(), nn.Conv2d(w4, octaves, 3, padding=1))
-        for layer in (self.to_change, self.to_certainty[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        silent(self.to_change, self.to_certainty[-1])
 
     def forward(self, x: Tensor) -> Cleaned:
         """Clean photographs.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from studio.errors import InputError
 from studio.networks.loading import StrictModel
+from studio.networks.start import silent
 
 SIZE = 128  # px of the crop that is looked at; the map is half as large
 
@@ -40,8 +41,7 @@ class DepthNet(StrictModel):
         ups = list(zip(widths[::-1], widths[-2::-1], strict=False))
         self.up = nn.ModuleList(nn.Sequential(conv(a + b, b), conv(b, b)) for a, b in ups)
         self.out = nn.Conv2d(widths[0], 2, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        silent(self.out)
 
     def forward(self, face: Tensor, rough: Tensor) -> tuple[Tensor, Tensor]:
         """The depth of aligned faces, and where their heads are.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.networks.generator import Generator
+from studio.networks.start import silent
 
 # Where the components lie on an FFHQ-aligned face, in cells of a 32 px map: x0, y0, x1, y1 around the middle 80 % of
 # the places that the mesh gives them on 96 generated faces. Right and left are the person's.
@@ -37,6 +38,8 @@ class ComponentDictionary(nn.Module):
     The buffer `latents` (atoms, style_dim) is what is saved; `draw` makes the maps of it.
     """
 
+    latents: Tensor
+
     def __init__(self, atoms: int, channels: tuple[int, ...], style_dim: int, hidden: int = 32) -> None:
         super().__init__()
         self.register_buffer("latents", torch.zeros(atoms, style_dim))
@@ -44,8 +47,7 @@ class ComponentDictionary(nn.Module):
             nn.Sequential(nn.Conv2d(width, hidden, 1), nn.SiLU(), nn.Conv2d(hidden, width, 1)) for width in channels
         )
         for layers in self.confidence:  # at first nothing is handed over
-            nn.init.zeros_(layers[-1].weight)
-            nn.init.zeros_(layers[-1].bias)
+            silent(list(layers.children())[-1])
         for level in range(len(channels)):
             for name in COMPONENTS:
                 self.register_buffer(f"{name}_{level}", None, persistent=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,8 @@ def channels_last(network: nn.Module) -> None:
     """Lay the weights of convolutions out as CPUs and GPUs are quickest with; others, of five dimensions say, stay."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
+            layer: Any = module  # torch declares no `to` of a layout alone
+            layer.to(memory_format=torch.channels_last)
 
 
 def with_photo(restored: Tensor, crops: Tensor, fidelity: Tensor) -> Tensor:

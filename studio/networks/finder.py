@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -71,8 +72,9 @@ class FinderNet(StrictModel):
         )
         self.laterals = nn.ModuleList(conv(c, merged, folded, kernel=1, active=False) for c in widths[1:])
         self.smooth = nn.ModuleList(conv(merged, merged, folded) for _ in widths[1:])
-        self.head = nn.Sequential(conv(merged, merged, folded, kernel=1), nn.Conv2d(merged, sum(PARTS), 1))
-        nn.init.constant_(self.head[-1].bias[:1], -4.6)  # a face in a hundred cells
+        last: Any = nn.Conv2d(merged, sum(PARTS), 1)
+        self.head = nn.Sequential(conv(merged, merged, folded, kernel=1), last)
+        nn.init.constant_(last.bias[:1], -4.6)  # a face in a hundred cells
 
     def forward(self, x: Tensor) -> Tensor:
         """Looks at pictures.

@@ -124,7 +124,7 @@ class Frontalizer(StrictModel):
             identities: (N,E) identity vectors.
 
         Returns:
-            (N,2,D) float32 Gaussian coordinates: of the slots below 7, and of the others.
+            (N,2,D) float32 Gaussian coordinates: of the style layers below 7, and of the others.
 
         Raises:
             InputError: another shape.

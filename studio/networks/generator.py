@@ -5,13 +5,14 @@ A mapping network turns Gaussian noise z into a latent w. The synthesis network 
 followed by two depthwise-separable convolutions whose input is scaled by the latent. Demodulation is a constant
 here and already part of the pointwise weights.
 
-One latent per layer ("W+") is a tensor of 16 slots: the first convolution, two for each of the seven blocks
-(the wavelet step shares the slot of the block's first convolution), and the image head.
+One latent per layer ("W+") is a tensor of 16 style layers: the first convolution, two for each of the seven blocks
+(the wavelet step shares that of the block's first convolution), and the image head.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ class Mapping(nn.Module):
 
     def __init__(self, dim: int, depth: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(depth))
+        self.layers: Any = nn.ModuleList(nn.Linear(dim, dim) for _ in range(depth))
 
     def forward(self, z: Tensor) -> Tensor:
         """Noise (N,512) to latents (N,512)."""
@@ -55,6 +56,8 @@ class Modulation(nn.Module):
 class FirstConv(nn.Module):
     """The only full 3x3 convolution: modulated, at 4 px."""
 
+    noise: Tensor
+
     def __init__(self, style_dim: int, channels: int, size: int) -> None:
         super().__init__()
         self.modulation = Modulation(style_dim, channels, 1 / math.sqrt(channels * 9))
@@ -70,6 +73,8 @@ class FirstConv(nn.Module):
 
 class StyledConv(nn.Module):
     """Modulated depthwise 3x3, pointwise, fixed noise, bias, LeakyReLU."""
+
+    noise: Tensor
 
     def __init__(self, style_dim: int, channels_in: int, channels_out: int, size: int) -> None:
         super().__init__()
@@ -162,7 +167,7 @@ class Generator(StrictModel):
         self.mapping = Mapping(style_dim, mapping_depth)
         self.constant = nn.Parameter(torch.zeros(1, channels[0], 4, 4))
         self.first = FirstConv(style_dim, channels[0], 4)
-        self.blocks = nn.ModuleList(
+        self.blocks: Any = nn.ModuleList(
             Block(style_dim, channels[i], channels[i + 1], 8 * 2**i) for i in range(self.num_blocks)
         )
         self.to_image_modulation = Modulation(style_dim, channels[-1], 1 / math.sqrt(channels[-1]))
@@ -219,7 +224,7 @@ class Generator(StrictModel):
 
         Args:
             features: (N, channels[start], 4·2^start, 4·2^start), as `features(w, start)` returns.
-            w: W or W+ latents; only the slots of the remaining layers are read.
+            w: W or W+ latents; only those of the remaining style layers are read.
             start: number of blocks that the map has passed.
 
         Returns:

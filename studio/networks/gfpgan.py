@@ -134,18 +134,18 @@ class Decoder(nn.Module):
             self.noises.register_buffer(f"noise{i}", torch.randn(1, 1, side, side))
 
     def forward(self, latents: Tensor, conditions: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """Latents (N, slots, D) and a (scale, shift) for each size above 4 px -> (N, 3, S, S) in about [-1,1]."""
+        """Latents (N, layers, D) and a (scale, shift) for each size above 4 px -> (N, 3, S, S) in about [-1,1]."""
         noise = [getattr(self.noises, f"noise{i}") for i in range(2 * len(conditions) + 1)]
         x = self.constant_input.weight.expand(len(latents), -1, -1, -1)
         x = self.style_conv1(x, latents[:, 0], noise[0])
         picture = self.to_rgb1(x, latents[:, 1], None)
         for i, ((scale, shift), to_rgb) in enumerate(zip(conditions, self.to_rgbs, strict=True)):
-            slot = 2 * i + 1
-            x = self.style_convs[2 * i](x, latents[:, slot], noise[slot])
+            layer = 2 * i + 1
+            x = self.style_convs[2 * i](x, latents[:, layer], noise[layer])
             kept, steered = x.chunk(2, 1)
             x = torch.cat((kept, steered * scale + shift), 1)
-            x = self.style_convs[2 * i + 1](x, latents[:, slot + 1], noise[slot + 1])
-            picture = to_rgb(x, latents[:, slot + 2], picture)
+            x = self.style_convs[2 * i + 1](x, latents[:, layer + 1], noise[layer + 1])
+            picture = to_rgb(x, latents[:, layer + 2], picture)
         return picture
 
 

@@ -7,6 +7,8 @@ block is two convolutions and a sum.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
@@ -66,7 +68,7 @@ class IdentityNet(StrictModel):
         super().__init__()
         self.stem = nn.Conv2d(3, channels[0], 7, stride=2)
         before = (channels[0], *channels[:-1])
-        self.stages = nn.ModuleList(
+        self.stages: Any = nn.ModuleList(
             nn.Sequential(*(Block(c_in if j == 0 else c_out, c_out, i > 0 and j == 0) for j in range(depth)))
             for i, (c_in, c_out, depth) in enumerate(zip(before, channels, depths, strict=True))
         )

@@ -40,9 +40,9 @@ class ImageHead(StrictModel):
         self.to_image_modulation = Modulation(style_dim, width, 1 / math.sqrt(width))
         self.to_image = nn.Conv2d(width, 12, 1)
         for conv in (self.conv1, self.conv2):  # learned here, where the generator has a constant
-            noise = conv.noise
+            noise = nn.Parameter(conv.noise)
             del conv.noise
-            conv.noise = nn.Parameter(noise)
+            conv.noise = noise
 
     @torch.no_grad()
     def initialise(self, features: Tensor) -> None:
@@ -55,15 +55,15 @@ class ImageHead(StrictModel):
             modulation.linear.weight.zero_()
             modulation.linear.bias.fill_(1 / modulation.scale)
         nn.init.normal_(self.to_image.weight, std=0.01)
-        nn.init.zeros_(self.to_image.bias)
+        self.to_image.bias = nn.Parameter(torch.zeros_like(self.to_image.weight[:, 0, 0, 0]))
 
     def forward(self, features: Tensor, w: Tensor) -> Tensor:
         """Finish a picture.
 
         Args:
             features: (N, channels_in, size, size), as `Generator.features(w, start)` returns.
-            w: W+ latents (N, slots, style_dim). Read are the slots of the block that would come next, and the image
-                head's.
+            w: W+ latents (N, layers, style_dim). Read are the style layers of the block that would come next, and the
+                image head's.
 
         Returns:
             (N,3,2·size,2·size) RGB, about [-1,1], not clamped.

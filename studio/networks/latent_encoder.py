@@ -55,7 +55,7 @@ class LatentEncoder(StrictModel):
             x: (N,3,S,S) RGB in [0,1], FFHQ-aligned, S at least the network's size; it is shrunk to it.
 
         Returns:
-            (N,2,D) float32 Gaussian coordinates: of the slots below 7, and of the others.
+            (N,2,D) float32 Gaussian coordinates: of the style layers below 7, and of the others.
 
         Raises:
             InputError: another shape.

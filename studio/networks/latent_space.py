@@ -78,7 +78,7 @@ class LatentSpace(StrictModel):
     def read(self, vectors: Tensor, name: str = AGE) -> Tensor:
         """What identity vectors (…,E) say of `READINGS`: (…) float32, not bounded.
 
-        Age was learned from adults of 36 to 88 and errs by 6 years in the mean; children are read as adults.
+        Age was learned from adults of 36 to 88 and errs by 6 years on average; children are read as adults.
         Presentation is for audits, not a fact about anybody.
         """
         row = READINGS.index(name)

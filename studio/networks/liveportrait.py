@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,12 +49,12 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = conv(channels_in, channels_out, 3, padding=1)
         self.norm = (nn.BatchNorm2d if conv is nn.Conv2d else nn.BatchNorm3d)(channels_out)
-        self.slope, self.pool, self.double = slope, pool, double
+        self.slope, self.pool, self.doubled = slope, pool, double
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels_in, [D,] H, W) -> (N, channels_out, [D,] H', W')."""
         flat = (1,) * (x.ndim - 4)  # depth keeps its size
-        if self.double:
+        if self.doubled:
             x = F.interpolate(x, scale_factor=(*(float(one) for one in flat), 2.0, 2.0))
         x = F.leaky_relu(self.norm(self.conv(x)), self.slope)
         if self.pool:
@@ -81,7 +82,7 @@ class LivePortraitAppearance(StrictModel):
     Args:
         width: channels after the first convolution; each halving doubles them.
         halvings: of the size.
-        most: channels at the most.
+        most: channels at most.
         channels: of the volume.
         depth: of the volume.
         blocks: how many residual blocks.
@@ -120,9 +121,9 @@ class LivePortraitAppearance(StrictModel):
 class Norm(nn.LayerNorm):
     """Layer normalization over the channels of a map (N,C,H,W)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ResponseNorm(nn.Module):
@@ -255,7 +256,8 @@ class Hourglass(nn.Module):
     def __init__(self, channels_in: int, width: int, halvings: int, most: int) -> None:
         super().__init__()
         widths = [channels_in, *(min(most, width * 2 ** (i + 1)) for i in range(halvings))]
-        self.encoder, self.decoder = nn.Module(), nn.Module()
+        self.encoder: Any = nn.Module()
+        self.decoder: Any = nn.Module()
         self.encoder.down_blocks = nn.ModuleList(
             ConvNorm(nn.Conv3d, before, after, pool=True) for before, after in itertools.pairwise(widths)
         )
@@ -342,10 +344,10 @@ class LivePortraitWarping(StrictModel):
         depth: of the volume.
         width: channels of the flat result are this times 2^halvings.
         halvings: of the networks around it.
-        most: channels at the most.
+        most: channels at most.
         motion_width: channels of the motion's U-Net.
         motion_halvings: of that U-Net.
-        motion_most: its channels at the most.
+        motion_most: its channels at most.
         compressed: channels of the volume that it looks at.
     """
 

@@ -15,7 +15,7 @@ import inspect
 import json
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
@@ -32,6 +32,9 @@ SHOWN = 3  # names quoted in an error; a network of another shape would print hu
 
 class StrictModel(ModelMixin, ConfigMixin):
     """A network with a config that is saved by `save_pretrained` and loaded only when every tensor fits."""
+
+    if TYPE_CHECKING:
+        config: Any  # a FrozenDict, which also gives its entries as attributes; diffusers declares a plain dict
 
     @classmethod
     def from_pretrained(
@@ -88,7 +91,7 @@ class StrictModel(ModelMixin, ConfigMixin):
                 model = from_rows(cls, folder, file)
                 return torch.nn.Module.to(model, dtype=dtype or torch_dtype or torch.float32)
             with LOADING:
-                model, info = super().from_pretrained(
+                loaded: Any = super().from_pretrained(
                     folder,
                     dtype=torch.float32,
                     variant=variant,
@@ -103,6 +106,7 @@ class StrictModel(ModelMixin, ConfigMixin):
                     ignore_mismatched_sizes=True,  # so that they are listed, and refused below with the others
                     output_loading_info=True,
                 )
+                model, info = loaded
         except WeightsError:
             raise
         except Exception as error:
@@ -121,7 +125,7 @@ def from_rows(cls: type[StrictModel], folder: Path, file: Path) -> Any:
     """A network whose weights are stored as `studio.networks.rows` says, in eval mode and float32."""
     tensors = load_rows(file)
     with LOADING:
-        model = cls.from_config(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")))
+        model: Any = cls.from_config(json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8")))
     wanted = model.state_dict()
     other = [(name, tensors[name].shape, wanted[name].shape) for name in tensors.keys() & wanted.keys()]
     check_tensors(

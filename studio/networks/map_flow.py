@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from studio.errors import InputError
 from studio.networks.loading import StrictModel
+from studio.networks.start import silent
 
 FREQUENCIES = 32  # of the time
 GROUPS = 8
@@ -34,8 +35,7 @@ class TimedBlock(nn.Module):
         self.norm2 = nn.GroupNorm(GROUPS, channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.time = nn.Linear(time, 2 * channels) if time else None
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        silent(self.conv2)
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         """Map (N,C,H,W) and, where the block has one, what the time became (N,T), to a map of the same shape."""
@@ -55,8 +55,7 @@ class Attention(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, channels)
         self.enter = nn.Conv2d(channels, 3 * channels, 1)
         self.leave = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        silent(self.leave)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N,C,H,W) to a map of the same shape."""
@@ -115,8 +114,7 @@ class MapFlow(StrictModel):
         self.inner_up = nn.Conv2d(width, width, 1)
         self.after = nn.ModuleList(TimedBlock(width, time) for _ in range(2))
         self.leave = nn.Sequential(nn.GroupNorm(GROUPS, width), nn.SiLU(), nn.Conv2d(width, components, 3, padding=1))
-        nn.init.zeros_(self.leave[-1].weight)
-        nn.init.zeros_(self.leave[-1].bias)
+        silent(self.leave[-1])
         self.register_buffer("mean", torch.zeros(feature_channels))
         self.register_buffer("basis", torch.eye(feature_channels, components))
         self.register_buffer("spread", torch.ones(components))

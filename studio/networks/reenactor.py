@@ -90,10 +90,11 @@ class Reenactor(StrictModel):
         self.rise_second = nn.Sequential(conv(2 * second, second), Residual(second))
         self.rise_first = nn.Sequential(conv(2 * first, first), conv(first, first))
         self.out = nn.Conv2d(first, 4 * 4, 3, padding=1)
-        nn.init.zeros_(self.out.bias)
         with torch.no_grad():
             self.out.weight.mul_(0.1)
-            self.out.bias[12:] = -1.0  # at first, most of the warped still is kept
+            bias = torch.zeros(4 * 4)
+            bias[12:] = -1.0  # at first, most of the warped still is kept
+            self.out.bias = nn.Parameter(bias)
 
     def look(self, still: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is read in stills, once for all frames.

@@ -7,6 +7,7 @@ features and keys and values from what it draws. Tensors have the published name
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
@@ -64,7 +65,7 @@ class Encoder(nn.Module):
         widths = [width, *(multiplier * width for multiplier in multipliers)]
         last = len(multipliers) - 1
         self.conv_in = nn.Conv2d(3, width, 3, padding=1)
-        self.down = nn.ModuleList(
+        self.down: Any = nn.ModuleList(
             Level(
                 [widths[level], widths[level + 1], widths[level + 1]],
                 heads if level == last else 0,
@@ -98,7 +99,7 @@ class Decoder(nn.Module):
         last = len(multipliers) - 1
         self.conv_in = nn.Conv2d(codes_dim, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1], heads)
-        self.up = nn.ModuleList(
+        self.up: Any = nn.ModuleList(
             Level(
                 [widths[min(level + 1, last)], *[widths[level]] * 3],
                 heads if level == last else 0,

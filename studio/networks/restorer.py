@@ -5,7 +5,7 @@ face, predict the generator's own 32 px map, so that the place of every feature 
 for the layers above, which colour and texture it, and what each of those layers adds to it; and a scale and shift of
 the 64, 128 and 256 px maps (the spatial feature transform of GFP-GAN, section 3.3), which carry finer detail over.
 Eyes, nose and mouth take detail from a dictionary (`studio.networks.dictionary`). Beside that *prior* the network
-predicts the *evidence*: the least-error estimate of the clean face, blurred wherever the photograph does not tell.
+predicts the *estimate*: the least-error picture of the clean face, blurred wherever the photograph does not tell.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from studio.networks.dictionary import LEVELS, ComponentDictionary
 from studio.networks.generator import Generator
 from studio.networks.image_head import ImageHead
 from studio.networks.loading import StrictModel
+from studio.networks.start import silent
 
 START_BLOCK = 3  # the generator takes over after this many blocks, at 32 px
-STYLE_RANK = 32  # of what the slots' own latents can be: a full one would be half as large as the rest of the network
+STYLE_RANK = 32  # of what the style layers' own latents can be: a full one would be half as large as all else
 FINEST_OCTAVE = 1  # that a map of the input's own size draws, counted from the finest of the 512 px crop
 FINE_RANK = 16  # numbers per pixel that the scale and shift of the largest map are made of
 
@@ -56,23 +57,23 @@ class Restored:
 
     Attributes:
         features: (N,C,32,32) float32, the generator's map after block 3.
-        latent: (N,D) float32, for the slots from 7 on.
-        evidence: (N,3,S,S) float32 RGB, about [0,1], not clamped; S is the input size.
+        latent: (N,D) float32, for the style layers from 7 on.
+        estimate: (N,3,S,S) float32 RGB, about [0,1], not clamped; S is the input size.
         spatial: (scale, shift) of the generator's maps after the next blocks, float32. The first two (N,C,S/4,S/4): as
             large as the first of those maps, and enlarged for the second; the third (N,C,S,S). Empty when the network
             has no spatial path, two when it has no fine one.
-        styles: (N,K,D) float32, what the last K slots add to the latent; None when they all share it.
+        styles: (N,K,D) float32, what the last K style layers add to the latent; None when they all share it.
     """
 
     features: Tensor
     latent: Tensor
-    evidence: Tensor
+    estimate: Tensor
     spatial: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     styles: Tensor | None = None
 
 
 class Restorer(StrictModel):
-    """Degraded aligned face -> generator features, latent and evidence.
+    """Degraded aligned face -> generator features, latent and estimate.
 
     Args:
         size: side of the input; the feature map has size/8.
@@ -82,7 +83,7 @@ class Restorer(StrictModel):
         spatial_channels: of the generator's maps that are scaled and shifted, at size/4 and size/2; none by default.
         fine_channels: of the map of the input's own size, which is scaled and shifted pixel by pixel; 0 leaves it.
             Needs two spatial_channels.
-        style_slots: how many of the last slots get a latent of their own; 0 gives all of them the same.
+        style_slots: how many of the last style layers get a latent of their own; 0 gives all of them the same.
         atoms: faces in the component dictionary; 0 for none.
     """
 
@@ -132,10 +133,8 @@ class Restorer(StrictModel):
         if style_slots:
             self.to_styles = nn.Sequential(nn.Linear(384, STYLE_RANK), nn.Linear(STYLE_RANK, style_slots * latent_dim))
         self.dictionary = ComponentDictionary(atoms, (feature_channels,) * LEVELS, latent_dim) if atoms else None
-        added = [self.to_styles] * bool(style_slots) + [self.to_fine] * bool(fine_channels)
-        for layer in [*self.to_spatial, *(part[-1] for part in added)]:
-            nn.init.zeros_(layer.weight)  # at first the generator is left as it is
-            nn.init.zeros_(layer.bias)
+        added = [part[-1] for part in (self.to_styles, self.to_fine) if part is not None]
+        silent(*self.to_spatial, *added)  # at first the generator is left as it is
         # The targets' statistics, so that the heads predict numbers of size one. Filled in before training.
         self.register_buffer("features_mean", torch.zeros(1, feature_channels, 1, 1))
         self.register_buffer("features_std", torch.ones(1, feature_channels, 1, 1))
@@ -148,7 +147,7 @@ class Restorer(StrictModel):
             self.dictionary.draw(generator, START_BLOCK)
 
     def normalised(self, x: Tensor) -> Restored:
-        """The heads as trained: features and latent in units of their statistics, evidence as the change to x.
+        """The heads as trained: features and latent in units of their statistics, estimate as the change to x.
 
         Args:
             x: as in `forward`.
@@ -182,7 +181,7 @@ class Restorer(StrictModel):
         return Restored(
             parts.features.float() * self.features_std.float() + self.features_mean.float(),
             parts.latent.float() * self.latent_std.float() + self.latent_mean.float(),
-            x.float() + parts.evidence.float(),
+            x.float() + parts.estimate.float(),
             [(scale.float(), shift.float()) for scale, shift in parts.spatial],
             None if parts.styles is None else parts.styles.float() * self.latent_std.float(),
         )
@@ -263,8 +262,8 @@ def each(parts: Restored) -> list[Restored]:
     """One `Restored` per face."""
     spatial = [zip(scale.split(1), shift.split(1), strict=True) for scale, shift in parts.spatial]
     styles = [None] * len(parts.features) if parts.styles is None else parts.styles.split(1)
-    columns = (parts.features.split(1), parts.latent.split(1), parts.evidence.split(1), styles)
+    columns = (parts.features.split(1), parts.latent.split(1), parts.estimate.split(1), styles)
     return [
-        Restored(features, latent, evidence, [next(pairs) for pairs in spatial], own)
-        for features, latent, evidence, own in zip(*columns, strict=True)
+        Restored(features, latent, estimate, [next(pairs) for pairs in spatial], own)
+        for features, latent, estimate, own in zip(*columns, strict=True)
     ]

@@ -31,7 +31,7 @@ def draw_latents(generator: Generator, count: int, seed: int) -> Tensor:
     """Draw latents for training.
 
     Returns:
-        (count,2,512): the latent of the structure slots (below 7) and the latent of the others. In half of the
+        (count,2,512): the latent of the structure layers (below 7) and the latent of the others. In half of the
         faces the two differ, which gives colours and textures to structures that the prior alone rarely pairs.
     """
     rng = torch.Generator().manual_seed(seed)

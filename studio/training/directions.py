@@ -124,7 +124,7 @@ def label(
     """Measure cached faces, and keep those in which the mesh sees a face.
 
     Returns:
-        `latents` (N,512) of the structure slots, `attributes` (N,8), `thumbs` (N,3,16,16) uint8, `embeddings`
+        `latents` (N,512) of the structure layers, `attributes` (N,8), `thumbs` (N,3,16,16) uint8, `embeddings`
         (N,128), `own` (N,) bool: one latent made the whole face.
     """
     paths = sorted(cache.glob("faces-*.safetensors"))

@@ -33,7 +33,7 @@ from studio.networks.latent_space import LatentSpace
 SIZE = 256
 TRUNCATION = 0.7
 FIRST_SEED = 31_000
-BOTH_WAYS = {"smile": 2.0, "mouth": 2.0, "brow": 2.0}  # spreads that latents are moved along each direction
+BOTH_WAYS = {"smile": 2.0, "mouth": 2.0, "brow": 2.0}  # standard deviations that latents are moved along each direction
 CORNER, BROW = 61, 105
 # What amount 1 is, in sides of the crop: how far a corner of the mouth goes in a smile, the gap of the lips that the
 # prior's mouth reaches and the one that the jaw reaches, and how far brows go up.
@@ -101,11 +101,11 @@ def differences(people: int, report: Callable[[str], None]) -> dict[str, np.ndar
         z = torch.randn(1, generator.config.style_dim, generator=torch.Generator().manual_seed(FIRST_SEED + person))
         with torch.no_grad():
             w = generator.slots(generator.latents(z.to(generator.dtype), TRUNCATION))
-            for name, spreads in BOTH_WAYS.items():
-                step = spreads * float(space.attribute_spread[space.number(name)])
+            for name, shift in BOTH_WAYS.items():
+                step = shift * float(space.attribute_spread[space.number(name)])
                 pictures = torch.cat([draw(generator, head, move(space, w, name, way * step)) for way in (-1, 1)])
                 local = local_meshes(finder, pictures)
-                found[name].append(symmetrical(local[1] - local[0]) / (2 * spreads))
+                found[name].append(symmetrical(local[1] - local[0]) / (2 * shift))
         report(f"{person + 1} of {people} people")
     return {name: np.stack(offsets) for name, offsets in found.items()}
 

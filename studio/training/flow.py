@@ -18,7 +18,7 @@ from studio.training import checkpoints
 from studio.training.steps import Loop
 
 UNKNOWN = 0.12  # share of steps without an identity, for guidance
-NOISE = 0.15  # length of what is added to a descriptor at the most; half the pairs of one person are 0.35 apart
+NOISE = 0.15  # length of what is added to a descriptor at most; half the pairs of one person are 0.35 apart
 AVERAGE = 0.999
 
 

@@ -45,7 +45,7 @@ from studio.training.losses import (
     coarse_loss,
     descriptor_loss,
     energy_loss,
-    evidence_loss,
+    estimate_loss,
     grid_loss,
     identity_loss,
     landmark_loss,
@@ -415,7 +415,7 @@ class FinishPart(Part):
         eyes = [components(faces)[:, :EYES] for faces in (prior, clean)]
         found = {
             "prior": 4.0 * coarse_loss(prior, clean),
-            "evidence": 2.0 * evidence_loss(parts.evidence, clean),
+            "estimate": 2.0 * estimate_loss(parts.estimate, clean),
             "energy": 2.0 * energy_loss(prior, clean),
             "fine energy": 4.0 * energy_loss(luma(own), luma(fine), bands=1),
             "maps": 1.0 * maps,

@@ -32,7 +32,7 @@ from studio.training.losses import (
     consistency_loss,
     descriptor_loss,
     energy_loss,
-    evidence_loss,
+    estimate_loss,
     feature_loss,
     grid_loss,
     identity_loss,
@@ -216,12 +216,12 @@ class Trainer:
         found = {
             "features": preset.features_weight * feature_loss(raw.features[:count].float(), true_features),
             "latent": preset.latent_weight * (raw.latent[:count].float() - true_latent).square().mean(),
-            "evidence": preset.evidence_weight * evidence_loss(parts.evidence[:new], clean[:new]),
+            "estimate": preset.estimate_weight * estimate_loss(parts.estimate[:new], clean[:new]),
         }
         if preset.identity_weight and self.images >= preset.identity_from:
             with torch.autocast(self.device, dtype=torch.bfloat16):
                 found["identity"] = preset.identity_weight * identity_loss(
-                    self.identity, parts.evidence[:new], clean[:new]
+                    self.identity, parts.estimate[:new], clean[:new]
                 )
         if preset.prior_weight:
             found |= self.prior_losses(parts, damaged, clean, new, batch.latents, batch.number)
@@ -230,7 +230,7 @@ class Trainer:
     def prior_losses(
         self, parts: Restored, damaged: Tensor, clean: Tensor, new: int, latents: Tensor, number: int = 0
     ) -> dict[str, Tensor]:
-        """Stage 2: losses of the drawn prior, and of prior and evidence joined as the pipeline joins them.
+        """Stage 2: losses of the drawn prior, and of prior and estimate joined as the pipeline joins them.
 
         Args:
             parts: what the network gave.
@@ -247,9 +247,9 @@ class Trainer:
         # A monochrome photo takes the prior's luma alone, and leaves its colours free.
         grey = (damaged.amax(1) - damaged.amin(1)).amax((1, 2)) < 1e-6
         prior = as_luma(prior, grey)
-        # The evidence stays the least-error estimate: with a gradient from these judges it learns fine grids that
+        # The estimate stays the one of least error: with a gradient from these judges it learns fine grids that
         # please them and nobody else.
-        joined = fuse(parts.evidence.detach(), prior, FIDELITY)
+        joined = fuse(parts.estimate.detach(), prior, FIDELITY)
         with torch.autocast(self.device, dtype=torch.bfloat16):
             landmarks = landmark_loss(self.mesh, joined, clean) + landmark_loss(self.mesh, prior, clean)
             maps = identity_loss(self.identity, prior[:new], clean[:new])
@@ -269,7 +269,7 @@ class Trainer:
         if preset.fine_weight:
             found["fine"] = preset.fine_weight * self.fine_loss(drawn[: len(latents)], latents)
         if new < len(clean):
-            both = consistency_loss(prior[new:], clean[new:]) + consistency_loss(parts.evidence[new:], clean[new:])
+            both = consistency_loss(prior[new:], clean[new:]) + consistency_loss(parts.estimate[new:], clean[new:])
             found["consistency"] = preset.consistency_weight * both
         for name, critic in self.critics.items():
             found[name] = getattr(preset, f"{name}_weight") * critic.loss(prior, found["prior"])
@@ -416,7 +416,7 @@ class Trainer:
 
     @torch.no_grad()
     def sheet(self, count: int = 6) -> None:
-        """Rows of damaged, evidence, prior, both joined, clean for a fixed batch, as `samples/<images>.png`."""
+        """Rows of damaged, estimate, prior, both joined, clean for a fixed batch, as `samples/<images>.png`."""
         batch = self.load_batch(-1)
         rows = slice(len(batch.clean) - count if len(batch.clean) > count else 0, None)
         damaged, clean = batch.damaged[rows], batch.clean[rows]
@@ -425,9 +425,9 @@ class Trainer:
         restored = net(damaged.to(self.device))
         prior = draw_prior(self.generator, self.head, restored, net.dictionary).float().cpu() / 2 + 0.5
         prior = torch.nn.functional.interpolate(prior, size=damaged.shape[2:], mode="area")
-        evidence = restored.evidence.cpu()
-        joined = fuse(evidence, prior, FIDELITY)
-        grid = torch.cat([torch.cat(list(x), 1) for x in (damaged, evidence, prior, joined, clean)], 2)
+        estimate = restored.estimate.cpu()
+        joined = fuse(estimate, prior, FIDELITY)
+        grid = torch.cat([torch.cat(list(x), 1) for x in (damaged, estimate, prior, joined, clean)], 2)
         pixels = (grid.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         (self.folder / "samples").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(self.folder / "samples" / f"{self.images:07d}.png")

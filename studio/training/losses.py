@@ -28,7 +28,7 @@ def feature_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return F.smooth_l1_loss(predicted, target, beta=0.3)
 
 
-def evidence_loss(predicted: Tensor, target: Tensor) -> Tensor:
+def estimate_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """L1 over pixels and over neighbour differences, both (N,3,S,S) in [0,1]; the second asks for edges."""
     loss = F.l1_loss(predicted, target)
     for dim in (2, 3):

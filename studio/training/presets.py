@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,19 @@ class Preset:
             begin at zero.
         trained: beginning of the names of the parameters that are trained; empty for all.
         learning_rate: its peak, after `warmup` steps; cosine to 2 % of it.
-        features_weight, latent_weight, evidence_weight, identity_weight: of the four losses, see `losses`.
-        identity_from: faces seen before the identity loss joins in; it needs a face in the evidence first.
+        features_weight, latent_weight, estimate_weight, identity_weight: of the four losses, see `losses`.
+        identity_from: faces seen before the identity loss joins in; it needs a face in the estimate first.
         prior_weight: of the drawn prior's pixels, coarse; above zero the gradient goes through the generator, and the
             others below count too.
-        spatial_weight: of the mean squares of the spatial path's scales and shifts and of the slots' own latents, which
-            keeps the generator close to what it was trained to do.
+        spatial_weight: of the mean squares of the spatial path's scales and shifts and of the style layers' own
+            latents, which keeps the generator close to what it was trained to do.
         energy_weight: of the prior's local contrast.
         fine_weight: of the local contrast of the drawn prior's finest octave, at its full size, against what the
             generator draws of the same latents; needs the 512 px head.
         maps_weight: of the identity network's maps of the prior.
         person_weight: of the descriptors' distance, of the prior and (half) of the joined picture.
         landmarks_weight: of the mesh's points on both.
-        consistency_weight: of old photographs: prior and evidence, shrunk to a quarter, against the photograph shrunk.
+        consistency_weight: of old photographs: prior and estimate, shrunk to a quarter, against the photograph shrunk.
         grid_weight: of patterns that repeat from cell to cell, on the prior and again on its eyes.
         adversarial_weight: of a critic of the prior's patches, see `studio.training.critic`; relative to the pull of
             the prior's pixels, so 1 weighs as much as they do.
@@ -65,7 +66,7 @@ class Preset:
     warmup: int = 200
     features_weight: float = 1.0
     latent_weight: float = 0.3
-    evidence_weight: float = 6.0
+    estimate_weight: float = 6.0
     identity_weight: float = 0.15
     identity_from: int = 14_000
     prior_weight: float = 0.0
@@ -85,7 +86,7 @@ class Preset:
 
 
 # What the presets of stage 2 share.
-THROUGH_THE_GENERATOR = {
+THROUGH_THE_GENERATOR: dict[str, Any] = {
     "real_share": 0.375,
     "warped_share": 0.25,
     "start": "restore",
@@ -94,7 +95,7 @@ THROUGH_THE_GENERATOR = {
     "prior_weight": 4.0,
 }
 # What those have in common that train the component dictionary and the styles.
-WITH_THE_DICTIONARY = {
+WITH_THE_DICTIONARY: dict[str, Any] = {
     **THROUGH_THE_GENERATOR,
     "head": "head_256",
     "style_slots": 9,
@@ -108,7 +109,7 @@ WITH_THE_DICTIONARY = {
     "ema": 0.995,
 }
 # What those have in common that also see old photographs: the person counts twice as much.
-WITH_OLD_PHOTOGRAPHS = {
+WITH_OLD_PHOTOGRAPHS: dict[str, Any] = {
     **WITH_THE_DICTIONARY,
     "warped_share": 0.125,
     "old_share": 0.25,
@@ -119,7 +120,7 @@ WITH_OLD_PHOTOGRAPHS = {
     "consistency_weight": 4.0,
 }
 # What the ablations share: short, and without a critic, whose pull differs from run to run.
-ABLATION = {
+ABLATION: dict[str, Any] = {
     **WITH_THE_DICTIONARY,
     "images": 1_600,
     "recipe": "training_mild",
@@ -169,7 +170,7 @@ PRESETS = {
             ema=0.99,
             seed=2,
         ),
-        # From there, with the component dictionary and a latent for every slot; who it is counts three times as much.
+        # From there, with the component dictionary and a latent for every style layer; who it is counts thrice.
         Preset(
             "restore-dictionary",
             **WITH_THE_DICTIONARY,
@@ -214,7 +215,7 @@ PRESETS = {
         # The scale and shift of the 256 px map alone, which the 512 px head draws on; everything else stays.
         Preset(
             "restore-fine",
-            **{**WITH_OLD_PHOTOGRAPHS, "head": "head_512"},
+            **dict(WITH_OLD_PHOTOGRAPHS, head="head_512"),
             images=2_800,
             fine=True,
             trained="to_fine.",
@@ -224,17 +225,17 @@ PRESETS = {
         # All but that map again, with one more real face in every batch. Its weights were not taken (docs/training.md).
         Preset(
             "restore-longer",
-            **{**WITH_OLD_PHOTOGRAPHS, "real_share": 0.5},
+            **dict(WITH_OLD_PHOTOGRAPHS, real_share=0.5),
             images=5_200,
             fine=True,
             seed=11,
         ),
         # From the weights of stage 1, to be told apart: each part left out in turn, see docs/training.md.
         Preset("restore-whole", **ABLATION),
-        Preset("restore-without-dictionary", **{**ABLATION, "atoms": 0}),
-        Preset("restore-without-styles", **{**ABLATION, "style_slots": 0}),
-        Preset("restore-without-spatial", **{**ABLATION, "spatial": False}),
-        Preset("restore-without-real", **{**ABLATION, "real_share": 0.0}),
+        Preset("restore-without-dictionary", **dict(ABLATION, atoms=0)),
+        Preset("restore-without-styles", **dict(ABLATION, style_slots=0)),
+        Preset("restore-without-spatial", **dict(ABLATION, spatial=False)),
+        Preset("restore-without-real", **dict(ABLATION, real_share=0.0)),
         Preset("restore-tiny", images=64, batch=4, warmup=2, identity_from=32),
     )
 }

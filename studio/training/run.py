@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,6 @@ from studio.training.presets import FINDER, PRESETS, Preset
 from studio.training.reader import train_reader
 from studio.training.reenactor import ReenactorTrainer
 from studio.training.scenes import Faceless, Scenes
-from studio.training.steps import Loop
 from studio.training.turned import load_turned
 
 NEW = "new-flow"  # beside its maps: a flow that knows their components, and nothing else
@@ -395,8 +395,11 @@ def make_flow_maps(folder: Path, cache: Path, report: Callable[[str], None] = pr
     make_maps(folder, cache, generator, restorer, net, report)
 
 
-def go_on(trainer: Loop, resume: bool, minutes: float | None) -> None:
-    """Run a trainer, from its checkpoint if it is to be resumed, to the end or for so many minutes."""
+def go_on(trainer: Any, resume: bool, minutes: float | None) -> None:
+    """Run a trainer, from its checkpoint if it is to be resumed, to the end or for so many minutes.
+
+    `trainer` is a `Loop`, or another with its `resume` and `run`.
+    """
     if resume:
         trainer.resume()
     trainer.run(minutes)

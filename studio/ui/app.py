@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import gradio as gr
+from gradio import processing_utils
 from starlette.middleware import Middleware
 
 from studio.errors import InputError, StudioError
@@ -127,7 +128,7 @@ def build(models: Mapping[str, Any] | None = None) -> gr.Blocks:
             one, loaded at the first use.
     """
     models = models or {}
-    gr.processing_utils.async_ssrf_protected_download = refused  # gradio has no setting for this
+    processing_utils.async_ssrf_protected_download = refused  # gradio has no setting for this
     with gr.Blocks(title=NAME, analytics_enabled=False, delete_cache=(HOUR, HOUR)) as app:
         gr.Markdown(INTRODUCTION)
         ends = {}

@@ -46,7 +46,7 @@ BACKGROUNDS = [
 ]
 LANE = {"concurrency_limit": 1, "concurrency_id": "pipelines"}
 """For every event that runs a network for long: one at a time in the whole app, the others wait in the queue."""
-PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """For events of the page alone, which are no endpoint."""
 
 # One sentence, wherever an identity distance is shown.

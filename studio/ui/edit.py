@@ -194,15 +194,15 @@ class Runner:
         Args:
             photo: with one face, or with several and `face`; none edits a generated person.
             age: 30 to 80 years, as they are read off a face; 0 leaves it.
-            smile: change, in spreads of generated faces.
+            smile: change, in standard deviations of generated faces.
             glasses: the same; below 0 takes them off.
             turn: turn the head to `yaw`.
             yaw: -45 to 45 degrees; 0 looks into the camera, above 0 to the left side of the picture.
             keep_pitch: look up or down as it is.
             pitch: -35 to 20 degrees, if it is not kept; about -8 is level.
-            mouth: change of how far it is open, in spreads.
+            mouth: change of how far it is open, in standard deviations.
             eyes: the same.
-            brow: change of their height, in spreads.
+            brow: change of their height, in standard deviations.
             light: above 0, more from the right of the picture.
             in_photo: change the photo itself, where the head is not turned; else a likeness, aligned.
             face: 0 is the largest; -1 asks for a photo of one face.
@@ -215,9 +215,9 @@ class Runner:
             gr.Error: with the line of a `StudioError`.
         """
         wanted = {"yaw": yaw if turn else None, "pitch": None if keep_pitch else pitch, "age": age or None}
-        spreads = {"smile": smile, "glasses": glasses, "mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
+        shifts = {"smile": smile, "glasses": glasses, "mouth": mouth, "eyes": eyes, "brow": brow, "light": light}
         changes = {name: float(value) for name, value in wanted.items() if value is not None}
-        changes |= {name: float(value) for name, value in spreads.items() if value}
+        changes |= {name: float(value) for name, value in shifts.items() if value}
         visitor = request and request.session_hash
 
         def work(folder: Path, stop: threading.Event) -> tuple[list[Any], str]:
@@ -328,7 +328,7 @@ class Miss:
 
     Attributes:
         name: of the attribute.
-        asked, reached: in its unit; of spreads, the change.
+        asked, reached: in its unit; of standard deviations, the change.
         instead: what to ask for next; None where there is no more to be had.
     """
 

@@ -58,7 +58,7 @@ def tab(pipeline: Callable[[], FrontalizePipeline]) -> Ends:
             )
             neutral = gr.Checkbox(False, label="Neutral expression", info="Mouth closed, no smile")
             background = gr.Checkbox(
-                True, label="Keep the background", info="The photo's own, where the head turns by 12° at the most"
+                True, label="Keep the background", info="The photo's own, where the head turns by 12° at most"
             )
             face = face_choice("Face", "The only one", "1 is the largest")
             steps = gr.Slider(0, 100, SEARCH, step=10, label="Steps", info="Of the search; 0: as predicted")

@@ -118,7 +118,7 @@ class Runner:
             correction: gradient steps towards the person.
             turn: turn the head to `yaw`; else it is left to chance.
             yaw: degrees, above 0 looks to the left.
-            smile: in spreads from the average face; 0 leaves it to chance.
+            smile: in standard deviations from the average face; 0 leaves it to chance.
             age: 30 to 80 years, as it is read off a face; 0 leaves it as the person is.
             seed: 0 draws others every time.
             request: filled in by gradio.
@@ -202,7 +202,7 @@ def verdict(report: GenerateReport) -> str:
     said = f"{count} synthetic picture{'s' if count > 1 else ''}."
     if report.references:
         mean = sum(sample.identity_distance for sample in report.samples) / count
-        said += f" Identity distance to the person {mean:.2f} in the mean; below 0.6 counts as the same person."
+        said += f" Identity distance to the person {mean:.2f} on average; below 0.6 counts as the same person."
         if report.samples[0].prior_distance is not None:
             said += " The encoder that measures it was followed, so that it flatters."
     left = [reference.name for reference in report.references if reference.outlier]

@@ -196,7 +196,7 @@ def on_gpu(function: Callable[..., Any], seconds: int = 60) -> Callable[..., Any
     """
     if importlib.util.find_spec("spaces") is None:
         return function
-    import spaces
+    import spaces  # ty: ignore[import-not-found] - there is one on Hugging Face's machines alone
 
     return spaces.GPU(function, duration=seconds)
 

@@ -108,7 +108,7 @@ class Runner:
             photo: the tiny face, 8 to 128 px a side, or a small photo with one face.
             find: the file is such a photo.
             samples: how many guesses.
-            steps: of the search at the most.
+            steps: of the search at most.
             seed: 0 starts at the nearest faces, others elsewhere.
             reference: another photo of the person who should be seen.
             request: filled in by gradio.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class _Film:
         ticks: int,
     ) -> None:
         self.step, self._output = Fraction(1, ticks), output
-        self._stream = output.add_stream(codec, rate=fps, options=options)
+        self._stream: Any = output.add_stream(codec, rate=fps, options=options)  # of pictures: av leaves that open
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = self.step
@@ -124,7 +124,8 @@ def _palettes(size: tuple[int, int], tick: Fraction, colours: int) -> Graph:
     from av.filter import Graph
 
     graph = Graph()
-    source = graph.add_buffer(width=size[1], height=size[0], format="rgb24", time_base=tick)
+    rgb: Any = "rgb24"  # taken as a name too
+    source = graph.add_buffer(width=size[1], height=size[0], format=rgb, time_base=tick)
     split = graph.add("split")
     find = graph.add("palettegen", f"stats_mode=single:reserve_transparent=0:max_colors={colours}")
     use, sink = graph.add("paletteuse", "new=1"), graph.add("buffersink")

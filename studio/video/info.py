@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from studio import images
 from studio.errors import ImageError
@@ -243,7 +243,7 @@ def _square(stream: VideoStream) -> tuple[int, int]:
     return max(1, round(stream.width * aspect)), stream.height
 
 
-def _known(rate: Fraction | None) -> bool:
+def _known(rate: Fraction | None) -> TypeGuard[Fraction]:
     return rate is not None and 0 < rate <= 240
 
 
@@ -288,7 +288,8 @@ def _matrix(frame: VideoFrame) -> str:
 def _orientation(frame: VideoFrame) -> tuple[int, bool]:
     """(degrees clockwise, whether mirrored after that) of the display matrix, to the nearest quarter."""
     try:
-        data = next((bytes(item) for item in frame.side_data if item.type.name == "DISPLAYMATRIX"), None)
+        told: Any = frame.side_data
+        data = next((bytes(item) for item in told if item.type.name == "DISPLAYMATRIX"), None)
     except ValueError:  # side data that av has no name for: it still tells the turn
         return round(-frame.rotation / 90) % 4 * 90, False
     if data is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -114,7 +114,7 @@ def _resampled(
 ) -> Iterator[Timed]:
     """The frame shown at `start`, `start` + 1 / `fps`, … : the nearest earlier one."""
     moment, step = start, 1 / fps
-    shown, until = None, None
+    shown, until = None, start
     for time, frame in frames:
         while shown is not None and moment < time - _SAME and (end is None or moment < end - _SAME):
             yield moment, shown
@@ -127,7 +127,7 @@ def _resampled(
         moment += step
 
 
-def _decoded(path: Path, info: VideoInfo, start: Fraction) -> Iterator[Timed]:
+def _decoded(path: Path, info: VideoInfo, start: Fraction) -> Generator[Timed, None, None]:
     """Frames by their seconds since the first one, from one at or before `start` to the end of the file."""
     with files.opened(path) as container:
         stream = video_stream(container, path)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.errors import InputError
 from studio.video import files
@@ -43,7 +43,8 @@ class Sound:
         if not 0 <= start < float("inf") or (end is not None and not start < end < float("inf")):
             raise InputError(f"the sound must start at 0 or later and end after that, got {start} to {end}; swap them")
         self.note = ""
-        self._path, self._start, self._end = files.existing(path), Fraction(start), end and Fraction(end)
+        self._path, self._start = files.existing(path), Fraction(start)
+        self._end = None if end is None else Fraction(end)
         self._files = ExitStack()
         self._track: _Copied | _Encoded | None = None
 
@@ -107,7 +108,7 @@ class _Copied:
         while self._next is not None and _time(self._next) - self._zero < time:
             packet, self._next = self._next, next(self._packets, None)
             shift = round(self._zero / packet.time_base)
-            packet.dts -= shift
+            packet.dts = (packet.dts or 0) - shift  # none is without one, see `_packets`
             packet.pts = packet.dts if packet.pts is None else packet.pts - shift
             packet.stream = self._target
             self._output.mux(packet)
@@ -134,7 +135,7 @@ class _Encoded:
         self._rate = rate if rate in rates else 48_000
         layout = "mono" if channels == 1 else "stereo"
         self._output, self._length = output, length
-        self._target = output.add_stream(codec, rate=self._rate, layout=layout)
+        self._target: Any = output.add_stream(codec, rate=self._rate, layout=layout)  # of sound: av leaves that open
         self._target.bit_rate = _BIT_RATE * channels
         self._frames = _heard(path, source.decode(stream), start, self._rate, form, layout)
         self._fifo, self._written = files.library().AudioFifo(), 0
@@ -171,7 +172,7 @@ def _heard(
             yield from _pulled(graph)
 
 
-def _pulled(graph: Graph) -> Iterator[AudioFrame]:
+def _pulled(graph: Graph) -> Iterator[Any]:
     with suppress(BlockingIOError, EOFError):  # av's errors are also Python's
         while True:
             yield graph.pull()

@@ -82,7 +82,8 @@ class Writer:
         files.library()
         self._frame_size = (int(size[0]), int(size[1]))
         even = self._suffix != ".gif"
-        self.size = tuple(side + side % 2 if even else side for side in self._frame_size)
+        height, width = self._frame_size
+        self.size = (height + height % 2, width + width % 2) if even else self._frame_size
         if self.size != self._frame_size:
             self.notes.append("{}x{} px made {}x{}: the format needs even sides".format(*size[::-1], *self.size[::-1]))
         self._fps = Fraction(fps).limit_denominator(1001)
@@ -157,7 +158,7 @@ class Writer:
             self.notes.append(self._sound.note)
 
     def _finish(self) -> None:
-        if self._last is None:
+        if self._last is None or self._output is None:
             raise InputError("a video must have at least one frame, got none; write some, or leave the file alone")
         self._encoder.finish()
         if self._sound is not None:

@@ -56,7 +56,7 @@ def test_it_comes_nearer_and_the_caller_may_be_in_inference_mode(toys, monkeypat
         monkeypatch.setattr(f"studio.latents.resemble.{name}", 0.0)
     generator, head, _, w, parts = toys
     with torch.no_grad():
-        other = Restored(generator.features(w[1:], START_BLOCK), w[1:], parts.evidence)
+        other = Restored(generator.features(w[1:], START_BLOCK), w[1:], parts.estimate)
         person = colours(draw_prior(generator, head, other) / 2 + 0.5)
     seen = []
     with torch.inference_mode():
@@ -66,7 +66,7 @@ def test_it_comes_nearer_and_the_caller_may_be_in_inference_mode(toys, monkeypat
     assert found.after == min(distance for _, distance in seen) < 0.9 * found.before
     assert not torch.equal(found.parts.features, parts.features)
     assert not found.parts.features.requires_grad
-    assert torch.equal(found.parts.evidence, parts.evidence)
+    assert torch.equal(found.parts.estimate, parts.estimate)
 
 
 def test_without_steps_or_near_enough_it_stays(toys):

@@ -20,19 +20,19 @@ def test_shapes_and_types(net):
     restored = net(torch.rand(2, 3, 64, 64))
     assert restored.features.shape == (2, 12, 8, 8)
     assert restored.latent.shape == (2, 10)
-    assert restored.evidence.shape == (2, 3, 64, 64)
-    assert {part.dtype for part in (restored.features, restored.latent, restored.evidence)} == {torch.float32}
+    assert restored.estimate.shape == (2, 3, 64, 64)
+    assert {part.dtype for part in (restored.features, restored.latent, restored.estimate)} == {torch.float32}
 
 
 def test_half_precision_goes_in_and_float_comes_out(net):
     restored = net.to(torch.bfloat16)(torch.rand(1, 3, 64, 64, dtype=torch.bfloat16))
-    assert {part.dtype for part in (restored.features, restored.latent, restored.evidence)} == {torch.float32}
+    assert {part.dtype for part in (restored.features, restored.latent, restored.estimate)} == {torch.float32}
 
 
 def test_batch_equals_loop(net):
     x = torch.rand(2, 3, 64, 64)
     together, alone = net(x), [net(one[None]) for one in x]
-    for name in ("features", "latent", "evidence"):
+    for name in ("features", "latent", "estimate"):
         expected = torch.cat([getattr(one, name) for one in alone])
         torch.testing.assert_close(getattr(together, name), expected, atol=1e-5, rtol=0)
 
@@ -48,12 +48,12 @@ def test_heads_are_in_units_of_the_statistics(net):
     restored = net(x)
     torch.testing.assert_close(restored.features, 2 * raw.features + 3)
     torch.testing.assert_close(restored.latent, raw.latent / 2 - 1)
-    torch.testing.assert_close(restored.evidence, x + raw.evidence)
+    torch.testing.assert_close(restored.estimate, x + raw.estimate)
 
 
 def test_gradients_reach_every_parameter(net):
     restored = net(torch.rand(1, 3, 64, 64))
-    (restored.features.sum() + restored.latent.sum() + restored.evidence.square().sum()).backward()
+    (restored.features.sum() + restored.latent.sum() + restored.estimate.square().sum()).backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
@@ -155,7 +155,7 @@ def test_gradients_pass_through_the_prior():
     drawn = draw_prior(generator, head, net(torch.rand(1, 3, 256, 256)), net.dictionary)
     drawn.square().mean().backward()
     own = [name for name, parameter in net.named_parameters() if parameter.grad is None]
-    assert own == ["to_residual.weight", "to_residual.bias"]  # the evidence alone is not drawn
+    assert own == ["to_residual.weight", "to_residual.bias"]  # the estimate alone is not drawn
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 3, 32, 32), (1, 3, 64, 65)])

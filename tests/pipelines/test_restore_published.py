@@ -119,7 +119,7 @@ def test_saved_and_loaded_it_gives_the_same(tmp_path):
 
 
 def test_a_known_name_and_a_file(tmp_path, monkeypatch):
-    """Through the store: a passport, and a published file that lies somewhere."""
+    """Through the store: a manifest entry, and a published file that lies somewhere."""
     monkeypatch.setenv("STUDIO_CACHE", str(tmp_path / "cache"))
     ours = tiny.restore_pipeline()
     own = {name: getattr(ours, part) for part, name in weights.FACE_NETWORKS.items()} | {"cleaner": ours.cleaner}

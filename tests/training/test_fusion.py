@@ -1,4 +1,4 @@
-"""Joining evidence and prior while the restorer is trained."""
+"""Joining estimate and prior while the restorer is trained."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def prior():
     return tiny.texture(1)
 
 
-def test_fidelity_one_is_the_evidence(blurred, prior):
+def test_fidelity_one_is_the_estimate(blurred, prior):
     torch.testing.assert_close(fuse(blurred, prior, 1.0), blurred, atol=1e-6, rtol=0)
 
 
-def test_fidelity_zero_is_the_prior_in_the_colours_of_the_evidence(blurred, prior):
+def test_fidelity_zero_is_the_prior_in_the_colours_of_the_estimate(blurred, prior):
     expected = collapse([*pyramid(prior)[:-1], pyramid(blurred)[-1]])
     torch.testing.assert_close(fuse(blurred, prior, 0.0), expected, atol=1e-6, rtol=0)
 
@@ -67,11 +67,11 @@ def test_below_half_fidelity_all_moves_to_the_prior(blurred, prior):
     torch.testing.assert_close(fuse(blurred, prior, 0.25), (middle + prior_only) / 2, atol=1e-5, rtol=0)
 
 
-def test_evidence_that_is_sharper_than_the_prior_stays(sharp, prior):
+def test_estimate_that_is_sharper_than_the_prior_stays(sharp, prior):
     torch.testing.assert_close(fuse(sharp, blur(blur(0.3 * prior)), 0.5), sharp, atol=2e-3, rtol=0)
 
 
-def test_evidence_equal_to_the_prior_stays(sharp):
+def test_estimate_equal_to_the_prior_stays(sharp):
     torch.testing.assert_close(fuse(sharp, sharp, 0.5), sharp, atol=1e-4, rtol=0)
 
 
@@ -84,7 +84,7 @@ def test_gain_brings_the_energy_up_exactly():
     assert fill_gain(-0.5 * band, band).max() <= 1
 
 
-def test_more_fidelity_is_never_further_from_the_evidence(blurred, prior):
+def test_more_fidelity_is_never_further_from_the_estimate(blurred, prior):
     steps = [k / 10 for k in range(11)]
     distances = [(fuse(blurred, prior, fidelity) - blurred).square().mean().item() for fidelity in steps]
     assert distances == sorted(distances, reverse=True)
@@ -101,6 +101,6 @@ def test_one_fidelity_for_each_face(blurred, prior):
 def test_fusion_is_local(blurred, prior):
     """The left half is sharp already: what is filled in is on the right."""
     half = torch.arange(S) < S // 2
-    evidence = torch.where(half, prior, blurred)
-    changed = (fuse(evidence, prior, 0.5) - evidence).abs().mean((0, 1, 2))
+    estimate = torch.where(half, prior, blurred)
+    changed = (fuse(estimate, prior, 0.5) - estimate).abs().mean((0, 1, 2))
     assert changed[: S // 4].mean() < 0.1 * changed[3 * S // 4 :].mean()

@@ -31,7 +31,7 @@ from studio.training.losses import (
     consistency_loss,
     descriptor_loss,
     energy_loss,
-    evidence_loss,
+    estimate_loss,
     feature_loss,
     grid_loss,
     identity_loss,
@@ -257,7 +257,7 @@ def test_losses_are_zero_for_a_perfect_answer_and_grow():
     x = torch.rand(2, 3, 256, 256)
     y = (x + 0.1 * torch.randn(x.shape)).clamp(0, 1)
     net = tiny.identity_net()
-    for loss in (feature_loss, evidence_loss, lambda a, b: identity_loss(net, a, b)):
+    for loss in (feature_loss, estimate_loss, lambda a, b: identity_loss(net, a, b)):
         assert loss(x, x).item() == 0
         assert loss(y, x).item() > 0
     assert chips(x).shape == (2, 3, 150, 150)
@@ -296,11 +296,11 @@ def test_chips_move_and_zoom_inside_the_face():
     assert max(abs(dx), abs(dy), abs(zoom - 1)) <= 0.06
 
 
-def test_evidence_loss_asks_for_edges():
+def test_estimate_loss_asks_for_edges():
     """Two errors of the same size: the one that breaks up into pixels costs more."""
     x = torch.zeros(1, 3, 8, 8)
     checks = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 0.2 - 0.1
-    assert evidence_loss(x + checks, x) > 2 * evidence_loss(x + 0.1, x)
+    assert estimate_loss(x + checks, x) > 2 * estimate_loss(x + 0.1, x)
 
 
 # ---- the loop
@@ -366,8 +366,8 @@ def test_the_loop_is_the_steps(make):
 def test_identity_loss_joins_in_later(make):
     trainer = make()
     names = [set(losses) for losses in advance(trainer, 3)]
-    assert names[0] == names[1] == {"features", "latent", "evidence"}
-    assert names[2] == {"features", "latent", "evidence", "identity"}
+    assert names[0] == names[1] == {"features", "latent", "estimate"}
+    assert names[2] == {"features", "latent", "estimate", "identity"}
 
 
 STAGE_2 = {"prior_weight": 1.0, "spatial": True, "warped_share": 0.5}
