@@ -66,8 +66,10 @@ class EditReport:
 
     Attributes:
         method: "photo" or "likeness".
-        asked: attribute to what was asked for: degrees (yaw, pitch), years (age), change in spreads (the others).
-        before, after: attribute to its measured value: degrees, years, or spreads from the average generated face.
+        asked: attribute to what was asked for: degrees (yaw, pitch), years (age), change in standard deviations of
+            generated faces (the others).
+        before, after: attribute to its measured value: degrees, years, or standard deviations from the average
+            generated face.
         likeness_distance: identity distance (dlib) between the face of the photo and its likeness in the prior: the one
             that is edited, or whose change is carried over. The search for it followed the encoder that measures, so
             that it flatters. None for a generated person.
@@ -250,7 +252,7 @@ class EditPipeline(StudioPipeline):
             yaw: degrees as they should be, -60 to 60; 0 looks into the camera, above 0 to the left of the picture. None
                 leaves it as it is, here and below.
             pitch: likewise; above 0 looks up, a level head is near -8.
-            smile: change in spreads of generated faces, -4 to 4; likewise the five below.
+            smile: change in standard deviations of generated faces, -4 to 4; likewise the five below.
             mouth: how far it is open.
             eyes: how far they are open.
             brow: how high the brows are.
@@ -464,7 +466,7 @@ class EditPipeline(StudioPipeline):
 
         Args:
             sitter: the face.
-            changes: attribute to its angle in degrees (yaw, pitch), to years (age), or to its change in spreads.
+            changes: attribute to its angle in degrees (yaw, pitch), to years (age), or to its change in standard deviations.
 
         Raises:
             InputError: an unknown attribute, a change beyond what the prior can draw; in a photo nothing, or a turn.
