@@ -466,7 +466,8 @@ class EditPipeline(StudioPipeline):
 
         Args:
             sitter: the face.
-            changes: attribute to its angle in degrees (yaw, pitch), to years (age), or to its change in standard deviations.
+            changes: attribute to its angle in degrees (yaw, pitch), to years (age), or to its change in standard
+                deviations.
 
         Raises:
             InputError: an unknown attribute, a change beyond what the prior can draw; in a photo nothing, or a turn.

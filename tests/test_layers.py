@@ -29,7 +29,7 @@ ARROWS = {
     # geometry: no networks, no files
     "faces": {"errors", "images", "tone"},
     "imaging": {"tone"},
-    "networks": {"errors", "faces", "images", "imaging"},
+    "networks": {"errors", "faces", "images", "imaging", "tone"},
     # foreign formats: bytes in, tensors out
     "convert": {"errors", "networks"},
     "hub": {"errors"},
