@@ -212,7 +212,7 @@ def one(models: Models) -> None:
         "the page shows: a message, the slider's PNG pair, the faces as an HTML table and as before-and-after pictures",
     )
     # Not among the outputs of `run`, where a script would get this change of the button instead of a path.
-    report.change(
+    report.change(  # ty: ignore[missing-attribute] - gradio makes `change` at run time
         lambda found: gr.DownloadButton(interactive=bool(found and found["output"])),
         report,
         file,
@@ -304,7 +304,7 @@ def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.componen
     return settings, background, drawing, model
 
 
-def outputs() -> list[Any]:
+def outputs() -> list[gr.components.Component]:
     """Where the result goes, in the order of `values` but for the message; what a script wants comes first."""
     slider = gr.ImageSlider(
         label="Before and after", format="png", max_height=640, interactive=False, buttons=["fullscreen"]
