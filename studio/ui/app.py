@@ -18,6 +18,7 @@ from studio.errors import InputError, StudioError
 from studio.memory import keep_freed_memory
 from studio.provenance import own_certificate
 from studio.ui import about, album, compare, edit, frontalize, generate, reenact, restore, upsample
+from studio.ui.as_code import follow_links
 from studio.ui.calls import Checked
 from studio.ui.common import EXAMPLES, HOUR, LOOK
 from studio.ui.front import ICON, NAME, Front
@@ -48,6 +49,8 @@ CSS = """
 .dark .gradio-container, .gradio-container.dark { --color-accent: var(--primary-400); }
 .gradio-container input[type=number] { border: 1px solid var(--input-border-color) !important; }
 .gradio-container div:has(> .wrap-inner) { border: 1px solid var(--input-border-color) !important; }  /* of lists */
+.gradio-container input[type=range]::-webkit-slider-thumb { border: 2px solid var(--color-accent) !important; }
+.gradio-container input[type=range]::-moz-range-thumb { border: 2px solid var(--color-accent) !important; }
 .upload-container { border: 1px dashed var(--input-border-color) !important; border-radius: var(--radius-md); }
 .upload-container > .wrap { padding-top: 22px !important; }  /* under the label, which would lie over the arrow */
 .message { font-size: var(--text-lg); }
@@ -136,6 +139,7 @@ def build(models: Mapping[str, Any] | None = None) -> gr.Blocks:
             for one in TABS:
                 with gr.Tab(one.TITLE, id=one.TITLE.lower()):
                     ends[one.TITLE] = one.tab(as_lazy(models[one.TITLE]) if one.TITLE in models else Lazy(one.load))
+        follow_links(app, tabs)
         connect_ends(tabs, {title: end for title, end in ends.items() if end is not None})
     app.queue(max_size=QUEUE, api_open=False)
     return app

@@ -18,6 +18,7 @@ from studio import images, models
 from studio.errors import ImageError, InputError, StudioError
 from studio.images import Photo
 from studio.memory import Ceiling
+from studio.ui import as_code
 from studio.ui.lane import Stop, Stopped, departure, stoppable
 from studio.ui.onward import Onward, follow_gallery, onward
 
@@ -286,9 +287,12 @@ def connect(
         api_description: of the endpoint.
         after: other events of the page, as gradio returned them, which `event` follows, too.
     """
+    with message.parent.children[-1]:  # what is shown once there is a result
+        fields, fill = as_code.section(event, inputs, api_name)
     told = {"api_name": api_name, "api_description": api_description}
     runs = []
     for trigger, shown in ((start.click, told), *((one.then, {"api_visibility": "private"}) for one in after)):
+        trigger(fill, list(inputs), fields, queue=False, **PRIVATE)
         queued = trigger(lambda: line(QUEUED), None, message, queue=False, **PRIVATE)
         runs.append(
             queued.then(

@@ -24,7 +24,9 @@ def of_look(look: gr.Radio, fidelity: gr.Slider) -> None:
     """Let the three ways and the number under Options follow each other."""
     look.input(lambda name: LOOKS[name], look, fidelity, queue=False, **PRIVATE)
     names = {value: name for name, value in LOOKS.items()}
-    fidelity.release(lambda value: names.get(round(value, 2)), fidelity, look, queue=False, **PRIVATE)
+    fidelity.change(
+        lambda value: names.get(round(value, 2)), fidelity, look, queue=False, trigger_mode="always_last", **PRIVATE
+    )
 
 
 def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.components.Component], gr.Dropdown]:
