@@ -168,7 +168,7 @@ def test_refuses_a_missing_component_folder(saved):
         TinyPipeline.from_pretrained(saved)
 
 
-@pytest.mark.parametrize("keyword", ["torch_dtype", "devise", "variant", "trust_remote_code"])
+@pytest.mark.parametrize("keyword", ["devise", "variant", "trust_remote_code"])
 def test_refuses_unknown_keywords(saved, keyword):
     with pytest.raises(TypeError, match=keyword):
         TinyPipeline.from_pretrained(saved, **{keyword: None})

@@ -60,7 +60,7 @@ def test_it_comes_nearer_and_the_caller_may_be_in_inference_mode(toys, monkeypat
         person = colours(draw_prior(generator, head, other) / 2 + 0.5)
     seen = []
     with torch.inference_mode():
-        found = go(toys, person[0], on_step=lambda step, distance: seen.append((step, distance)))
+        found = go(toys, person[0], on_step=lambda step, distance, _: seen.append((step, float(distance))))
     assert [step for step, _ in seen] == list(range(13))
     assert found.before == seen[0][1]
     assert found.after == min(distance for _, distance in seen) < 0.9 * found.before
