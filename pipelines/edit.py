@@ -239,7 +239,7 @@ class EditPipeline(StudioPipeline):
         callback_on_step_end: StepCallback | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> EditOutput | tuple:
+    ) -> EditOutput | Any:
         """Change the face of one photo or of a list of them.
 
         Args:

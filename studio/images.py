@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -183,7 +183,7 @@ def batch(source: Source | Photo | Sequence[Source | Photo] | np.ndarray | Tenso
     Raises:
         ImageError: there is none in it.
     """
-    photos = list(source) if is_batch(source) else [source]
+    photos: list[Any] = list(cast(Any, source)) if is_batch(source) else [source]
     if not photos:
         raise ImageError("there must be at least one photo, got an empty list: give one")
     return photos

@@ -81,6 +81,7 @@ def run(
             skipped.append(path.name)
             continue
         ways["photo"].found.append(time.perf_counter() - begin)
+        assert sitter.portrait is not None and sitter.inside is not None  # of a photo
         crop = sitter.portrait.crop
         read = images.resize(crop - sitter.inside.lacking, SEARCHED, SEARCHED).clamp(0, 1)
         reading.append(float((pipeline.measured(read)[1] - sitter.vector).norm()))
@@ -180,6 +181,7 @@ def edit(pipeline: EditPipeline, sitter: Sitter, wanted: dict[str, float], add: 
 
 def edit_likeness(pipeline: EditPipeline, sitter: Sitter, way: Way) -> None:
     """The same changes on a likeness of the face."""
+    assert sitter.portrait is not None  # of a photo
     begin = time.perf_counter()
     one = replace(sitter.portrait, crop=images.resize(sitter.portrait.crop, SEARCHED, SEARCHED))
     found = pipeline.likeness_of(pipeline.likeness(one), one)

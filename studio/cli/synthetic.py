@@ -60,7 +60,7 @@ def upsample(
 
     gathered = named(paths, output)
     inputs = gathered.files
-    check_arguments(scale, samples, steps, EPSILON, move_map, consistent, "pt")
+    check_arguments(scale, samples, steps, EPSILON, "pt")
     targets = batch.plan_outputs(inputs, output, ".png", root=gathered.root)
     check_beside([*inputs, *([reference] if reference else [])], pictures=[sheet], report=report, overwrite=overwrite)
     pipeline = UpsamplePipeline.from_pretrained(model, device=pick_device(device))

@@ -165,7 +165,7 @@ def follow_links(app: gr.Blocks, tabs: gr.Tabs) -> None:
     def opened(request: gr.Request) -> list[Any]:
         asked = dict(request.query_params)
         tab = asked.get("tab", "")
-        if tab not in {one.id for one in tabs.children}:
+        if tab not in {one.id for one in tabs.children if isinstance(one, gr.Tab)}:
             return [gr.skip()] * (1 + len(plain))
         return [
             gr.Tabs(selected=tab),

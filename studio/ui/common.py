@@ -287,7 +287,8 @@ def connect(
         api_description: of the endpoint.
         after: other events of the page, as gradio returned them, which `event` follows, too.
     """
-    with message.parent.children[-1]:  # what is shown once there is a result
+    shown: Any = message.parent.children[-1]  # once there is a result
+    with shown:
         fields, fill = as_code.section(event, inputs, api_name)
     told = {"api_name": api_name, "api_description": api_description}
     runs = []

@@ -164,7 +164,7 @@ def one(models: Models) -> tuple[gr.File, Onward]:
     return photo, further
 
 
-def outputs() -> tuple[Onward, list[gr.components.Component]]:
+def outputs() -> tuple[Onward, list[Any]]:
     """Where the result goes: what can be done with it; and all in the order of `values`, but for the message.
 
     What a script wants comes first.
