@@ -9,9 +9,9 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import gradio as gr
+from starlette.datastructures import QueryParams
 
 from studio.ui.calls import mismatch, shown
 
@@ -137,7 +137,7 @@ def link(url: str, tab: str, told: Mapping[str, Any]) -> str:
     """Opens the tab with these settings; photos, and that somebody agreed, are never in it."""
     plain = {name: value for name, value in told.items() if isinstance(value, str | int | float)}
     plain = {name: json.dumps(value) if isinstance(value, bool) else value for name, value in plain.items()}
-    return f"{url}/?{urlencode({'tab': tab, **{k: v for k, v in plain.items() if k not in NEVER_LINKED}})}"
+    return f"{url}/?{QueryParams({'tab': tab, **{k: v for k, v in plain.items() if k not in NEVER_LINKED}})}"
 
 
 # ---- links into the page
