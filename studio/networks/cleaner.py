@@ -10,6 +10,7 @@ so that a large one can be cleaned in tiles.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +22,13 @@ from studio.errors import InputError
 from studio.imaging.pyramid import pyramid
 from studio.networks.loading import StrictModel
 from studio.networks.start import silent
+from studio.tone import LUMA, luma
 
 STRIDE = 16  # sides are multiples of it
 GAINS = (8.0, 4.0)  # of the finest octaves, which are shown to the network as large as the rest
+PATTERNS = 8  # of 3x3 pixels, their mean apart
+SHRUNK = 3  # octaves whose patterns are shrunk
+KEEP = -4.0  # before the sigmoid, what an untrained network says of every pattern: nothing is taken away
 
 
 class PlainBlock(nn.Module):
@@ -83,7 +88,10 @@ class Cleaner(StrictModel):
         self.fine_up = nn.Sequential(*(PlainBlock(w4) for _ in range(blocks[0])))
         self.to_change = nn.Conv2d(w4, 48, 3, padding=1)
         self.to_certainty = nn.Sequential(nn.SiLU(), nn.Conv2d(w4, octaves, 3, padding=1))
-        silent(self.to_change, self.to_certainty[-1])
+        shares = nn.Conv2d(w4, SHRUNK * 2 * PATTERNS, 3, padding=1)
+        self.to_shrink = nn.Sequential(nn.SiLU(), shares)
+        silent(self.to_change, self.to_certainty[-1], shares)
+        shares.bias = nn.Parameter(torch.full((SHRUNK * 2 * PATTERNS,), KEEP))
 
     def forward(self, x: Tensor) -> Cleaned:
         """Clean photographs.
@@ -109,4 +117,49 @@ class Cleaner(StrictModel):
         middle = self.middle_up(middle + self.up8(coarse))
         fine = self.fine_up(fine + self.up4(middle))
         change = F.pixel_shuffle(self.to_change(fine), 4)
-        return Cleaned(x.float() + change.float(), self.to_certainty(fine).float().sigmoid())
+        certainty, shares = (layer(fine).float().sigmoid() for layer in (self.to_certainty, self.to_shrink))
+        with torch.autocast(x.device.type, enabled=False):  # half precision would be a grain of its own
+            calm = shrink(x.float(), shares)
+        return Cleaned(calm + change.float(), certainty)
+
+
+def shrink(x: Tensor, shares: Tensor) -> Tensor:
+    """Photographs without a share of each pattern of neighbouring pixels, octave by octave.
+
+    Args:
+        x: (N,3,H,W) float32 RGB.
+        shares: (N,48,h,w) in [0,1], what is taken away: for each octave, finest first, of the patterns in the light,
+            then of those in the colours.
+
+    Returns:
+        (N,3,H,W); the photographs where all shares are 0.
+    """
+    result = x
+    for octave, of_octave in enumerate(shares.chunk(SHRUNK, 1)):
+        small = F.avg_pool2d(result, 2**octave) if octave else result
+        taken = patterns_taken(small, F.interpolate(of_octave, small.shape[2:], mode="bilinear", align_corners=False))
+        if octave:
+            taken = F.interpolate(taken, x.shape[2:], mode="bilinear", align_corners=False)
+        result = result - taken
+    return result
+
+
+def patterns_taken(x: Tensor, shares: Tensor) -> Tensor:
+    """What a share (N,16,H,W) of the patterns around each pixel of x (N,3,H,W) amounts to, (N,3,H,W)."""
+    light = luma(x)
+    basis = patterns().to(x).unsqueeze(1)  # (8, 1, 3, 3)
+    parts = torch.cat([light, x[:, ::2] - light], 1)  # Y, R-Y, B-Y
+    found = F.conv2d(F.pad(parts, (2, 2, 2, 2), mode="replicate"), basis.repeat(3, 1, 1, 1), groups=3)
+    of_light, of_colour = F.pad(shares, (1, 1, 1, 1), mode="replicate").chunk(2, 1)
+    found = found * torch.cat([of_light, of_colour, of_colour], 1)
+    back = basis.flip(2, 3).transpose(0, 1).repeat(3, 1, 1, 1) / (PATTERNS + 1)  # (3, 8, 3, 3)
+    y, red, blue = F.conv2d(found, back, groups=3).chunk(3, 1)
+    return y + torch.cat([red, -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1], blue], 1)
+
+
+def patterns() -> Tensor:
+    """The 3x3 cosine transform without its mean, (8,3,3) float32, orthonormal."""
+    place = torch.arange(3)
+    rows = torch.stack([torch.cos(math.pi * (place + 0.5) * k / 3) for k in range(3)])
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    return torch.einsum("ij,kl->ikjl", rows, rows).reshape(PATTERNS + 1, 3, 3)[1:]
