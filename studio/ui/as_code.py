@@ -66,8 +66,8 @@ def section(event: Callable[..., Any], components: Sequence[Any], api_name: str)
     def fill(request: gr.Request, *values: Any) -> list[str]:
         told, url = given(event, components, values), address(request)
         tab = [one.id for one in ancestors(fields[0]) if isinstance(one, gr.Tab)][-1]
-        made = {"Script": script(url, api_name, told), "curl": curl(url, api_name, told), "Command": command(told)}
-        return [made.get(label, link(url, tab, told)) for label in labels]
+        made = [script(url, api_name, told), curl(url, api_name, told), link(url, tab, told)]
+        return [made[0], command(told), *made[1:]] if api_name == "restore" else made
 
     return fields, fill
 
