@@ -633,7 +633,7 @@ def test_truncated_files(suffix):
         (torch.full((3, 8, 8), -torch.inf), "infinity"),
         (torch.full((3, 8, 8), 2.0), r"\[0,1\]"),
         (-torch.ones(3, 8, 8), r"\[0,1\]"),
-        (torch.zeros(3, 8, 8, dtype=torch.uint8), "float"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "float"),
         (torch.zeros(8, 8, 3), "permute"),
         (torch.zeros(2, 3, 8, 8), "index the batch"),
         (torch.zeros(8, 8), "must be a tensor"),

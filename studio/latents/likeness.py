@@ -30,7 +30,7 @@ OBJECTIVE = search.Objective(pixels=60.0, cross=0.003, threshold=1e-4)
 IDENTITY_WEIGHT = 3.0
 RATE = 0.5
 
-OnStep = Callable[[int, Tensor], None]  # step, from 0, and W+ latents (1,slots,D)
+OnStep = Callable[[int, Tensor], Tensor | None]  # step, from 0, and W+ latents (1,slots,D) -> those to go on with
 
 
 def by_inversion(
@@ -57,7 +57,7 @@ def by_inversion(
         finder: its mesh places the faces.
         net: the identity network.
         steps: of the search.
-        on_step: called with (step, latents) after each of these steps.
+        on_step: called with (step, latents) after each of these steps; what it returns, if anything, is gone on with.
 
     Returns:
         W+ latents (1,slots,D) of the step that was most alike.
@@ -65,9 +65,8 @@ def by_inversion(
     aims = {name: float(seen[space.number(name)]) for name in ALIKE}
     start, _ = move_to(space, start.clone(), aims, lambda w: measure(draw(w)))
 
-    def each(step: int, w: Tensor) -> None:
-        if step:
-            on_step(step - 1, w)
+    def each(step: int, w: Tensor) -> Tensor | None:
+        return on_step(step - 1, w) if step else None
 
     return invert(draw, crop, start, space, finder, net, steps=steps, on_step=each)
 
@@ -92,11 +91,15 @@ def by_pulse(
         crop: (3,256,256) the face, FFHQ-aligned, RGB in [0,1].
         person: (E,) its identity vector.
         steps: of the search; about 100 give a likeness.
-        on_step: called with (step, latents) after each.
+        on_step: called with (step, latents) after each; what it returns is not read.
 
     Returns:
         W+ latents (1,slots,D).
     """
+
+    def told(step: int, coordinates: Tensor, error: Tensor) -> None:
+        on_step(step, space.latents(coordinates))
+
     # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
     with torch.inference_mode(False), torch.enable_grad():
         crop, person, prior = crop.clone(), person.clone(), quick_copy(generator)
@@ -108,6 +111,6 @@ def by_pulse(
             replace(OBJECTIVE, extra=Resemblance(finder, encoder, person, IDENTITY_WEIGHT)),
             steps=steps,
             rate=RATE,
-            on_step=lambda step, v, error: on_step(step, space.latents(v)),
+            on_step=told,
         )
     return space.latents(found.v)

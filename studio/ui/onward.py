@@ -102,7 +102,7 @@ def connect_ends(tabs: gr.Tabs, ends: Mapping[str, Ends]) -> None:
         tabs: of the page, whose ids are the titles in small letters.
         ends: of each tab, by its title.
     """
-    takers = {title: ends[title] for title in TAKERS}
+    takers = {title: ends[title] for title in TAKERS if title in ends}
     places = [end.photo for end in takers.values()]
     extras = [place for end in takers.values() for place in end.settings]
     for end in ends.values():

@@ -8,6 +8,7 @@ from pipelines.generate import GeneratePipeline
 from studio import images
 from studio.benchmarks import generate
 from studio.errors import InputError
+from studio.identity import references
 from studio.photosets import evenly
 from tests import tiny
 
@@ -36,7 +37,7 @@ def _toys(monkeypatch):
     monkeypatch.setattr(generate, "CORRECTIONS", (1,))
     correct = generate.correct
     monkeypatch.setattr(generate, "correct", lambda pipeline, w, person, steps=1: correct(pipeline, w, person, steps))
-    monkeypatch.setattr(pipeline_module, "LENGTHS", (0.1, 5.0))  # the toy encoder's vectors are shorter
+    monkeypatch.setattr(references, "LENGTHS", (0.1, 5.0))  # the toy encoder's vectors are shorter
     monkeypatch.setattr(generate, "ASKED", {"yaw": (0.0,), "age": (50.0,)})
 
 

@@ -245,7 +245,7 @@ def test_guidance_moves_away_from_the_empty_prompt():
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     with torch.no_grad():
         wanted, empty = pipeline.encode(vector()), pipeline.encode(None)
-        noise = pipeline.noise(2, torch.Generator().manual_seed(0))
+        noise = pipeline.noise(2, [torch.Generator().manual_seed(0)])
         alone = pipeline.sample(noise, [wanted], 1.0, 1)
         nobody = pipeline.sample(noise, [empty], 1.0, 1)
         guided = pipeline.sample(noise, [wanted, empty], 3.0, 1)

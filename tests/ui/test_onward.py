@@ -14,10 +14,16 @@ pytestmark = [*MARKS, pytest.mark.slow, pytest.mark.filterwarnings("ignore:too s
 
 @pytest.fixture(scope="module")
 def url(_loops):
-    models = {"Restore": ToyRestore(tiny.tiny_net()), "Edit": tiny.editor(), "Upsample": tiny.upsample_pipeline()}
+    models = {
+        "Restore": ToyRestore(tiny.tiny_net()),
+        "Edit": tiny.edit_pipeline(),
+        "Upsample": tiny.upsample_pipeline(),
+    }
     made = app.build(models)
     _, address, _ = made.launch(prevent_thread_lock=True, quiet=True, **app.options({}))
-    yield address
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.edit.FaceFinder", tiny.SureFinder)
+        yield address
     made.close()
 
 

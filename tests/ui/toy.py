@@ -86,6 +86,7 @@ class ToyRestore(StudioPipeline):
         generator=None,
         output_type="pil",
         callback_on_step_end=None,
+        callback_on_step_end_tensor_inputs=None,
         return_dict=True,
     ):
         if not 0 <= fidelity <= 1:
