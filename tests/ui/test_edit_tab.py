@@ -230,5 +230,5 @@ def test_every_widget_has_a_label(editor):
         tab(lambda: editor)
     kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Dropdown, gr.Gallery, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
-    assert len(widgets) == 18
+    assert len(widgets) == 19
     assert all(widget.label for widget in widgets)

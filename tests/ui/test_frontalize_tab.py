@@ -131,7 +131,7 @@ def test_every_widget_has_a_label(pipeline):
         tab(lambda: pipeline)
     kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Number, gr.Dropdown, gr.Gallery, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
-    assert len(widgets) == 10
+    assert len(widgets) == 11
     assert all(widget.label for widget in widgets)
 
 

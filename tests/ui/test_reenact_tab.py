@@ -203,7 +203,7 @@ def test_every_widget_has_a_label(pipeline):
         tab(lambda: pipeline)
     kinds = (gr.File, gr.Slider, gr.Checkbox, gr.Dropdown, gr.Radio, gr.Textbox, gr.Video, gr.JSON)
     widgets = [block for block in app.blocks.values() if isinstance(block, kinds)]
-    assert len(widgets) == 18
+    assert len(widgets) == 21
     assert all(widget.label for widget in widgets)
 
 
