@@ -104,7 +104,7 @@ class Photo:
             raise ImageError(f"alpha must be (1,{shape[1]},{shape[2]}), got {tuple(self.alpha.shape)}; resize it")
         for part, values in (("pixels", self.pixels), ("alpha", self.alpha)):
             if values is not None and values.numel():
-                _unit(values, f"{part} of {self.name}")
+                _in_unit(values, f"{part} of {self.name}")
         if self.bits not in (8, 16):
             raise ImageError(f"bits must be 8 or 16, got {self.bits}; use 16 for deep photos")
 
@@ -480,12 +480,18 @@ def _finite(values: Tensor, name: str) -> None:
         raise ImageError(f"{name!r} must have finite pixels, got NaN or infinity; check the step that made them")
 
 
-def _unit(values: Tensor, name: str) -> Tensor:
-    """Refuse values that are not in [0,1] up to rounding."""
-    _finite(values, name)
-    low, high = float(values.min()), float(values.max())
+def _in_unit(values: Tensor, name: str) -> None:
+    """Refuse values that are not in [0,1] up to rounding: one pass over them, and no copy."""
+    low, high = (float(value) for value in values.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        _finite(values, name)
     if low < -1e-3 or high > 1 + 1e-3:
         raise ImageError(f"{name!r} must have values in [0,1], got {low:.4g} to {high:.4g}; rescale or clamp it")
+
+
+def _unit(values: Tensor, name: str) -> Tensor:
+    """Values in [0,1], without what rounding added; see `_in_unit`."""
+    _in_unit(values, name)
     return values.clamp(0, 1)
 
 
