@@ -67,18 +67,19 @@ def join(estimate: Tensor, certainty: Tensor, prior: Tensor, fidelity: float | T
     coarse = prior_share(certainty[:, -1:], fidelity, COARSE_HALF)
     joined, shares = [], []
     for k, (e, p) in enumerate(zip(own[:-1], drawn[:-1], strict=True)):
-        side = e.shape[2]
+        side, own_light, drawn_light = e.shape[2], luma(e), luma(p)
         colour = sized(coarse, side)
         light = prior_share(sized(certainty[:, [k]], side), fidelity) if k < count else colour
         colour = torch.maximum(light, colour)
         if k < count:
             heard = (sized(certainty[:, [k]], side) / HEARD).clamp(max=1) * (2 * fidelity).clamp(max=1)
-            light = light * torch.lerp(torch.ones_like(light), fuller(p, e), heard)
+            energies = energy(own_light), energy(drawn_light)
+            light = light * torch.lerp(torch.ones_like(light), fuller(*energies), heard)
         change = luma(p - e)
-        both = luma(e) + light * change
+        both = own_light + light * change
         if k < count:
-            both = as_rich(both, luma(e), luma(p), light)
-        joined.append(both + (e - luma(e)) + colour * (p - e - change))
+            both = as_rich(both, *energies, light)
+        joined.append(both + (e - own_light) + colour * (p - e - change))
         shares.append(sized(light, estimate.shape[2]))
     return Joined(collapse([*joined, own[-1]]), torch.stack(shares[:count]).mean(0), 1 - shares[0])
 
@@ -103,26 +104,27 @@ def prior_share(certainty: Tensor, fidelity: Tensor, half: float = HALF) -> Tens
     return torch.lerp(torch.ones_like(share), share, (2 * fidelity).clamp(max=1))
 
 
+def energy(light: Tensor) -> Tensor:
+    """Mean square of an octave of light (N,1,h,w) around each place, (N,1,h,w)."""
+    return F.avg_pool2d(light.square(), WINDOW, 1, WINDOW // 2).clamp_min(1e-9)
+
+
 def as_rich(both: Tensor, own: Tensor, drawn: Tensor, share: Tensor) -> Tensor:
-    """A mixed octave (N,1,h,w), as rich as what it was mixed of.
+    """A mixed octave (N,1,h,w), as rich as what it was mixed of, whose energies are `own` and `drawn`.
 
     Two octaves that do not agree cancel where they are added: halves of equal energy keep half of it. The mixture is
     raised to the mean of their energies, by `MOST_RAISED` at the most, so that detail does not sag between the two.
     """
-    mixed, *parts = (F.avg_pool2d(x.square(), WINDOW, 1, WINDOW // 2).clamp_min(1e-9) for x in (both, own, drawn))
-    return both * (torch.lerp(*parts, share) / mixed).sqrt().clamp(1, MOST_RAISED)
+    return both * (torch.lerp(own, drawn, share) / energy(both)).sqrt().clamp(1, MOST_RAISED)
 
 
-def fuller(prior: Tensor, estimate: Tensor) -> Tensor:
-    """How far an octave of the prior (N,3,h,w) is as rich as the estimate's, (N,1,h,w) in [0,1].
+def fuller(own: Tensor, drawn: Tensor) -> Tensor:
+    """How far a drawn octave is as rich as the estimate's, of their energies (N,1,h,w), in [0,1].
 
     An estimate of least error holds too little of an octave, never too much: a drawn octave that is flatter is wrong.
     """
-    drawn, own = (
-        F.avg_pool2d(luma(x).square(), WINDOW, 1, WINDOW // 2).clamp_min(1e-9).sqrt() for x in (prior, estimate)
-    )
     poor, rich = RICHNESS
-    return ((drawn / own - poor) / (rich - poor)).clamp(0, 1)
+    return ((drawn.sqrt() / own.sqrt() - poor) / (rich - poor)).clamp(0, 1)
 
 
 def sized(x: Tensor, side: int) -> Tensor:
