@@ -208,6 +208,13 @@ def choice(model: models.Model) -> str:
 # ---- widgets
 
 
+def fidelity_slider() -> gr.Slider:
+    """How much is drawn, for one photo and for many."""
+    return gr.Slider(
+        0, 1, 0.5, step=0.05, label="Fidelity", info="0: the model's idea of the face. 1: only what the photo shows"
+    )
+
+
 def results(
     title: str, waiting: str, label: str, first: int = -1, **settings: Any
 ) -> tuple[gr.HTML, gr.Gallery, gr.JSON, Onward]:

@@ -27,6 +27,7 @@ from studio.ui.common import (
     connect,
     forget_unreadable,
     fresh,
+    fidelity_slider,
     line,
     model_picker,
     not_loaded,
@@ -56,14 +57,7 @@ def section(models: Models) -> None:
         with ask():
             photos = upload("Photos", many=True, height=220)
             settings = [
-                gr.Slider(
-                    0,
-                    1,
-                    0.5,
-                    step=0.05,
-                    label="Fidelity",
-                    info="0: the model's idea of the face. 1: only what the photo shows",
-                ),
+                fidelity_slider(),
                 gr.Radio(SIZES, value="auto", label="Size of the results"),
                 gr.Radio(
                     [("As the photo", "same"), ("PNG", "png"), ("TIFF", "tiff"), ("JPEG", "jpg")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from studio.ui.common import BACKGROUNDS, PRIVATE, SIZES, model_picker
+from studio.ui.common import BACKGROUNDS, PRIVATE, SIZES, fidelity_slider, model_picker
 
 REGIONS = [("Automatic", "auto"), ("Face", "face"), ("Whole head", "head"), ("Whole photo", "photo")]
 LOOKS = {"Natural": 0.8, "Balanced": 0.5, "Sharpest": 0.2}  # fidelity
@@ -36,9 +36,7 @@ def options() -> tuple[list[gr.components.Component], gr.Radio, list[gr.componen
     """
     model = model_picker()
     settings = [
-        gr.Slider(
-            0, 1, 0.5, step=0.05, label="Fidelity", info="0: the model's idea of the face. 1: only what the photo shows"
-        ),
+        fidelity_slider(),
         gr.Slider(0, 1, 1, step=0.05, label="Strength", info="Share of the restored face in the result"),
         gr.Radio(
             SIZES,

@@ -7,25 +7,13 @@ import pytest
 
 from studio.ui import app
 from tests.ui.toy import MARKS
+from tests.ui.visitor import CONTRAST
 
 pytestmark = [*MARKS, pytest.mark.slow]
 SERIOUS = ("serious", "critical")
 
 # What one fills in or ticks, whose edge has a contrast below 3 to 1 with what is around it (WCAG 2.2, 1.4.11).
-PALE = """() => {
-    const numbers = colour => (colour.match(/[\\d.]+/g) || []).map(Number)
-    const seen = ([r, g, b, a = 1], under) => [r, g, b].map((value, k) => value * a + under[k] * (1 - a))
-    const behind = one => {
-        if (!one) return [255, 255, 255]
-        return seen(numbers(getComputedStyle(one).backgroundColor), behind(one.parentElement))
-    }
-    const light = colour => colour.map(value => value / 255)
-        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, value, k) => sum + value * [0.2126, 0.7152, 0.0722][k], 0)
-    const apart = (one, other) => {
-        const [high, low] = [light(one), light(other)].sort((a, b) => b - a)
-        return (high + 0.05) / (low + 0.05)
-    }
+PALE = f"() => {{{CONTRAST}" + """
     const filled = 'input:not([type=file]):not([type=range]):not([role=listbox]), textarea'
     return [...document.querySelectorAll(filled)]
         .filter(one => one.checkVisibility({opacityProperty: true, visibilityProperty: true}) && !one.disabled)

@@ -12,7 +12,7 @@ from studio.ui import app
 from studio.ui.screenshots import PHONE
 from tests import tiny
 from tests.ui.toy import MARKS, Slow, ToyRestore
-from tests.ui.visitor import Visitor
+from tests.ui.visitor import CONTRAST, Visitor
 
 TABS = [one.TITLE for one in app.TABS]
 pytestmark = [*MARKS, pytest.mark.slow]
@@ -26,16 +26,7 @@ NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]
     .map(one => one.outerHTML.slice(0, 150))"""
 
 # Lines of text whose contrast with what is behind them is below 4.5 to 1 (WCAG 2.2, success criterion 1.4.3).
-FAINT = """() => {
-    const numbers = colour => (colour.match(/[\\d.]+/g) || []).map(Number)
-    const seen = ([r, g, b, a = 1], under) => [r, g, b].map((value, k) => value * a + under[k] * (1 - a))
-    const behind = one => {
-        if (!one) return [255, 255, 255]
-        return seen(numbers(getComputedStyle(one).backgroundColor), behind(one.parentElement))
-    }
-    const light = colour => colour.map(value => value / 255)
-        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, value, k) => sum + value * [0.2126, 0.7152, 0.0722][k], 0)
+FAINT = f"() => {{{CONTRAST}" + """
     const found = []
     for (const one of document.querySelectorAll('body *')) {
         const own = [...one.childNodes].filter(node => node.nodeType === 3 && node.data.trim())
@@ -43,8 +34,7 @@ FAINT = """() => {
         if (!own.some(node => /[\\p{L}\\d]/u.test(node.data)) || !shown || one.closest(':disabled, style')) continue
         if (one.getBoundingClientRect().width < 2) continue
         const below = behind(one), text = seen(numbers(getComputedStyle(one).color), below)
-        const [high, low] = [light(text), light(below)].sort((a, b) => b - a)
-        const ratio = (high + 0.05) / (low + 0.05)
+        const ratio = apart(text, below)
         if (ratio < 4.5) found.push([own[0].data.trim().slice(0, 40), ratio.toFixed(2), one.className])
     }
     return found

@@ -6,6 +6,23 @@ from studio.ui.screenshots import WIDE
 
 WAIT = 30_000  # ms: the machine may be busy
 
+# JavaScript: colours as they are seen over what is behind them, and the contrast of two (WCAG 2.2).
+CONTRAST = """
+    const numbers = colour => (colour.match(/[\\d.]+/g) || []).map(Number)
+    const seen = ([r, g, b, a = 1], under) => [r, g, b].map((value, k) => value * a + under[k] * (1 - a))
+    const behind = one => {
+        if (!one) return [255, 255, 255]
+        return seen(numbers(getComputedStyle(one).backgroundColor), behind(one.parentElement))
+    }
+    const light = colour => colour.map(value => value / 255)
+        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, k) => sum + value * [0.2126, 0.7152, 0.0722][k], 0)
+    const apart = (one, other) => {
+        const [high, low] = [light(one), light(other)].sort((a, b) => b - a)
+        return (high + 0.05) / (low + 0.05)
+    }
+"""
+
 
 class Visitor:
     """A page of its own session, with everything it asked for and complained about."""
