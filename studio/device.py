@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def wait_quietly() -> bool:
     """Let torch's threads sleep where they wait for each other, instead of spinning.
 
-    A thread that spins takes its core from whatever else runs: with one busy program beside it on two cores, a photo
-    took 23 s instead of 1.5. The `studio` command and the app call it; a library should not, so a script that wants it
-    does it itself, before it imports torch. Where OMP_WAIT_POLICY or GOMP_SPINCOUNT is set, it changes nothing.
+    A thread that spins takes its core from whatever else runs. The `studio` command and the app call it; a library
+    should not, so a script that wants it does it itself, before it imports torch. Where OMP_WAIT_POLICY or
+    GOMP_SPINCOUNT is set, it changes nothing.
 
     Returns:
         Whether it is in time: torch reads both when it is imported.
