@@ -13,7 +13,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from studio import images, weights
+from studio import checks, images, weights
 from studio.base import StudioPipeline
 from studio.detect import Together
 from studio.errors import InputError, StudioError
@@ -297,8 +297,7 @@ class EditPipeline(StudioPipeline):
             glasses=glasses,
             age=age,
         )
-        if output_type not in ("pil", "np", "pt"):
-            raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+        checks.output_type(output_type)
         batch = list(image) if isinstance(image, list | tuple) else [image]
         if latents is not None and len(batch) != 1:
             raise InputError(f"latents must be given with one face, got {len(batch)}: call once for each")
@@ -399,7 +398,7 @@ class EditPipeline(StudioPipeline):
         """
         if generator is None:
             raise InputError("a photo, a generator or latents must say whose face, got none: pass one of them")
-        z = torch.randn(1, self.generator.config.style_dim, generator=generator, device=generator.device)
+        z = checks.normal((1, self.generator.config.style_dim), generator)
         z = z.to(self.generator.device, self.generator.dtype)
         return self.generator.slots(self.generator.latents(z, TRUNCATION)).clone()
 
@@ -407,13 +406,10 @@ class EditPipeline(StudioPipeline):
         """The caller's W+ latents (1,16,512), float32, on this pipeline's device.
 
         Raises:
-            InputError: another type or shape, or not finite.
+            InputError: see `checks.latents`.
         """
         shape = (1, self.generator.num_slots, self.generator.config.style_dim)
-        if not isinstance(latents, Tensor) or tuple(latents.shape) != shape or not bool(latents.isfinite().all()):
-            found = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-            raise InputError(f"latents must be a finite tensor {shape}, got {found}: pass one face's, latents[:1] say")
-        return latents.to(self.device, torch.float32)
+        return checks.latents(latents, shape).to(self.device)
 
     def photo_likeness(
         self, one: Portrait, steps: int = STEPS["photo"], on_step: OnStep = lambda step, w: None

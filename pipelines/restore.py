@@ -877,8 +877,7 @@ def check_arguments(
         raise InputError(f"identity_guard must be a positive distance or None, got {identity_guard}: 0.6 is usual")
     if not isinstance(reference_steps, int) or reference_steps < 0:
         raise InputError(f"reference_steps must be 0 or more, got {reference_steps}: 12 are usual")
-    if output_type not in ("pil", "np", "pt"):
-        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+    checks.output_type(output_type)
 
 
 def fitting_scale(photo: Photo, to_photo: np.ndarray, background: str | backgrounds.Drawer = "lanczos") -> int:

@@ -479,8 +479,7 @@ def check_arguments(
         )
     if not threshold > 0:
         raise InputError(f"threshold must be above 0, got {threshold}: {search.EPSILON} is PULSE's")
-    if output_type not in ("pil", "np", "pt"):
-        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+    checks.output_type(output_type)
 
 
 def seeds_of(generator: checks.Generators, count: int) -> list[int | None]:

@@ -213,6 +213,16 @@ def number_or_list(name: str, value: Any) -> None:
         numbers(**{name: one})
 
 
+def output_type(given: Any) -> None:
+    """Refuse a kind of picture that `images.as_type` does not make.
+
+    Raises:
+        InputError: see above.
+    """
+    if given not in ("pil", "np", "pt"):
+        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {given!r}: choose one of them")
+
+
 def true_or_false(**values: Any) -> None:
     """Refuse whatever is not True or False.
 

@@ -38,7 +38,7 @@ ARROWS = {
     "card": {"errors", "weights", "base"},  # the base for its type alone
     "detect": {"errors", "faces", "networks"},
     "find": {"errors", "images", "faces", "networks", "weights", "detect"},
-    "identity": {"errors", "images", "faces", "tone", "networks", "weights", "find"},
+    "identity": {"errors", "checks", "images", "faces", "tone", "networks", "weights", "find"},
     "latents": {"errors", "device", "images", "faces", "tone", "networks", "weights", "find", "identity"},
     "motion": {"errors", "device", "images", "faces", "video", "networks", "weights", "find", "tone"},
     "tone": set(),

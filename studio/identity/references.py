@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studio import checks
 from studio.errors import InputError
 
 LENGTHS = (0.8, 2.2)  # of an identity vector; those of photos are 1.2 to 1.7 long
@@ -99,5 +100,4 @@ def check_answers(face: int | None, consent: bool, output_type: str) -> None:
         raise InputError(f"face must be a whole number of 0 or more, or None, got {face!r}: 0 is the largest face")
     if not isinstance(consent, bool):
         raise InputError(f"consent must be True or False, got {consent!r}: say it plainly")
-    if output_type not in ("pil", "np", "pt"):
-        raise InputError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}: choose one of them")
+    checks.output_type(output_type)
