@@ -13,7 +13,9 @@ pytestmark = [*MARKS, pytest.mark.slow]
 SERIOUS = ("serious", "critical")
 
 # What one fills in or ticks, whose edge has a contrast below 3 to 1 with what is around it (WCAG 2.2, 1.4.11).
-PALE = f"() => {{{CONTRAST}" + """
+PALE = (
+    f"() => {{{CONTRAST}"
+    + """
     const filled = 'input:not([type=file]):not([type=range]):not([role=listbox]), textarea'
     return [...document.querySelectorAll(filled)]
         .filter(one => one.checkVisibility({opacityProperty: true, visibilityProperty: true}) && !one.disabled)
@@ -28,6 +30,7 @@ PALE = f"() => {{{CONTRAST}" + """
         })
         .filter(([type, name, best]) => best < 3)
 }"""
+)
 
 # Names that gradio looked up and did not find, "common.upload" say, in what is read out or shown.
 KEYS = """() => {

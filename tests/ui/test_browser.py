@@ -26,7 +26,9 @@ NAMELESS = """() => [...document.querySelectorAll('button, input:not([type=file]
     .map(one => one.outerHTML.slice(0, 150))"""
 
 # Lines of text whose contrast with what is behind them is below 4.5 to 1 (WCAG 2.2, success criterion 1.4.3).
-FAINT = f"() => {{{CONTRAST}" + """
+FAINT = (
+    f"() => {{{CONTRAST}"
+    + """
     const found = []
     for (const one of document.querySelectorAll('body *')) {
         const own = [...one.childNodes].filter(node => node.nodeType === 3 && node.data.trim())
@@ -39,6 +41,7 @@ FAINT = f"() => {{{CONTRAST}" + """
     }
     return found
 }"""
+)
 
 
 def test_restore_and_download(visit, client, photo, tmp_path):
