@@ -376,7 +376,7 @@ def train_lent(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     pool: Annotated[int, typer.Option(help="Generated faces held on the device, 1.5 MB each.")] = 26_000,
 ) -> None:
-    """Ten minutes on a lent GPU: the flow, then the restorer around it, on faces drawn and damaged meanwhile."""
+    """Ten minutes on a lent GPU: the flow and the restorer around it, on faces drawn and damaged meanwhile."""
     from studio.training.run import train_lent
 
     train_lent(folder, photos, seconds, device, pool, say)

@@ -70,6 +70,15 @@ class PatchCritic(nn.Module):
         """(N,C,S,S) in [0,1] -> scores (N,1,S/8,S/8), higher for photographs."""
         return self.layers(faces * 2 - 1)
 
+    def maps(self, faces: Tensor) -> list[Tensor]:
+        """(N,C,S,S) in [0,1] -> what each layer but the last makes of it."""
+        found, x = [], faces * 2 - 1
+        for layer in list(self.layers.children())[:-1]:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                found.append(x)
+        return found
+
 
 class Adversary:
     """A critic with its optimizer.
@@ -112,6 +121,25 @@ class Adversary:
         self.net.requires_grad_(True)
         sizes = [torch.autograd.grad(x, drawn, retain_graph=True)[0].norm() for x in (reference, wanting)]
         return wanting * (sizes[0] / sizes[1].clamp_min(1e-8)).clamp(max=1e3)
+
+    def matching(self, drawn: Tensor, clean: Tensor) -> Tensor:
+        """How far the critic's maps of drawn faces are from the clean ones' (pix2pixHD, arXiv 1711.11585, equation 4).
+
+        Args:
+            drawn: (N,3,S,S) RGB, part of the graph.
+            clean: as many, the faces that they should be.
+
+        Returns:
+            The L1 of each layer in shares of its mean size, their mean.
+        """
+        self.net.requires_grad_(False)
+        with torch.autocast(self.device, dtype=torch.bfloat16):
+            found = self.net.maps(self.view(drawn))
+            with torch.no_grad():
+                wanted = self.net.maps(self.view(clean))
+        self.net.requires_grad_(True)
+        pairs = [(f.float(), w.float()) for f, w in zip(found, wanted, strict=True)]
+        return torch.stack([(f - w).abs().mean() / w.abs().mean().clamp_min(1e-6) for f, w in pairs]).mean()
 
     def learn(
         self, *pairs: tuple[Tensor, Tensor], average: Callable[[Iterable[nn.Parameter]], None] | None = None

@@ -1,13 +1,11 @@
-"""A quarter of an hour on a lent GPU: the flow of the map on faces without end, then what is drawn around it.
+"""A quarter of an hour on a lent GPU: what draws a face goes on learning, on faces without end.
 
 On a CPU everything is made once and read again. Here drawing a face costs nothing and damaging it costs most: processes
-damage new faces all the time, and a pool on the GPU holds the last of them, which every step draws from. Two parts
-share the time:
-
-1. `FlowPart`: the flow goes on, as `studio.training.map_flow` trains it, in far larger batches.
-2. `FinishPart`: the restorer's styles, scales and shifts go on, through the generator, with maps that the flow has
-   drawn. They were learnt beside regressed maps, which the pipeline no longer shows. Everything that the regressed map
-   hangs on stays as it is, so that the flow still fits.
+damage new faces all the time, and a pool on the GPU holds the last of them, which every step draws from. `DrawnPart`
+trains the flow and what of the restorer the regressed map does not hang on *together*, through the generator and the
+512 px head, on the picture that is shown: drawn, without its lattice, joined with the estimate. The gradient goes
+through the last steps of the flow (truncated, DRaFT, arXiv 2309.17400, section 4), which also goes on as
+`studio.training.map_flow` trains it, so that it stays a flow.
 
 What is seen hangs on how quick the processes are, so that a repetition comes close and not to the bit.
 """
@@ -30,14 +28,15 @@ from torch import Tensor, nn
 
 from studio import images
 from studio.degradations import degrade
-from studio.imaging.joining import join
+from studio.imaging.joining import as_sharp_as_it_is, join
+from studio.imaging.lattice import without_lattice
 from studio.networks.cleaner import Cleaner
 from studio.networks.generator import Generator
 from studio.networks.identity import IdentityNet
 from studio.networks.image_head import ImageHead
 from studio.networks.map_flow import CALM, MapFlow
 from studio.networks.mesh import FaceMesh
-from studio.networks.restorer import START_BLOCK, Restorer, as_certain, draw_prior
+from studio.networks.restorer import START_BLOCK, Restored, Restorer, as_certain, draw_prior
 from studio.tone import luma, match_tone
 from studio.training.critic import EYES, Adversary, components, whole
 from studio.training.data import as_luma, draw_latents, expand_latents
@@ -56,7 +55,9 @@ TOGETHER = 8  # faces that a process damages at once
 REAL_EVERY = 6  # one of so many groups is of real faces
 FIRST = 1500  # generated faces that the pool must hold before training begins
 POOL = 26_000  # generated faces in the pool
-FLOW_SHARE = 0.45  # of the time
+GRADED = 2  # of the flow's last steps, that the gradient goes through
+STEPS = 4  # of the flow
+GROUPS = 6  # of damaged faces taken in at each step
 WARMUP = 100
 LEAST_RATE = 0.01
 LOG_SECONDS = 20
@@ -287,7 +288,7 @@ class Part:
         sums: dict[str, Tensor] = {}
         steps = 0
         while (spent := time.monotonic() - start) < self.seconds:
-            self.stream.feed()
+            self.stream.feed(GROUPS)
             fall = 0.5 * (1 + math.cos(math.pi * spent / self.seconds))
             rate = self.learning_rate * min(1, (self.step + 1) / WARMUP) * (LEAST_RATE + (1 - LEAST_RATE) * fall)
             for group in optimizer.param_groups:
@@ -317,29 +318,39 @@ class Part:
         return average
 
 
-@dataclass
-class FlowPart(Part):
-    """The flow, as `MapFlowTrainer` trains it."""
-
-    net: MapFlow
-    average_decay: float = 0.999
-    batch: int = 128
-
-    def losses(self) -> dict[str, Tensor]:
-        """See `velocity_loss`."""
-        rows = self.stream.generated.draw(self.batch)
-        face, regressed = (rows[name].float() / UNIT for name in ("face", "regressed"))
-        seen = (rows["small"].float() / 255).contiguous(memory_format=torch.channels_last)
-        noise, times = torch.randn_like(face), torch.rand(len(face), device=face.device)
-        return {"velocity": velocity_loss(self.net, face, regressed, seen, noise, times)}
-
-
-@dataclass
-class FinishPart(Part):
-    """The restorer's styles, scales and shifts, through the generator, with maps that the flow draws.
+class Drawn(nn.Module):
+    """The two networks that say what the generator draws of a damaged face.
 
     Args:
-        flow: frozen.
+        restorer: prepared, see `Restorer.prepare`.
+        flow: of its map.
+    """
+
+    def __init__(self, restorer: Restorer, flow: MapFlow) -> None:
+        super().__init__()
+        self.restorer, self.flow = restorer, flow
+
+    def features(self, small: Tensor, regressed: Tensor) -> Tensor:
+        """Maps (N,C,32,32) float32 that the flow draws; a gradient goes through its last `GRADED` steps.
+
+        Args:
+            small: (N,3,S,S) damaged faces.
+            regressed: (N,C,32,32) float32, their regressed maps, without a gradient.
+        """
+        start = self.flow.whiten(regressed)
+        condition = self.flow.condition(small, start)
+        x = self.flow.start(start, CALM * torch.randn_like(start))
+        for step in range(STEPS):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and step >= STEPS - GRADED):
+                x = x + self.flow(x, torch.full((len(x),), step / STEPS, device=x.device), condition).float() / STEPS
+        return self.flow.features(x, regressed)
+
+
+@dataclass
+class DrawnPart(Part):
+    """The flow, and the restorer's styles, scales and shifts, through the generator.
+
+    Args:
         cleaner: frozen.
         generator: bfloat16, frozen, like the head.
         head: of 512 px.
@@ -347,30 +358,34 @@ class FinishPart(Part):
         mesh: the judge of shape.
         batch: generated faces in a step.
         real: photographs in a step.
+        maps: generated faces of which the flow's velocity is asked.
     """
 
-    net: Restorer
-    flow: MapFlow = field(kw_only=True)
+    net: Drawn
+    average_decay: float = 0.993
     cleaner: Cleaner = field(kw_only=True)
     generator: Generator = field(kw_only=True)
     head: ImageHead = field(kw_only=True)
     identity: IdentityNet = field(kw_only=True)
     mesh: FaceMesh = field(kw_only=True)
-    batch: int = 12
-    real: int = 6
+    batch: int = 32
+    real: int = 16
+    maps: int = 64
 
     def __post_init__(self) -> None:
         device = str(self.generator.device)
-        views = {"fine": whole, "whole": whole, "components": components}
+        views = {"fine": whole, "joined": whole, "whole": whole, "components": components}
         self.critics = {name: Adversary(name, view, device, k) for k, (name, view) in enumerate(views.items())}
         self.shown: dict[str, tuple[Tensor, Tensor]] = {}
         self.rng = torch.Generator().manual_seed(3)
-        self.net.prepare(self.generator)
+        self.first = copy.deepcopy(self.net.restorer).eval().requires_grad_(False)
+        self.net.restorer.prepare(self.generator)
 
     def trained(self) -> list[nn.Parameter]:
-        """What the regressed map does not hang on."""
-        for name, parameter in self.net.named_parameters():
+        """The flow, and of the restorer what the regressed map does not hang on."""
+        for name, parameter in self.net.restorer.named_parameters():
             parameter.requires_grad_(name.startswith(FINISHED))
+        self.net.flow.requires_grad_(True)
         return [parameter for parameter in self.net.parameters() if parameter.requires_grad]
 
     @torch.no_grad()
@@ -386,52 +401,79 @@ class FinishPart(Part):
         clean = as_luma(clean, grey)
         return torch.cat([drawn["seen"], real["seen"]]).float() / 255, clean, fine
 
+    def velocity(self) -> Tensor:
+        """Of the flow, on maps that the pool holds; see `velocity_loss`."""
+        rows = self.stream.generated.draw(self.maps)
+        face, regressed = (rows[name].float() / UNIT for name in ("face", "regressed"))
+        seen = (rows["small"].float() / 255).contiguous(memory_format=torch.channels_last)
+        times = torch.rand(len(face), device=face.device)
+        return velocity_loss(self.net.flow, face, regressed, seen, torch.randn_like(face), times)
+
     def losses(self) -> dict[str, Tensor]:
-        """Of the drawn face, and of it joined with the estimate as the pipeline does; at 256 px, but for `fine`."""
+        """Of the drawn face, and of it joined with the estimate as it is shown; at 256 px but for the fine ones."""
         seen, clean, fine = self.faces()
-        kind, size, count = seen.device.type, self.net.config.size, self.batch
+        net, kind, size, count = self.net.restorer, seen.device.type, self.net.restorer.config.size, self.batch
         small = images.resize(seen, size, size).contiguous(memory_format=torch.channels_last)
         with torch.autocast(kind, torch.bfloat16):
             with torch.no_grad():
                 cleaned = self.cleaner(seen.contiguous(memory_format=torch.channels_last))
-            raw = self.net.normalised(small)
-        parts = self.net.measured(raw, small)
-        with torch.no_grad(), torch.autocast(kind, torch.bfloat16):
-            noise = CALM * torch.randn_like(self.flow.whiten(parts.features))
-            features = self.flow.sample(small, parts.features.detach(), noise, 4)
-        parts = as_certain(replace(parts, features=features), cleaned.certainty)
-        picture = draw_prior(self.generator, self.head, parts, self.net.dictionary).float() / 2 + 0.5
+                first = self.first.normalised(small)
+            raw = net.normalised(small)
+            features = self.net.features(small, net.measured(raw, small).features.detach())
+        parts = as_certain(replace(net.measured(raw, small), features=features), cleaned.certainty)
+        picture = draw_prior(self.generator, self.head, parts, net.dictionary).float() / 2 + 0.5
         picture = as_luma(picture, (small.amax(1) - small.amin(1)).amax((1, 2)) < 1e-6)
-        own, of_real = picture[:count], picture[count:]  # apart, so that the critic of 512 px sees generated ones only
+        own, of_real = picture[:count], picture[count:]  # apart, so that the critics of 512 px see generated ones only
         picture = torch.cat([own, of_real])
         prior = F.avg_pool2d(picture, 2)
-        joined = join(cleaned.estimate, cleaned.certainty, match_tone(picture, cleaned.estimate), 0.5).picture
-        joined = F.avg_pool2d(joined, 2)
+        toned = match_tone(without_lattice(picture), cleaned.estimate)
+        large = join(cleaned.estimate, as_sharp_as_it_is(cleaned.certainty), toned, 0.5).picture
+        own_joined, joined_of_real = large[:count], large[count:]
+        joined = F.avg_pool2d(torch.cat([own_joined, joined_of_real]), 2)
         with torch.autocast(kind, torch.bfloat16):
             person = descriptor_loss(self.identity, prior, clean, self.rng)
             person = person + descriptor_loss(self.identity, joined, clean, self.rng)
             landmarks = landmark_loss(self.mesh, joined, clean) + landmark_loss(self.mesh, prior, clean)
-            maps = identity_loss(self.identity, prior, clean)
+            maps = identity_loss(self.identity, joined, clean)
         eyes = [components(faces)[:, :EYES] for faces in (prior, clean)]
         found = {
-            "prior": 4.0 * coarse_loss(prior, clean),
+            "prior": 2.0 * coarse_loss(prior, clean),
+            "joined pixels": 2.0 * coarse_loss(joined, clean),
+            "eyes and mouth": 2.0 * coarse_loss(components(joined), components(clean)),
             "estimate": 2.0 * estimate_loss(parts.estimate, clean),
             "energy": 2.0 * energy_loss(prior, clean),
             "fine energy": 4.0 * energy_loss(luma(own), luma(fine), bands=1),
+            "joined energy": 4.0 * energy_loss(luma(own_joined), luma(fine), bands=3),
             "maps": 1.0 * maps,
             "person": 5.0 * person,
             "landmarks": 8.0 * landmarks,
-            "grid": 60.0 * (grid_loss(prior, clean) + grid_loss(*eyes, cells=(2,))),
+            "grid": 30.0 * (grid_loss(prior, clean) + grid_loss(*eyes, cells=(2,))),
             "spatial": 0.1 * sum(part.square().mean() for pair in parts.spatial for part in pair),
+            "styles": 4.0 * away(raw, first),
+            "velocity": 2.0 * self.velocity(),
         }
-        found["fine"] = 1.0 * self.critics["fine"].loss(own, found["prior"])
-        found["whole"] = 0.5 * self.critics["whole"].loss(prior, found["prior"])
-        found["components"] = 1.0 * self.critics["components"].loss(prior, found["prior"])
-        self.shown = {"fine": (own.detach(), fine)}
-        self.shown |= {name: (prior.detach(), clean) for name in ("whole", "components")}
+        pull = found["prior"] + found["joined pixels"]
+        self.shown = {"fine": (own, fine), "joined": (own_joined, fine)}
+        self.shown |= {"whole": (joined, clean), "components": (joined, clean)}
+        shares = {"fine": 0.5, "joined": 0.5, "whole": 0.5, "components": 1.0}
+        for name, critic in self.critics.items():
+            found[name] = shares[name] * critic.loss(self.shown[name][0], pull)
+            found[f"{name} maps"] = 0.5 * critic.matching(*self.shown[name])
+        self.shown = {name: (drawn.detach(), wanted) for name, (drawn, wanted) in self.shown.items()}
         return found
 
     def after(self, values: dict[str, Any]) -> None:
         """Teach the critics."""
         for name, critic in self.critics.items():
             values[f"{name} critic"] = critic.learn(self.shown[name])
+
+
+def away(now: Restored, first: Restored) -> Tensor:
+    """How far latents and styles are from what another state of the network says, both as `Restorer.normalised`.
+
+    They could learn to please the judges of likeness by styles that no face has, at the cost of texture.
+    """
+    found = (now.latent - first.latent).square().mean()
+    if now.styles is not None:
+        found = found + 4 * (now.styles - first.styles).square().mean()
+    return found

@@ -47,7 +47,7 @@ from studio.training.heads import HeadTrainer
 from studio.training.heads_of import load_heads, make_heads
 from studio.training.identities import load_identities
 from studio.training.latent_encoder import EncoderTrainer
-from studio.training.lent import FIRST, FLOW_SHARE, POOL, Damagers, FinishPart, FlowPart, Stream
+from studio.training.lent import FIRST, POOL, Damagers, Drawn, DrawnPart, Stream
 from studio.training.loop import Trainer
 from studio.training.map_flow import MapFlowTrainer, fit, make_maps
 from studio.training.presets import FINDER, PRESETS, Preset
@@ -493,7 +493,7 @@ def train_lent(
     pool: int = POOL,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Train the flow of the map, then the restorer around it, for so many seconds on a lent GPU; see `lent`.
+    """Train the flow of the map and the restorer around it, for so many seconds on a lent GPU; see `lent`.
 
     Args:
         folder: receives `flow/` and `restore/`, in half precision, in files of 15 MB.
@@ -507,6 +507,7 @@ def train_lent(
     workers = max(1, (os.cpu_count() or 2) - 1)
     damagers = Damagers(workers, 4 * workers)  # first: they are forked, and must not inherit the GPU
     device = pick_device(device)
+    torch.set_float32_matmul_precision("high")
     real = [load_real_faces(photos / "aligned_clean", held_out(photos)), load_real_faces(photos / "aligned_studio")]
 
     def load(kind: type[StrictModel], name: str, dtype: torch.dtype = torch.float32) -> StrictModel:
@@ -514,22 +515,21 @@ def train_lent(
 
     flow, restorer = load(MapFlow, "map_flow"), load(Restorer, "restore")
     drawing = load(Generator, "generator"), load(ImageHead, "head_512")
-    stream = Stream(damagers, *drawing, copy.deepcopy(restorer), flow, torch.cat(real), pool)
+    stream = Stream(damagers, *drawing, copy.deepcopy(restorer), copy.deepcopy(flow), torch.cat(real), pool)
+    networks = {
+        "cleaner": load(Cleaner, "cleaner"),
+        "generator": load(Generator, "generator", torch.bfloat16),
+        "head": load(ImageHead, "head_512", torch.bfloat16),
+        "identity": load(IdentityNet, "identity"),
+        "mesh": load(FaceMesh, "mesh"),
+    }
     try:
         stream.fill(FIRST)
-        flow = FlowPart(stream, flow.requires_grad_(True), FLOW_SHARE * (end - time.monotonic()), 6e-4, report).run()
-        save_half(flow, folder / "flow")
-        networks = {
-            "flow": flow,
-            "cleaner": load(Cleaner, "cleaner"),
-            "generator": load(Generator, "generator", torch.bfloat16),
-            "head": load(ImageHead, "head_512", torch.bfloat16),
-            "identity": load(IdentityNet, "identity"),
-            "mesh": load(FaceMesh, "mesh"),
-        }
-        save_half(
-            FinishPart(stream, restorer, end - time.monotonic(), 2e-4, report, **networks).run(), folder / "restore"
-        )
+        part = DrawnPart(stream, Drawn(restorer, flow), 0, 2e-4, report, **networks)
+        part.seconds = end - time.monotonic()
+        drawn = part.run()
+        save_half(drawn.flow, folder / "flow")
+        save_half(drawn.restorer, folder / "restore")
     finally:
         damagers.close()
 

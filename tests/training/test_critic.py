@@ -65,3 +65,16 @@ def test_components_are_eyes_and_mouth_side_by_side():
     assert seen.shape == (2, 9, 64, 64)
     assert (seen[:, :, 24:40, 24:40].mean((2, 3)) > 0.7).all()
     assert (seen.mean((2, 3)) < 0.2).all()
+
+
+def test_matching_asks_for_the_same_maps_of_the_same_face():
+    critic = Adversary("whole", whole, "cpu", 0)
+    faces = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    drawn = faces.flip(0).requires_grad_(True)
+    critic.net.eval()  # else spectral normalisation moves from one pass to the next
+    assert critic.matching(faces, faces) == 0
+    loss = critic.matching(drawn, faces)
+    loss.backward()
+    assert 0 < loss < 2
+    assert drawn.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in critic.net.parameters())

@@ -8,7 +8,7 @@ import torch
 from studio.degradations import degrade
 from studio.networks.map_flow import MapFlow
 from studio.training import lent
-from studio.training.lent import Damagers, FinishPart, FlowPart, Pool, Stream
+from studio.training.lent import Damagers, Drawn, DrawnPart, Pool, Stream
 from tests import tiny
 
 
@@ -68,44 +68,43 @@ def test_generated_and_real_faces_are_damaged_by_turns(stream):
     torch.testing.assert_close(kept, own.clamp(-127 / lent.UNIT, 127 / lent.UNIT), atol=1.1 / lent.UNIT, rtol=0)
 
 
-@pytest.mark.alone  # as many steps as three seconds hold
-def test_the_flow_learns(stream):
-    lines = []
-    flow = new_flow().train()
-    before = {name: value.clone() for name, value in flow.named_parameters()}
-    part = FlowPart(stream, flow, 3, 3e-3, lines.append, batch=4)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        first = part.losses()["velocity"]
-    average = part.run()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        assert part.losses()["velocity"] < first
-    assert part.step > 2
-    assert not any(parameter.requires_grad for parameter in average.parameters())
-    assert any(not torch.equal(value, before[name]) for name, value in average.named_parameters())
-
-
-def test_the_finish_leaves_alone_what_the_regressed_map_hangs_on(stream):
-    restorer = copy.deepcopy(stream.restorer)
+def part_of(stream, seconds, **settings):
+    drawn = Drawn(copy.deepcopy(stream.restorer), new_flow())
     others = {"cleaner": tiny.cleaner(), "generator": tiny.generator(), "head": tiny.image_head(start=6)}
-    part = FinishPart(
-        *(stream, restorer, 2, 1e-3),
-        **others,
-        flow=new_flow(),
-        identity=tiny.identity_net(),
-        mesh=tiny.face_mesh(),
-        batch=2,
-        real=1,
-    )
+    judges = {"identity": tiny.identity_net(), "mesh": tiny.face_mesh()}
+    return DrawnPart(stream, drawn, seconds, 1e-3, lambda line: None, **others, **judges, batch=2, real=1, **settings)
+
+
+def test_what_draws_learns_and_the_regressed_map_stays(stream):
+    part = part_of(stream, 2, maps=4)
+    before = {name: value.clone() for name, value in part.net.named_parameters()}
     average = part.run()
     assert part.step >= 1
+    assert not any(parameter.requires_grad for parameter in average.parameters())
     faces = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        assert torch.equal(average(faces).features, stream.restorer(faces).features)
-    changed = {
-        name.split(".")[0]
-        for name, value in average.named_parameters()
-        if not torch.equal(value, dict(stream.restorer.named_parameters())[name])
-    }
-    assert {"to_spatial", "to_fine", "to_styles", "refine"} <= changed
+        assert torch.equal(average.restorer(faces).features, stream.restorer(faces).features)
+    changed = {name for name, value in average.named_parameters() if not torch.equal(value, before[name])}
+    parts = {".".join(name.split(".")[:2]) for name in changed}
+    assert {"restorer.to_spatial", "restorer.to_fine", "restorer.to_styles", "restorer.refine", "flow.leave"} <= parts
+
+
+def test_the_picture_has_its_say_in_the_flow(stream):
+    part = part_of(stream, 0)
+    part.trained()
+    losses = part.losses()
+    losses["velocity"] *= 0
+    sum(losses.values()).backward()
+    assert part.net.flow.leave[-1].weight.grad.abs().max() > 0
+    assert losses["styles"] == 0
+
+
+def test_the_drawn_maps_are_those_of_the_pipeline(stream, monkeypatch):
+    drawn = Drawn(stream.restorer, new_flow())
+    torch.nn.init.normal_(drawn.flow.leave[-1].weight, std=0.01)
+    small, regressed = torch.rand(2, 3, 256, 256), torch.randn(2, tiny.generator().config.channels[2], 32, 32)
+    noise = torch.randn_like(drawn.flow.whiten(regressed))
+    monkeypatch.setattr(torch, "randn_like", lambda x: noise)
+    with torch.no_grad():
+        expected = drawn.flow.sample(small, regressed, lent.CALM * noise, lent.STEPS)
+        torch.testing.assert_close(drawn.features(small, regressed), expected)
