@@ -125,7 +125,7 @@ OPTIONS = {
     "weights pull": "",
     "weights verify": "",
     "weights path": "",
-    "bench restore": "photos recipe seed limit fidelity model sheet unseen without restorer find steps cases out",
+    "bench restore": "photos recipe seed limit fidelity model sheet unseen without restorer find steps cases seeds out",
     "bench find": "photos cases pictures detector recipe seed limit threads net sheet out",
     "bench inversion": "photos steps limit threads model sheet out",
     "train parts": "folder cache sheet skin hair",

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.restore import RestorePipeline
-from studio import images, sheets
+from studio import images, sheets, weights
 from studio.benchmarks.provenance import FINDER, provenance
 from studio.degradations import degrade
 from studio.errors import InputError
@@ -25,6 +25,9 @@ from studio.faces.paste import soft_mask
 from studio.metrics import (
     blockiness,
     edge_contrast,
+    iris_colours,
+    iris_error,
+    iris_mismatch,
     landmark_error,
     mean_lab_difference,
     niqe,
@@ -34,6 +37,8 @@ from studio.metrics import (
     ssim,
     weave,
 )
+from studio.motion.gaze import CORNERS, irises
+from studio.networks.iris import IrisNet
 from studio.networks.restorer import Restorer
 from studio.photosets import held_out
 from studio.tone import luma, tone_curve
@@ -65,6 +70,7 @@ def run(
     find: bool,
     steps: int,
     cases: Path | None,
+    seeds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Damage the largest face of each portrait, restore it, compare both with the original.
@@ -86,6 +92,7 @@ def run(
         steps: of the flow; 0 leaves it out, so that the mean of all faces is drawn.
         cases: a folder with `cases.csv`, whose columns `damaged` and `original` name aligned faces of 512 px: measured
             too, under the folder's name. None: no such.
+        seeds: with `find`, restore with so many seeds and compare what comes of them; 1 leaves that out.
         say: receives progress lines.
 
     Returns:
@@ -97,6 +104,7 @@ def run(
         middle), `niqe` (naturalness, lower is better), `blockiness`, `overshoot` and `weave` (in the hair of the
         original, 0 where there is none) as `studio.metrics` has them, `lab_difference`, `colour_shift` (Lab difference
         to the input, both averaged over cells of 1/16 of the side: what changed in colour and tone, without texture),
+        `iris_error` and `iris_mismatch` (Lab difference of the irises to the original's, and of one to the other),
         `edge_noise` and `edge_sharpness` (finest octave, and the next, just inside of the edge of the face's mask over
         just outside of it: a composite is far from the original's), `found` (share of the faces that the detector
         finds). For each fidelity `nearer` (share of the faces that are nearer to the original than the input is, in
@@ -105,7 +113,8 @@ def run(
         came back as they
         were), `points_found` and `points_settled` (distance of the mesh's points to those of the clean face in eye
         distances, as found in the damaged picture, and as they are after a second look at a first restoration; over
-        the faces that are found). Of the `original` what needs no other picture.
+        the faces that are found), and with several seeds `seeds_apart` (identity distance of what other seeds draw to
+        what the first one draws) and `seeds_niqe` (of the others). Of the `original` what needs no other picture.
     """
     pipeline = RestorePipeline.from_pretrained(model)
     if restorer:
@@ -138,6 +147,8 @@ def run(
             more: dict[str, float] = {}
             if find:
                 restored, more = found_and_restored(pipeline, damaged, placed, fidelity, steps)
+                if seeds > 1:
+                    more |= apart(pipeline, faces, damaged, restored, fidelity, steps, seeds)
             else:
                 restored = torch.cat([restored_crop(pipeline, crop[None], fidelity, steps) for crop in damaged])
             measured, each = measure(pipeline, *known, damaged, restored)
@@ -183,6 +194,27 @@ def found_and_restored(
         "points_found": mean(found),
         "points_settled": mean(settled),
     }
+
+
+def apart(
+    pipeline: RestorePipeline,
+    faces: Faces,
+    damaged: Tensor,
+    restored: Tensor,
+    fidelity: float,
+    steps: int,
+    seeds: int,
+) -> dict[str, float]:
+    """How far the faces that seeds from 1 on draw are from those (N,3,512,512) of the default one; see `run`."""
+    settings: dict[str, Any] = {"fidelity": fidelity, "num_inference_steps": steps, "output_type": "pt"}
+    distances, natural = [], []
+    for seed in range(1, seeds):
+        others: list[Any] = [
+            pipeline(crop, generator=torch.Generator().manual_seed(seed), **settings).images[0] for crop in damaged
+        ]
+        distances.append(pipeline.distances(torch.stack(others), restored, unmoved(len(damaged)), faces))
+        natural.append(niqe(torch.stack(others)))
+    return {"seeds_apart": mean(np.stack(distances)), "seeds_niqe": mean(torch.stack(natural))}
 
 
 def restored_crop(pipeline: RestorePipeline, crop: Tensor, fidelity: float, steps: int) -> Tensor:
@@ -273,9 +305,11 @@ def measure(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Means over the faces of one version, and (2,N) identity distances and landmark errors of each.
 
-    The identity chip is cut with the original's mesh on both sides. `placed` are the meshes (N,468,3) that
-    `place_meshes` puts on the originals, `hair` (N,1,h,w) where their hair is.
+    The identity chip is cut with the original's mesh on both sides, and irises lie where the original has them.
+    `placed` are the meshes (N,468,3) that `place_meshes` puts on the originals, `hair` (N,1,h,w) where their hair is.
     """
+    eyes = place_irises(clean, placed)
+    colours = iris_colours(crops, *eyes)
     still = unmoved(len(crops))
     found = [find_in_crop(pipeline, crop) for crop in crops]
     meshes = {i: face.mesh for i, face in enumerate(found) if face is not None}
@@ -292,6 +326,8 @@ def measure(
         "landmark_error_found": mean(of_found),
         **naturalness(crops, placed, hair),
         "lab_difference": mean(mean_lab_difference(crops, clean)),
+        "iris_error": mean_known(iris_error(colours, iris_colours(clean, *eyes))),
+        "iris_mismatch": mean_known(iris_mismatch(colours)),
         "colour_shift": mean(mean_lab_difference(*(F.adaptive_avg_pool2d(x, CELLS) for x in (crops, damaged)))),
         "found": round(len(seen) / len(crops), 4),
     }
@@ -300,8 +336,6 @@ def measure(
 
 def naturalness(crops: Tensor, placed: np.ndarray, hair: Tensor) -> dict[str, float]:
     """What can be said of faces (N,3,512,512) without their originals, but for where their mesh and their hair are."""
-    woven = weave(crops, hair)
-    woven = woven[~woven.isnan()]
     noise, edges = edge_contrast(crops, soft_mask(placed, unmoved(len(crops)), crops.shape[2], hair))
     return {
         "sharpness": mean(sharpness(crops)),
@@ -309,10 +343,18 @@ def naturalness(crops: Tensor, placed: np.ndarray, hair: Tensor) -> dict[str, fl
         "niqe": mean(niqe(crops)),
         "blockiness": mean(blockiness(crops)),
         "overshoot": mean(overshoot(crops)),
-        "weave": mean(woven) if len(woven) else 0.0,
+        "weave": mean_known(weave(crops, hair)),
         "edge_noise": mean(noise),
         "edge_sharpness": mean(edges),
     }
+
+
+def place_irises(crops: Tensor, placed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the irises of faces (N,3,S,S) with meshes (N,468,3) are: centres (N,2,2) and widths of the eyes (N,2)."""
+    net = IrisNet.from_pretrained(weights.path("iris")).to(memory_format=torch.channels_last)
+    ends = placed[:, np.array(CORNERS), :2]  # (N, eye, corner, 2)
+    centres = np.stack([irises(net, crop, mesh) for crop, mesh in zip(crops, placed, strict=True)])
+    return centres, np.linalg.norm(ends[:, :, 1] - ends[:, :, 0], axis=2)
 
 
 def unmoved(count: int) -> np.ndarray:
@@ -334,6 +376,12 @@ def place_meshes(pipeline: RestorePipeline, crops: Tensor, faces: Faces) -> np.n
 def mean(values: Tensor | np.ndarray | list[float]) -> float:
     """Mean to four digits."""
     return round(float(np.mean(np.asarray(values, np.float64))), 4)
+
+
+def mean_known(values: Tensor) -> float:
+    """`mean` of the (N,) that are not NaN; 0 where none is known."""
+    known = values[~values.isnan()]
+    return mean(known) if len(known) else 0.0
 
 
 def line(versions: dict[str, dict[str, float]], name: str) -> str:

@@ -38,6 +38,7 @@ def bench_restore(
     cases: Annotated[
         Path | None, typer.Option(help="Folder with cases.csv (damaged, original) that is measured, too.")
     ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="With --find: compare so many.")] = 1,
     out: OutOption = None,
 ) -> None:
     """Damage clean portraits by a recipe, restore them, and compare both with the original."""
@@ -45,7 +46,7 @@ def bench_restore(
 
     recipes = recipe or list(restore.RECIPES)
     fidelities = fidelity or [0.5]
-    settings = (fidelities, model, sheet, unseen, without or [], restorer, find, steps, cases)
+    settings = (fidelities, model, sheet, unseen, without or [], restorer, find, steps, cases, seeds)
     show(restore.run(photos, recipes, seed, limit, *settings, say), out)
 
 

@@ -40,6 +40,8 @@ MEASURES = {
     "edge_noise",
     "edge_sharpness",
     "lab_difference",
+    "iris_error",
+    "iris_mismatch",
     "colour_shift",
     "found",
 }
@@ -68,6 +70,8 @@ def _toys(monkeypatch, pipeline):
     monkeypatch.setattr(RestorePipeline, "from_pretrained", classmethod(lambda cls, name: pipeline))
     monkeypatch.setattr(restore, "FaceFinder", OneFace)
     monkeypatch.setattr(weights, "sha256", lambda name: "committed")
+    monkeypatch.setattr(weights, "path", lambda name: name)
+    monkeypatch.setattr(bench.IrisNet, "from_pretrained", classmethod(lambda cls, folder: tiny.iris_net()))
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +95,9 @@ def run(
     net=None,
     find=False,
     cases=None,
+    seeds=1,
 ):
-    settings = "restore", sheet, unseen, (), net, find, 4, cases, lambda _: None
+    settings = "restore", sheet, unseen, (), net, find, 4, cases, seeds, lambda _: None
     return bench.run(folder, recipes, seed, limit, fidelities, *settings)
 
 
@@ -132,8 +137,8 @@ def test_damaged_portraits(folder, tmp_path):
         assert set(versions["input"]) == MEASURES
         assert all(set(versions[name]) == MEASURES | {"nearer"} for name in ("fidelity 0", "fidelity 1"))
         assert set(versions["original"]) < MEASURES
-    numbers = [v for found in report["recipes"]["gfpgan"].values() for k, v in found.items() if k != "weave"]
-    assert all(math.isfinite(value) for value in numbers)  # of hair there may be none
+    numbers = [v for found in report["recipes"]["gfpgan"].values() for v in found.values()]
+    assert all(math.isfinite(value) for value in numbers)
     untouched = report["recipes"]["none"]["input"]
     assert untouched["identity_distance"] == untouched["landmark_error"] == untouched["landmark_error_found"] == 0
     assert report["recipes"]["none"]["input"]["ssim"] == pytest.approx(1)
@@ -143,6 +148,24 @@ def test_damaged_portraits(folder, tmp_path):
     json.dumps(report)
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 4 * 256  # original, input, two settings
+
+
+def test_seeds_are_compared(folder, pipeline, monkeypatch):
+    drawn = []
+
+    def distances(crops, others, *where):
+        drawn.append((crops, others))
+        return np.full(len(crops), 0.25)
+
+    monkeypatch.setattr(pipeline, "distances", distances)
+    damaged = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    first = pipeline(damaged[0], fidelity=0.0, output_type="pt").images[0][None]
+    found = bench.apart(pipeline, faces_of(head((256, 300), height=380)), damaged, first, 0.0, 4, 3)
+    assert found["seeds_apart"] == 0.25
+    assert math.isfinite(found["seeds_niqe"])
+    one, other = (crops for crops, usual in drawn if usual is first)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, first)
 
 
 def test_the_damage_is_the_seed_and_nothing_else(folder):
