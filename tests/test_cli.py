@@ -19,7 +19,7 @@ from pipelines.restore import RestorePipeline
 from studio import cli, images, provenance, weights
 from studio.benchmarks import album as album_bench
 from studio.benchmarks import background as drawn
-from studio.benchmarks import edit, frontalize, generate, identity, inversion, reference, speed, upsample
+from studio.benchmarks import edit, frontalize, generate, identity, inversion, old, reference, speed, upsample
 from studio.benchmarks import find as finding
 from studio.benchmarks import reenact as reenacting
 from studio.benchmarks import restore as bench
@@ -638,9 +638,22 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         seen.append(arguments)
         return {"benchmark": 1}
 
-    modules = (bench, reference, speed, identity, album_bench, upsample, frontalize, inversion, edit, generate, drawn)
+    modules = (
+        bench,
+        old,
+        reference,
+        speed,
+        identity,
+        album_bench,
+        upsample,
+        frontalize,
+        inversion,
+        edit,
+        generate,
+        drawn,
+    )
     modules += (finding, reenacting)
-    for module, name in [(bench, "run_old"), *((module, "run") for module in modules)]:
+    for module, name in ((module, "run") for module in modules):
         monkeypatch.setattr(module, name, record)
     out = tmp_path / "bench" / "x.json"
     for name in COMMANDS["bench"]:
@@ -651,7 +664,7 @@ def test_benchmarks_print_json_and_write_it(call, monkeypatch, tmp_path):
         assert code == 0
         assert json.loads(text) == json.loads(out.read_text()) == {"benchmark": 1}
         out.unlink()
-    settings = "restore", None, False, [], None, False, 4, None, cli.say
+    settings = "restore", None, False, [], None, False, 4, None, 1, cli.say
     assert seen[0] == (tmp_path, ["gfpgan", "codeformer_large"], 0, 0, [0.5], *settings)
     call("bench", "restore", "--photos", tmp_path, "--recipe", "none", "--fidelity", 0, "--fidelity", 1, "--limit", 3)
     assert seen[-1] == (tmp_path, ["none"], 0, 3, [0.0, 1.0], *settings)

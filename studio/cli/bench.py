@@ -104,9 +104,9 @@ def bench_old(
     out: OutOption = None,
 ) -> None:
     """Restore real old photographs, where no original exists: identity kept, faces found again, sharpness."""
-    from studio.benchmarks import restore
+    from studio.benchmarks import old
 
-    show(restore.run_old(photos, fidelity, size_of_result(scale), limit, model, sheet, say), out)
+    show(old.run(photos, fidelity, size_of_result(scale), limit, model, sheet, say), out)
 
 
 @app.command("speed")

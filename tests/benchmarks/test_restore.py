@@ -14,8 +14,8 @@ from PIL import Image
 from pipelines import restore
 from pipelines.restore import RestorePipeline
 from studio import images, weights
+from studio.benchmarks import old, speed
 from studio.benchmarks import restore as bench
-from studio.benchmarks import speed
 from studio.errors import InputError
 from studio.faces.faces import Faces
 from studio.networks.generator import Modulation
@@ -254,7 +254,7 @@ def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
 
 
 def test_old_photographs(folder, tmp_path):
-    report = bench.run_old(folder, 0.5, "auto", 0, "restore", tmp_path / "new" / "sheet.png", lambda _: None)
+    report = old.run(folder, 0.5, "auto", 0, "restore", tmp_path / "new" / "sheet.png", lambda _: None)
     assert (report["photos"], report["faces"], report["found_again"]) == (3, 2, 1)
     assert report["skipped"] == ["wall.png: no face was found"]
     assert report["photos_by_scale"] == {1: 1, 4: 2}
@@ -266,7 +266,7 @@ def test_old_photographs(folder, tmp_path):
 
 
 def test_sharpness_is_told_apart_by_how_sharp_the_photo_was():
-    found = bench.sharpness_gains(np.array([[0.005, 0.02], [0.005, 0.01], [0.1, 0.025]]))
+    found = old.sharpness_gains(np.array([[0.005, 0.02], [0.005, 0.01], [0.1, 0.025]]))
     assert found["by_sharpness"]["blurred"] == {"faces": 2, "before": 0.005, "gain": 3.0}
     assert found["by_sharpness"]["grainy"] == {"faces": 1, "before": 0.1, "gain": 0.25}
     assert "sharp" not in found["by_sharpness"]
@@ -298,5 +298,5 @@ def test_speed(monkeypatch):
 def test_is_found(box, found):
     mine = np.array([10, 10, 20, 20], np.float32)
     others = np.array([(100, 100, 110, 110), box], np.float32)
-    assert bench.is_found(mine, others) is found
-    assert not bench.is_found(mine, np.zeros((0, 4), np.float32))
+    assert old.is_found(mine, others) is found
+    assert not old.is_found(mine, np.zeros((0, 4), np.float32))
