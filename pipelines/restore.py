@@ -26,7 +26,7 @@ from studio.faces.mean_mesh import MEAN_MESH
 from studio.faces.pose import pose_from_mesh
 from studio.faces.select import select
 from studio.faces.templates import five_points
-from studio.find import MIN_PRESENCE, FaceFinder, with_given
+from studio.find import MIN_PRESENCE, FaceFinder, reading_order, unique, with_given
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.references import check_embedding
 from studio.identity.similarity import average, find_outliers
@@ -63,6 +63,7 @@ AUTO_SCALES = (1, 2, 4)
 NEARLY = 0.9  # of those 512 px are enough for "auto": a face of about 256 must not double for measuring 254 or 257
 AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
 SETTLED, CLEAR = 0.9, 0.5  # presence of the mesh and quality below which a face is looked at again
+PLACES = 3  # that look a little like a face, and are restored to be looked at where nobody is seen
 ASTRAY = 0.12  # share of the crop's side by which a mesh may be off the mean face and still be believed
 CUT = 0.1  # share of a face's box outside the photo from which on the report says so
 REGIONS = ("auto", "face", "head", "photo")
@@ -474,7 +475,35 @@ class RestorePipeline(StudioPipeline):
         if aligned:
             return finder.aligned(pixels)
         found = finder(pixels)
-        return found if boxes is None else with_given(found, finder.given(pixels, boxes))
+        if boxes is not None:
+            return with_given(found, finder.given(pixels, boxes))
+        return found if len(found) or not self.leads else self.look_closer(photo, found.doubtful)
+
+    def look_closer(self, photo: Photo, places: np.ndarray) -> Faces:
+        """Faces of a photo in which nobody is seen, at places that look a little like one.
+
+        Of some faces so little is left that the networks doubt, and the mesh sees none. Each place is restored once:
+        where a face is, its restoration shows one; of anything else the same network makes nothing that the mesh knows.
+
+        Args:
+            photo: that they are in.
+            places: (N,4) boxes in its pixels, likeliest first; the first `PLACES` are looked at.
+
+        Returns:
+            The faces, and as `doubtful` the places where none is.
+        """
+        if not len(places):
+            return Faces.empty()
+        places, others = places[:PLACES], places[PLACES:]
+        given = self.finder().given(photo.pixels.to(self._execution_device), places)
+        mesh, presence = self.place_restored(photo, given)
+        kept = unique(torch.from_numpy(given.boxes), torch.from_numpy(presence))
+        kept = [i for i in kept if presence[i] >= SETTLED]
+        found = with_mesh(given, mesh, presence)[kept]
+        count = len(kept)
+        found = replace(found, given=np.zeros(count, bool), quality=np.full(count, CLEAR, np.float32))
+        left = np.concatenate([places[presence < SETTLED], others])
+        return replace(found[reading_order(found.boxes)], doubtful=left)
 
     def finder(self) -> FaceFinder:
         """Finds faces with this pipeline's networks."""
@@ -495,19 +524,28 @@ class RestorePipeline(StudioPipeline):
         doubtful = [i for i in todo if faces.mesh_scores[i] < SETTLED or faces.quality[i] < CLEAR]
         if not doubtful or not self.leads:
             return faces
-        crops, to_photo = self.crop(photo, faces[doubtful])
+        placed, seen = self.place_restored(photo, faces[doubtful])
+        mesh, presence = faces.mesh.copy(), faces.mesh_scores.copy()
+        for k, i in enumerate(doubtful):
+            if seen[k] >= MIN_PRESENCE:
+                mesh[i], presence[i] = placed[k], max(presence[i], seen[k])
+        return with_mesh(faces, mesh, presence)
+
+    def place_restored(self, photo: Photo, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
+        """The mesh on faces that are restored once to be looked at.
+
+        Returns:
+            Meshes (N,468,3) in pixels of the photo, and how sure the mesh is (N,) in [0,1]; 0 where it lies astray.
+        """
+        crops, to_photo = self.crop(photo, faces)
         tone = tone_curve(photo.pixels, crops)
         restored = self.join(self.read(crops, tone, num_inference_steps=0), 0.0, tone).picture
         found = place_aligned(self.finder(), restored)
-        mesh, presence = faces.mesh.copy(), faces.mesh_scores.copy()
         flat = align.transform_points(found.mesh[..., :2], to_photo)
         deep = found.mesh[..., 2:] * align.scale_of(to_photo)[:, None, None]
-        for k, i in enumerate(doubtful):
-            moved = np.linalg.norm(five_points(found.mesh[[k]])[0] - MEAN_POINTS * CROP, axis=1).mean() / CROP
-            if found.seen[k] and moved < ASTRAY:
-                mesh[i], presence[i] = np.concatenate([flat[k], deep[k]], 1), max(presence[i], found.presence[k])
-        boxes = np.concatenate([mesh[..., :2].min(1), mesh[..., :2].max(1)], 1)
-        return replace(faces, boxes=boxes, mesh=mesh, mesh_scores=presence, pose=pose_from_mesh(mesh))
+        moved = np.linalg.norm(five_points(found.mesh) - MEAN_POINTS * CROP, axis=2).mean(1) / CROP
+        presence = np.where(moved < ASTRAY, found.presence, 0).astype(np.float32)
+        return np.concatenate([flat, deep], 2).astype(np.float32), presence
 
     def crop(self, photo: Photo, faces: Faces) -> tuple[Tensor, np.ndarray]:
         """Crops (N,3,512,512) in [0,1], aligned for the restorer, and their crop-to-photo transforms (N,2,3)."""
@@ -996,6 +1034,12 @@ def why_noted(photo: Photo, faces: Faces, i: int, settled: bool) -> str:
         how = "what the finder sees" if not faces.given[i] else "its box" if faces.frames is None else "the picture"
         notes.append(f"the mesh sees no face: aligned by {how}")
     return ", ".join(notes)
+
+
+def with_mesh(faces: Faces, mesh: np.ndarray, presence: np.ndarray) -> Faces:
+    """The faces with other meshes (N,468,3), whose boxes and pose follow, and other presence scores (N,)."""
+    boxes = np.concatenate([mesh[..., :2].min(1), mesh[..., :2].max(1)], 1)
+    return replace(faces, boxes=boxes, mesh=mesh, mesh_scores=presence, pose=pose_from_mesh(mesh))
 
 
 def report(photo: Photo, faces: Faces, i: int, skipped: dict[int, str], details: Details) -> FaceReport:

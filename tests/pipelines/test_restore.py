@@ -240,6 +240,39 @@ def test_a_doubtful_face_is_aligned_by_its_first_restoration(monkeypatch):
     assert built.settle(load(photo()), seen, [0]) is seen
 
 
+@pytest.mark.parametrize(("presence", "found", "left"), [(1.0, 1, 1), (0.8, 0, 3)])
+def test_where_nobody_is_seen_doubtful_places_are_restored_and_looked_at(monkeypatch, presence, found, left):
+    """The same face twice is one; a place whose restoration shows nobody stays doubtful, and so do those beyond."""
+    boxes = np.float32([[40, 30, 140, 140], [42, 32, 142, 142], [10, 10, 30, 30]])
+    monkeypatch.setattr(restore, "PLACES", 2)
+    monkeypatch.setattr(Finder, "__call__", lambda self, image: replace(Faces.empty(), doubtful=boxes))
+
+    def place(finder, crops):
+        return Measured(np.repeat(MEAN_MESH[None] * 512, len(crops), 0), np.full(len(crops), presence, np.float32))
+
+    monkeypatch.setattr(restore, "place_aligned", place)
+    built = pipeline()
+    faces = built.find(load(photo()))
+    assert len(faces) == found
+    assert len(faces.doubtful) == left
+    assert not faces.given.any()
+    reports = built(photo(), output_type="pt", identity_guard=None).reports[0]
+    assert [report.restored for report in reports] == [True] * found
+    if found:
+        wanted = transform_points(MEAN_MESH[None, :, :2] * 512, built.finder().given(photo(), boxes[:1]).crops(512))
+        np.testing.assert_allclose(faces.mesh[0, :, :2], wanted[0], atol=1e-3)
+
+
+def test_places_astray_are_no_faces(monkeypatch):
+    boxes = np.float32([[40, 30, 140, 140]])
+    monkeypatch.setattr(Finder, "__call__", lambda self, image: replace(Faces.empty(), doubtful=boxes))
+    far = Measured(MEAN_MESH[None] * 512 + np.float32([200, 0, 0]), np.ones(1, np.float32))
+    monkeypatch.setattr(restore, "place_aligned", lambda finder, crops: far)
+    faces = pipeline().find(load(photo()))
+    assert len(faces) == 0
+    np.testing.assert_array_equal(faces.doubtful, boxes)
+
+
 def test_a_face_cut_by_the_edge_is_noted(monkeypatch):
     monkeypatch.setattr(Finder, "faces", faces_of(head((10, 80), 90.0), head((220, 90), 60.0)))
     assert [report.note for report in run(photo()).reports[0]] == ["cut by the edge of the photo", ""]
