@@ -240,7 +240,7 @@ def test_a_doubtful_face_is_aligned_by_its_first_restoration(monkeypatch):
     assert built.settle(load(photo()), seen, [0]) is seen
 
 
-@pytest.mark.parametrize(("presence", "found", "left"), [(1.0, 1, 1), (0.8, 0, 3)])
+@pytest.mark.parametrize(("presence", "found", "left"), [(1.0, 1, 1), (0.95, 0, 3)])
 def test_where_nobody_is_seen_doubtful_places_are_restored_and_looked_at(monkeypatch, presence, found, left):
     """The same face twice is one; a place whose restoration shows nobody stays doubtful, and so do those beyond."""
     boxes = np.float32([[40, 30, 140, 140], [42, 32, 142, 142], [10, 10, 30, 30]])
