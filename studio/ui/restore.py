@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,26 +27,24 @@ from studio.ui.common import (
     ask,
     connect,
     fresh,
-    line,
     more,
     not_loaded,
     read,
-    rows,
     shelf,
     upload,
     warn,
 )
 from studio.ui.lane import follow, on_gpu, watched, zero_gpu
-from studio.ui.onward import Ends, Onward, onward
+from studio.ui.onward import Ends, Onward
 from studio.ui.restore_call import REFERENCE_STEPS, Result, restore_photo
 from studio.ui.restore_choice import Found, click, mark, named, preview
 from studio.ui.restore_options import looks, of_look, of_strip, options, strip
+from studio.ui.restore_result import outputs, values
 
 if TYPE_CHECKING:
     from pipelines.restore import RestorePipeline
 
 TITLE = "Restore"
-COLUMNS = ["Face", "Restored", "Identity distance", "Why"]
 WAITING = "Choose a photo, then press Restore."
 REFERENCE = (
     "What the damage took is drawn like this person, whose face is the largest there, in the one chosen face that is "
@@ -162,65 +160,6 @@ def one(models: Models) -> tuple[gr.File, Onward]:
         **PRIVATE,
     )
     return photo, further
-
-
-def outputs() -> tuple[Onward, list[Any]]:
-    """Where the result goes: what can be done with it; and all in the order of `values`, but for the message.
-
-    What a script wants comes first.
-    """
-    further = onward(TITLE)
-    slider = gr.ImageSlider(
-        label="Before and after", format="png", max_height=640, interactive=False, buttons=["fullscreen"]
-    )
-    strip = gr.Gallery(
-        label="Faces, before and after",
-        format="png",
-        columns=2,
-        height="auto",
-        object_fit="contain",
-        buttons=[],
-        interactive=False,
-        elem_classes="pairs",
-    )
-    faces = gr.HTML()
-    with gr.Accordion("What the model drew, because the photo does not tell", open=False):
-        invented = gr.Image(
-            show_label=False,
-            alt_text="The result in grey, in colour where the model drew its detail",
-            format="png",
-            interactive=False,
-            buttons=["fullscreen"],
-        )
-    with gr.Accordion("Report (JSON)", open=False):
-        report = gr.JSON(label="Report")
-    return further, [further.file, report, slider, faces, strip, invented]
-
-
-def values(result: Result | None = None, message: str = "") -> list[Any]:
-    """A result for the widgets of `outputs`; without one they are emptied, and only the message is shown."""
-    if result is None:
-        return [None, None, line(message), None, "", [], None, []]
-    return [
-        result.file,
-        asdict(result.report),
-        line(result.message, done=result.shown is not None),
-        result.shown,
-        rows("Faces", COLUMNS, [row(face) for face in result.report.faces]),
-        result.strip,
-        result.invented,
-        result.ways,
-    ]
-
-
-def row(face: dict[str, Any]) -> list[Any]:
-    """One face as `COLUMNS`; people count from 1. A distance where nothing was done would be 0, and read as perfect."""
-    return [
-        face["index"] + 1,
-        "yes" if face["restored"] else "no",
-        f"{face['identity_distance']:.2f}" if face["restored"] else "–",
-        ", ".join(text for text in (face["reason"], face["note"]) if text),
-    ]
 
 
 # ---- events

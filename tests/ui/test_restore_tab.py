@@ -21,9 +21,10 @@ from studio.ui import lane
 from studio.ui.app import Lazy, build
 from studio.ui.common import QUEUED, Models, line, rows
 from studio.ui.lane import Stopped, watched
-from studio.ui.restore import COLUMNS, Runner, row, tab
+from studio.ui.restore import Runner, tab
 from studio.ui.restore_call import restore_photo
 from studio.ui.restore_choice import Found, click, indices, mark, named, preview, toggle, toggled
+from studio.ui.restore_result import COLUMNS, row
 from tests import tiny
 from tests.ui.toy import MARKS, ToyRestore
 
