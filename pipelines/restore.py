@@ -64,7 +64,7 @@ NEARLY = 0.9  # of those 512 px are enough for "auto": a face of about 256 must 
 AUTO_PIXELS = 16_000_000  # "auto" makes no larger picture than this by enlarging
 SETTLED, CLEAR = 0.9, 0.5  # presence of the mesh and quality below which a face is looked at again
 # Places that look a little like a face, which are restored to be looked at where nobody is seen, and how sure the mesh
-# must be there: on three damaged faces that were missed it was to four digits, on two of 249 pictures without one it was.
+# must be there: on three damaged faces that were missed it was, to four digits, and on two of 249 pictures without one.
 PLACES, SHOWN = 3, 0.98
 ASTRAY = 0.12  # share of the crop's side by which a mesh may be off the mean face and still be believed
 CUT = 0.1  # share of a face's box outside the photo from which on the report says so
@@ -146,6 +146,8 @@ class RestoreOutput(BaseOutput):
         scales: how many times as large as its input each of them is.
         invented: (H,W) float32 in [0,1] for each of them, which share of the detail there was drawn by the prior,
             because the photo does not tell; 0 where the photo speaks for itself.
+        readings: with `keep_readings`, the `Reading` of the faces of each input that were chosen and large enough, in
+            the order of `faces`; hand one to `RestorePipeline.join` for another fidelity. Else None.
     """
 
     images: list[Image.Image] | list[np.ndarray] | list[Tensor]
@@ -154,6 +156,7 @@ class RestoreOutput(BaseOutput):
     photos: list[Photo]
     scales: list[float]
     invented: list[Tensor]
+    readings: list[Reading] | None = None
 
 
 @dataclass
@@ -165,6 +168,7 @@ class Reading:
         cleaned: what they say for sure.
         prior: (N,3,S,S) RGB, about [0,1], the faces that were drawn for them.
         skin, hair: (N,1,h,w) probabilities.
+        tone: of a monochrome photo, for `join`; None of one in colours.
     """
 
     crops: Tensor
@@ -172,11 +176,16 @@ class Reading:
     prior: Tensor
     skin: Tensor
     hair: Tensor
+    tone: Tone | None = None
+
+    def __len__(self) -> int:
+        """Of how many faces."""
+        return len(self.crops)
 
     def __getitem__(self, index: slice) -> Reading:
         """Some of the faces."""
         cleaned = Cleaned(self.cleaned.estimate[index], self.cleaned.certainty[index])
-        return Reading(self.crops[index], cleaned, self.prior[index], self.skin[index], self.hair[index])
+        return Reading(self.crops[index], cleaned, self.prior[index], self.skin[index], self.hair[index], self.tone)
 
 
 class RestorePipeline(StudioPipeline):
@@ -279,6 +288,7 @@ class RestorePipeline(StudioPipeline):
         aligned: bool = False,
         num_inference_steps: int = 4,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        keep_readings: bool = False,
         output_type: str = "pil",
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
@@ -326,6 +336,8 @@ class RestorePipeline(StudioPipeline):
             generator: draws the noise that says which one, for one face after the other, or a list with one for each
                 photo; None draws the same for every face. Another seed gives another face where the damage leaves a
                 choice.
+            keep_readings: give back what the networks read, as `readings`: 10 MB a face and more. `join` makes faces of
+                it for another fidelity, and runs none of our networks again.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             callback_on_step_end: called with (pipeline, step, step, {"latents": (1,512) Gaussian coordinates of the
                 face's structure, "identity_distance": (1,)}) after each of the `reference_steps`; the next step starts
@@ -355,7 +367,7 @@ class RestorePipeline(StudioPipeline):
         checks.number_or_list("fidelity", asked)
         checks.number_or_list("strength", strength)
         checks.numbers(identity_guard=0 if identity_guard is None else identity_guard)
-        checks.true_or_false(caution=caution, colorize=colorize)
+        checks.true_or_false(caution=caution, colorize=colorize, keep_readings=keep_readings)
         for share in asked:
             check_arguments(share, strength, scale, identity_guard, output_type, reference_steps)
         check_drawing(region, num_inference_steps)
@@ -375,7 +387,7 @@ class RestorePipeline(StudioPipeline):
         pointed = boxes_of_each(boxes, batch, aligned, listed=images.is_batch(image))
         wanted = None if reference is None else self.embed_reference(reference)
         drawer = self.upsampler(background) if background in backgrounds.NETWORKS else background
-        found, reports, photos, scales, maps = [], [], [], [], []
+        found, reports, photos, scales, maps, readings = [], [], [], [], [], []
         each = zip(self.progress_bar(batch) if len(batch) > 1 else batch, pointed, asked, drawn_by, strict=True)
         for item, own, fidelity, generator in each:
             photo = images.load(item)  # 1. load
@@ -434,9 +446,10 @@ class RestorePipeline(StudioPipeline):
             photos.append(result)
             scales.append(size)
             maps.append(invented)
+            readings += [reading] if keep_readings else []
         self.maybe_free_model_hooks()
         pictures = [images.as_type(photo.pixels, output_type) for photo in photos]
-        output = RestoreOutput(pictures, found, reports, photos, scales, maps)
+        output = RestoreOutput(pictures, found, reports, photos, scales, maps, readings if keep_readings else None)
         return output if return_dict else output.to_tuple()
 
     @property
@@ -577,14 +590,14 @@ class RestorePipeline(StudioPipeline):
         """
         if not len(crops):
             nothing = crops[:, :1]
-            return Reading(crops, Cleaned(crops, nothing), crops, nothing, nothing)
+            return Reading(crops, Cleaned(crops, nothing), crops, nothing, nothing, tone)
         if tone is not None:
             crops = luma(crops).expand(-1, 3, -1, -1)
         found = [self.read_face(crop, num_inference_steps, generator, change) for crop in crops.split(1)]
         estimate, certainty, prior, skin, hair = (torch.cat(parts) for parts in zip(*found, strict=True))
         if tone is not None:
             estimate, prior = (luma(x).expand(-1, 3, -1, -1) for x in (estimate, prior))
-        return Reading(crops, Cleaned(estimate, certainty), prior, skin, hair)
+        return Reading(crops, Cleaned(estimate, certainty), prior, skin, hair, tone)
 
     def read_face(
         self,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,6 @@ from studio.ui.restore_options import LOOKS
 
 if TYPE_CHECKING:
     from pipelines.restore import FaceReport, Reading, RestorePipeline
-    from studio.tone import Tone
 
 CROP_SIDE = 256  # px, in the strip of faces
 STRIP = 40  # faces in the strip, largest first
@@ -131,9 +129,9 @@ def restore_photo(
     if reference is not None:
         steps = REFERENCE_STEPS if model == "restore" else 0  # published ones are only measured with it
         settings |= {"reference": read(reference), "reference_steps": steps}
-    # No picture in 8 bits, which nobody looks at.
-    with kept(pipeline) as readings:
-        output = pipeline(photo, **seeded(settings), callback_on_step_end=on_step, output_type="pt")
+    # Of published models `join` would run a network again. No picture in 8 bits, which nobody looks at.
+    wanted = pipeline.leads and reference is None
+    output = pipeline(photo, **seeded(settings), keep_readings=wanted, callback_on_step_end=on_step, output_type="pt")
     report = FileReport(photo.name, faces=[face.to_dict() for face in output.reports[0]])
     report.doubtful = output.faces[0].doubtful.round(1).tolist()
     result = Result(report, verdict(report, output.reports[0]))
@@ -162,8 +160,8 @@ def restore_photo(
         result.invented = show(Photo(overlay, icc=after.icc), *fit(after), folder / "invented.png")
         if background in NETWORKS:
             result.message += f" The photo around the faces was drawn by the network {background}."
-        if reference is None:
-            result.ways = three_ways(pipeline, readings, colorize, folder)
+        if output.readings:
+            result.ways = three_ways(pipeline, output.readings[0], colorize, folder)
         result.strip = [pair(photo, after, face, output.scales[0], folder) for face in output.reports[0][:STRIP]]
     report.seconds = round(time.perf_counter() - start, 3)
     return result
@@ -211,48 +209,11 @@ def pair(before: Photo, after: Photo, face: FaceReport, scale: int, folder: Path
     return path, f"Face {face.index + 1}: {done}{f' ({face.reason})' if face.reason else ''}"
 
 
-@contextmanager
-def kept(pipeline: Any) -> Iterator[list[tuple[Reading, Tone | None]]]:
-    """What the networks read in the largest face that a call restores, and the photo's tone: the list is filled by it.
-
-    Nothing is kept where a pipeline has no step `read`, or where `join` would run a network again.
-    """
-    readings: list[tuple[Reading, Tone | None]] = []
-    if not getattr(pipeline, "leads", False):
-        yield readings
-        return
-    read, own = pipeline.read, vars(pipeline).get("read")
-
-    def reading(crops: torch.Tensor, tone: Tone | None = None, num_inference_steps: int = 4, *rest: Any) -> Reading:
-        found = read(crops, tone, num_inference_steps, *rest)
-        if num_inference_steps and len(crops) and not readings:  # without steps, a face is only looked at
-            readings.append((first_of(found), tone))
-        return found
-
-    pipeline.read = reading
-    try:
-        yield readings
-    finally:
-        del pipeline.read
-        if own is not None:
-            pipeline.read = own
-
-
-def first_of(reading: Reading) -> Reading:
-    """The reading of the first face alone."""
-    cleaned = replace(reading.cleaned, estimate=reading.cleaned.estimate[:1], certainty=reading.cleaned.certainty[:1])
-    parts = {name: getattr(reading, name)[:1] for name in ("crops", "prior", "skin", "hair")}
-    return replace(reading, cleaned=cleaned, **parts)
-
-
-def three_ways(
-    pipeline: RestorePipeline, readings: Sequence[tuple[Reading, Tone | None]], colorize: bool, folder: Path
-) -> list[tuple[Path, str]]:
-    """Write a face in each of the three ways, from what was read once: no network runs again."""
+def three_ways(pipeline: RestorePipeline, reading: Reading, colorize: bool, folder: Path) -> list[tuple[Path, str]]:
+    """Write the largest face in each of the three ways, from what was read once: no network runs again."""
     found = []
-    for reading, tone in readings:
-        for name, fidelity in LOOKS.items():
-            face = pipeline.join(reading, fidelity, tone, colorize).picture[0]
-            small = images.resize(face, CROP_SIDE, CROP_SIDE)
-            found.append((images.save(small, folder / f"{name.lower()}.png"), name))
+    for name, fidelity in LOOKS.items() if len(reading) else ():
+        face = pipeline.join(reading[:1], fidelity, reading.tone, colorize).picture[0]
+        small = images.resize(face, CROP_SIDE, CROP_SIDE)
+        found.append((images.save(small, folder / f"{name.lower()}.png"), name))
     return found

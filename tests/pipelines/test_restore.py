@@ -126,6 +126,7 @@ class RestoreConfig:
             "region": ["face", "head", "house"],  # what "auto" does: a test of its own
             "num_inference_steps": [0, 2, -1],
             "generator": [torch.Generator().manual_seed(3), "seed"],
+            "keep_readings": [True, "yes"],
             "aligned": ["yes", True, With(True, image=photo()[:, :, :160])],
             "output_type": ["pil", "np"],
         }
@@ -569,6 +570,20 @@ def test_some_of_the_faces_that_were_read():
     crops, _ = built.crop(image, built.find(image))
     reading = built.read(crops)
     torch.testing.assert_close(built.join(reading[1:]).picture, built.join(reading).picture[1:])
+
+
+def test_what_was_read_is_given_back_for_another_fidelity():
+    built = pipeline()
+    grey = luma(photo()[None])[0].expand(3, -1, -1)
+    for image in (photo(), grey):
+        output = built([image, torch.zeros(3, 64, 64)], keep_readings=True)
+        reading, nothing = output.readings
+        crops, _ = built.crop(load(image), output.faces[0])
+        assert len(reading) == len(crops) == 2 and len(nothing) == 0
+        assert (reading.tone is None) == (image is not grey)
+        picture = built.join(reading[:1], 0.2, reading.tone).picture
+        torch.testing.assert_close(picture, built.restore_crops(crops, 0.2, reading.tone)[:1], atol=1e-6, rtol=0)
+    assert built(photo()).readings is None
 
 
 def test_seeds_draw_other_faces_and_the_same_seed_the_same():

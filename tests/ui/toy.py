@@ -57,6 +57,8 @@ def closed_loops():
 class ToyRestore(StudioPipeline):
     """Two faces in every photo that is not black, side by side; the second is too small. `restorer` tints the first."""
 
+    leads = False
+
     def __init__(self, restorer):
         super().__init__()
         self.register_modules(restorer=restorer)
@@ -84,6 +86,7 @@ class ToyRestore(StudioPipeline):
         aligned=False,
         num_inference_steps=4,
         generator=None,
+        keep_readings=False,
         output_type="pil",
         callback_on_step_end=None,
         callback_on_step_end_tensor_inputs=None,
@@ -142,6 +145,7 @@ class Slow:
     def __init__(self, pipeline, seconds=0.1):
         self.seconds = seconds
         self.pipeline, self.components, self.find = pipeline, pipeline.components, pipeline.find
+        self.leads = pipeline.leads
         self.inside, self.most, self.lock = 0, 0, threading.Lock()
 
     def __call__(self, *arguments, **settings):
