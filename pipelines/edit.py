@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from studio import checks, images, weights
 from studio.base import StudioPipeline
+from studio.callbacks import StepEnd, replaced
 from studio.detect import Together
 from studio.errors import InputError, StudioError
 from studio.faces import align
@@ -57,7 +59,7 @@ MADE = {
 
 Changed = tuple[Photo, Tensor, Tensor, Tensor, Tensor]  # photo, face (3,S,S), latents, attributes, identity vector
 ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor | Photo
-StepCallback = Callable[["EditPipeline", int, int, dict[str, Tensor]], Any]
+StepCallback = Callable[["EditPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
 
 
 @dataclass
@@ -172,6 +174,12 @@ class EditPipeline(StudioPipeline):
     """
 
     known_names: ClassVar[tuple[str, ...]] = ("edit",)
+    model_cpu_offload_seq = "parts"
+    _exclude_from_cpu_offload: ClassVar[list[str]] = [
+        *("generator", "space", "restorer", "head", "quick_head"),
+        *StudioPipeline._exclude_from_cpu_offload,
+    ]
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents"]
 
     def __init__(
         self,
@@ -234,9 +242,10 @@ class EditPipeline(StudioPipeline):
         glasses: float | None = None,
         age: float | None = None,
         num_inference_steps: int | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> EditOutput | Any:
@@ -244,7 +253,8 @@ class EditPipeline(StudioPipeline):
 
         Args:
             image: a path, bytes, PIL image, (H,W,3) array, (3,H,W) tensor in [0,1] or `Photo`; what `prepare` made of
-                one; or a list of these. None edits a generated person, of `generator` or `latents`.
+                one; or a list of these, an array (B,H,W,3) or a tensor (B,3,H,W). None edits a generated person, of
+                `generator` or `latents`.
             method: "photo" changes the photo itself, which no head can be turned in. "likeness" changes a face of the
                 prior that is like the photo's, aligned, 1024 px. "auto": a likeness where the head is turned or where
                 there is no photo, else the photo.
@@ -260,11 +270,12 @@ class EditPipeline(StudioPipeline):
             glasses: below 0 takes them off, above 0 puts them on.
             age: 30 to 80 years as they should be, as read off the identity vector (6 years off in the mean).
             num_inference_steps: of the search for a photo's likeness, 1 or more; None takes 40 in the photo, else 100.
-            generator: draws the person to be edited where there is no photo.
+            generator: draws the person to be edited where there is no photo, or a list with one for each person.
             latents: (1,16,512) W+ latents of the likeness, which is then not searched for (`Sitter.w` of an earlier
                 call); without a photo, of the person to be edited (one of the `latents` of another pipeline).
             callback_on_step_end: called with (pipeline, step, step, {"latents": (1,16,512)}) after each step of the
-                search; what it returns is not read, what it raises ends the call.
+                search; the next step starts from the "latents" it returns, and what it raises ends the call.
+            callback_on_step_end_tensor_inputs: names of the tensors it is given; None gives all.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             return_dict: False returns a tuple of the output's fields.
 
@@ -297,28 +308,28 @@ class EditPipeline(StudioPipeline):
             glasses=glasses,
             age=age,
         )
+        checks.runs(self)
         checks.output_type(output_type)
-        batch = list(image) if isinstance(image, list | tuple) else [image]
+        told = (callback_on_step_end, callback_on_step_end_tensor_inputs)
+        StepEnd(self, *told, self._callback_tensor_inputs)  # refused before the first photo
+        batch = images.batch(image)
+        drawn_by = checks.generators(generator, len(batch), "face")
         if latents is not None and len(batch) != 1:
             raise InputError(f"latents must be given with one face, got {len(batch)}: call once for each")
         methods = [method_of(one, method, changes) for one in batch]
-        searching = {
-            "face": face,
-            "num_inference_steps": num_inference_steps,
-            "generator": generator,
-            "latents": latents,
-        }
+        searching = {"face": face, "num_inference_steps": num_inference_steps, "latents": latents}
         for one, how in zip(batch, methods, strict=True):
             check(self.space, changes, how)
             if isinstance(one, Sitter):
-                check_unused("a face that is prepared", **searching)
+                check_unused("a face that is prepared", **searching, generator=generator)
         sitters = [  # 1. find, read, search
             one
             if isinstance(one, Sitter)
-            else self.prepare(one, how, **searching, callback_on_step_end=callback_on_step_end)
-            for one, how in zip(batch, methods, strict=True)
+            else self.prepare(one, how, face, num_inference_steps, drawing, latents, *told)
+            for one, how, drawing in zip(batch, methods, drawn_by, strict=True)
         ]
         done = [self.edit(sitter, changes) for sitter in sitters]  # 2. change, measure, correct
+        self.maybe_free_model_hooks()
         output = EditOutput(
             [images.as_type(one.photo.pixels, output_type) for one in done],
             [one.report for one in done],
@@ -341,6 +352,7 @@ class EditPipeline(StudioPipeline):
         generator: torch.Generator | None = None,
         latents: Tensor | None = None,
         callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
     ) -> Sitter:
         """Find a face, read it, and search for its likeness: the slow part, once for all changes.
 
@@ -352,6 +364,7 @@ class EditPipeline(StudioPipeline):
             generator: see there.
             latents: see there.
             callback_on_step_end: see there.
+            callback_on_step_end_tensor_inputs: see there.
 
         Raises:
             InputError: several faces and no choice, an index that there is not, too few pixels, an argument outside its
@@ -364,6 +377,7 @@ class EditPipeline(StudioPipeline):
         steps = STEPS[method] if num_inference_steps is None else num_inference_steps
         if not (type(steps) is int and steps >= 1):
             raise InputError(f"num_inference_steps must be a whole number of 1 or more, got {steps!r}: pass one")
+        told = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         w = None
         if latents is not None:
             check_unused("latents", generator=generator, num_inference_steps=num_inference_steps)
@@ -376,13 +390,7 @@ class EditPipeline(StudioPipeline):
         one = portrait(photo, face, SIDES[method], self.finder(), self.encoder(), LEAST["edit"], "face 0")
         find = self.photo_likeness if method == "photo" else self.likeness
         if w is None:
-            with self.progress_bar(total=steps) as bar:
-
-                def on_step(step: int, moved: Tensor) -> None:
-                    bar.update()
-                    if callback_on_step_end is not None:
-                        callback_on_step_end(self, step, step, {"latents": moved})
-
+            with self.steps(steps, told) as on_step:
                 w = find(one, steps, on_step)
         if method == "photo":
             return self.photo_of(one, w)
@@ -399,7 +407,7 @@ class EditPipeline(StudioPipeline):
         if generator is None:
             raise InputError("a photo, a generator or latents must say whose face, got none: pass one of them")
         z = checks.normal((1, self.generator.config.style_dim), generator)
-        z = z.to(self.generator.device, self.generator.dtype)
+        z = z.to(self._execution_device, self.generator.dtype)
         return self.generator.slots(self.generator.latents(z, TRUNCATION)).clone()
 
     def known(self, latents: Tensor) -> Tensor:
@@ -409,13 +417,13 @@ class EditPipeline(StudioPipeline):
             InputError: see `checks.latents`.
         """
         shape = (1, self.generator.num_slots, self.generator.config.style_dim)
-        return checks.latents(latents, shape).to(self.device)
+        return checks.latents(latents, shape).to(self._execution_device)
 
     def photo_likeness(
         self, one: Portrait, steps: int = STEPS["photo"], on_step: OnStep = lambda step, w: None
     ) -> Tensor:
         """W+ latents (1,16,512) of the likeness that says what a change does to a photo."""
-        crop = images.resize(one.crop, SEARCHED, SEARCHED).to(self.device)
+        crop = images.resize(one.crop, SEARCHED, SEARCHED).to(self._execution_device)
         start = bank.estimate(self.space, crop, one.person, grey=one.tone is not None)
         return by_inversion(
             quick_draw(self.generator, self.quick_head, one.tone),
@@ -445,7 +453,7 @@ class EditPipeline(StudioPipeline):
         seen, _ = self.measured(images.resize(one.crop[None], SEARCHED, SEARCHED))
         mask = soft_mask(one.mesh, one.to_photo, one.crop.shape[-1])
         inside = FaceInPhoto(self.generator, self.head, self.restorer, one.crop[None], mask, w, one.tone)
-        features = inside.parts.features.to(self.parts.device, self.parts.dtype)
+        features = inside.parts.features.to(self._execution_device, self.parts.dtype)
         hair = self.parts(features)[:, [PARTS.index("hair")]].float().cpu()
         person = one.person.cpu()
         apart = float((self.look(inside.w)[1] - person).norm())
@@ -532,6 +540,17 @@ class EditPipeline(StudioPipeline):
         return one.photo.with_pixels(pixels.clamp(0, 1))
 
     # ---- what the steps use
+
+    @contextmanager
+    def steps(self, total: int, told: StepEnd) -> Iterator[OnStep]:
+        """A progress bar, and what a search calls after each step, with its latents."""
+        with self.progress_bar(total=total) as bar:
+
+            def on_step(step: int, w: Tensor) -> Tensor | None:
+                bar.update()
+                return replaced(told(step, step, latents=w))
+
+            yield on_step
 
     @torch.no_grad()
     def draw(self, w: Tensor) -> Tensor:

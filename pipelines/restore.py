@@ -336,7 +336,7 @@ class RestorePipeline(StudioPipeline):
             generator: draws the noise that says which one, for one face after the other, or a list with one for each
                 photo; None draws the same for every face. Another seed gives another face where the damage leaves a
                 choice.
-            keep_readings: give back what the networks read, as `readings`: 10 MB a face and more. `join` makes faces of
+            keep_readings: give back what the networks read, as `readings`: about 10 MB a face. `join` makes faces of
                 it for another fidelity, and runs none of our networks again.
             output_type: "pil", "np" ((H,W,3) float32 in [0,1]) or "pt" ((3,H,W) float32 in [0,1]).
             callback_on_step_end: called with (pipeline, step, step, {"latents": (1,512) Gaussian coordinates of the

@@ -20,7 +20,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEuler
 from diffusers.utils import logging as diffusers_logging
 
 import studio
-from pipelines import arc2face, frontalize, generate, reenact, restore, upsample
+from pipelines import arc2face, edit, frontalize, generate, reenact, restore, upsample
 from studio import images, weights
 from studio.device import pick_device
 from studio.errors import ImageError, InputError, StudioError
@@ -31,6 +31,7 @@ from tests.contract import plain, same
 from tests.faces.synthetic import head
 from tests.pipelines import (
     test_arc2face,
+    test_edit,
     test_frontalize,
     test_generate,
     test_reenact,
@@ -43,13 +44,14 @@ CASES = {
     "restore": (restore, test_restore.RestoreConfig, test_restore.Finder),
     "upsample": (upsample, test_upsample.UpsampleConfig, tiny.SureFinder),
     "generate": (generate, test_generate.GenerateConfig, tiny.SureFinder),
+    "edit": (edit, test_edit.EditConfig, tiny.SureFinder),
     "frontalize": (frontalize, test_frontalize.FrontalizeConfig, tiny.SureFinder),
     "reenact": (reenact, test_reenact.ReenactConfig, test_reenact.Following),
     "arc2face": (arc2face, test_arc2face.Arc2FaceConfig, tiny.SureFinder),
 }
 ALL = list(CASES)
 WITH_NOISE = ["generate", "arc2face"]  # one generator a picture
-WITH_BATCHES = ["restore", "upsample", "frontalize"]
+WITH_BATCHES = ["restore", "upsample", "edit", "frontalize"]
 
 
 @pytest.fixture(autouse=True)
@@ -82,12 +84,13 @@ class Case:
 
     def with_steps(self):
         """Arguments that make it take steps of which the callback is told."""
-        steps = {"restore": {"reference": test_restore.photo(4)}, "frontalize": {"num_inference_steps": 3}}
+        more = {"num_inference_steps": 3}
+        steps = {"restore": {"reference": test_restore.photo(4)}, "edit": more, "frontalize": more}
         return steps.get(self.name, {})
 
 
 def values(output):
-    return plain(output, ("seconds",))
+    return plain(output, ("seconds", "inside"))  # the clock; what a prepared face holds beside its values
 
 
 def pictures(output):

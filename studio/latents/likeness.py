@@ -91,14 +91,15 @@ def by_pulse(
         crop: (3,256,256) the face, FFHQ-aligned, RGB in [0,1].
         person: (E,) its identity vector.
         steps: of the search; about 100 give a likeness.
-        on_step: called with (step, latents) after each; what it returns is not read.
+        on_step: called with (step, latents) after each; what it returns, if anything, is gone on with.
 
     Returns:
         W+ latents (1,slots,D).
     """
 
-    def told(step: int, coordinates: Tensor, error: Tensor) -> None:
-        on_step(step, space.latents(coordinates))
+    def told(step: int, coordinates: Tensor, error: Tensor) -> Tensor | None:
+        given = on_step(step, space.latents(coordinates))
+        return None if given is None else space(given)
 
     # The caller may have switched gradients off in one way or the other; tensors of inference mode cannot have any.
     with torch.inference_mode(False), torch.enable_grad():

@@ -64,6 +64,7 @@ class EditConfig:
             "generator": [drawn(1), With(drawn(1), **nobody, generator=drawn(2))],
             "latents": With(torch.full((1, 12, 8), 0.5), num_inference_steps=None),
             "callback_on_step_end": Recorder(),
+            "callback_on_step_end_tensor_inputs": [["no_such_tensor"], "latents"],
             "output_type": ["pil", "np"],
         }
 
@@ -235,6 +236,33 @@ def test_the_likeness_of_a_photo(pipeline):
     assert report.edit_distance == pytest.approx(float((vector - sitter.vector).norm()), abs=1e-5)
     assert report.identity_distance == pytest.approx(float((vector - sitter.portrait.person).norm()), abs=1e-5)
     assert report.likeness_distance == pytest.approx(float((sitter.vector - sitter.portrait.person).norm()), abs=1e-5)
+
+
+def test_a_search_for_a_likeness_goes_on_from_what_the_callback_gives(pipeline):
+    seen = []
+
+    def halve(_, step, __, given):
+        seen.append(given["latents"].clone())
+        return {"latents": 0.5 * given["latents"]} if step == 0 else None
+
+    pipeline.prepare(photo(seed=3), "likeness", num_inference_steps=2, callback_on_step_end=halve)
+    left_alone = pipeline.prepare(photo(seed=3), "likeness", num_inference_steps=2)
+    first, second = seen
+    assert (second - 0.5 * first).norm() < (second - first).norm()
+    assert torch.equal(pipeline.prepare(photo(seed=3), "likeness", num_inference_steps=2).w, left_alone.w)
+
+
+def test_a_generator_for_each_person(pipeline):
+    both = pipeline([None, None], age=60.0, generator=[drawn(3), drawn(4)], output_type="pt")
+    for picture, seed in zip(both.images, (3, 4), strict=True):
+        assert torch.equal(picture, pipeline(age=60.0, generator=drawn(seed), output_type="pt").images[0])
+    with pytest.raises(InputError, match="one for each face, got 1 for 2"):
+        pipeline([None, None], age=60.0, generator=[drawn(3)])
+
+
+def test_no_pictures_at_all_are_refused(pipeline):
+    with pytest.raises(ImageError, match="at least one"):
+        pipeline([], smile=1.0)
 
 
 def test_a_likeness_that_is_somebody_else_is_refused(pipeline, monkeypatch):
