@@ -490,9 +490,32 @@ class RestorePipeline(StudioPipeline):
         if aligned:
             return finder.aligned(pixels)
         found = finder(pixels)
-        if boxes is not None:
-            return with_given(found, finder.given(pixels, boxes))
-        return found if len(found) or not self.leads else self.look_closer(photo, found.doubtful)
+        if self.leads and len(found):
+            found = self.proven(photo, found)
+        elif self.leads and boxes is None:
+            found = self.look_closer(photo, found.doubtful)
+        return found if boxes is None else with_given(found, finder.given(pixels, boxes))
+
+    def proven(self, photo: Photo, faces: Faces) -> Faces:
+        """The faces without those that only the detector sees, and that show none when they are restored.
+
+        Damage makes faces that no mesh sees, and makes things that look like faces to a detector alone. Those whose
+        restoration shows a face are aligned by it, as `settle` does; the others become `doubtful`.
+
+        Args:
+            photo: that they are in.
+            faces: all of them.
+        """
+        unseen = np.flatnonzero((faces.mesh_scores < MIN_PRESENCE) & ~faces.given)
+        if not len(unseen):
+            return faces
+        placed, shown = self.place_restored(photo, faces[unseen])
+        mesh, presence = faces.mesh.copy(), faces.mesh_scores.copy()
+        real = shown >= MIN_PRESENCE
+        mesh[unseen[real]], presence[unseen[real]] = placed[real], shown[real]
+        kept = np.setdiff1d(np.arange(len(faces)), unseen[~real])
+        left = np.concatenate([faces.boxes[unseen[~real]], faces.doubtful])
+        return replace(with_mesh(faces, mesh, presence)[kept], doubtful=left)
 
     def look_closer(self, photo: Photo, places: np.ndarray) -> Faces:
         """Faces of a photo in which nobody is seen, at places that look a little like one.

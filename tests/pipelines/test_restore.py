@@ -264,6 +264,26 @@ def test_where_nobody_is_seen_doubtful_places_are_restored_and_looked_at(monkeyp
         np.testing.assert_allclose(faces.mesh[0, :, :2], wanted[0], atol=1e-3)
 
 
+@pytest.mark.parametrize(("presence", "found"), [(0.95, 2), (0.2, 1)])
+def test_a_face_that_only_the_detector_sees_must_show_one_when_restored(monkeypatch, presence, found):
+    monkeypatch.setattr(Finder, "faces", replace(PEOPLE, mesh_scores=np.array([1.0, 0.1])))
+    looked_at = []
+
+    def place(finder, crops):
+        looked_at.append(len(crops))
+        return Measured(MEAN_MESH[None] * 512, np.float32([presence]))
+
+    monkeypatch.setattr(restore, "place_aligned", place)
+    built = pipeline()
+    faces = built.find(load(photo()))
+    assert len(faces) == found
+    np.testing.assert_array_equal(faces.doubtful, PEOPLE.boxes[found:])
+    np.testing.assert_array_equal(faces.mesh[0], PEOPLE.mesh[0])
+    assert (faces.mesh_scores >= 0.5).all()
+    assert [report.note for report in built(photo(), output_type="pt").reports[0]] == [""] * found
+    assert looked_at == [1, 1]  # once for each photo: who was looked at is not looked at again to be aligned
+
+
 def test_places_astray_are_no_faces(monkeypatch):
     boxes = np.float32([[40, 30, 140, 140]])
     monkeypatch.setattr(Finder, "__call__", lambda self, image: replace(Faces.empty(), doubtful=boxes))

@@ -82,8 +82,7 @@ def test_code_of_a_run_and_its_link(visit, photo, browser, url):
     assert "--fidelity 0.2" in copied(visitor, "Command")
     link = copied(visitor, "Link to these settings")
     assert link == f"{url}?tab=restore&fidelity=0.2"
-    second = Visitor(browser, url)
-    second.page.goto(link)
+    second = Visitor(browser, url, link.removeprefix(url))
     second.page.get_by_role("radio", name="Sharpest").and_(second.page.locator(":checked")).wait_for()
     second.close()
 
@@ -92,8 +91,7 @@ def test_code_of_a_run_and_its_link(visit, photo, browser, url):
 def test_a_link_opens_a_tab_and_refuses_what_does_not_fit(browser, url):
     from tests.ui.visitor import Visitor
 
-    visitor = Visitor(browser, url)
-    visitor.page.goto(f"{url}?tab=upsample&samples=2&steps=9999&find=true")
+    visitor = Visitor(browser, url, "?tab=upsample&samples=2&steps=9999&find=true")
     visitor.page.get_by_role("tab", name="Upsample", selected=True).wait_for()
     visitor.page.get_by_text("steps in the page's address must be 10 to 200, got 9999").first.wait_for()
     assert visitor.page.get_by_label("Find the face").is_checked()

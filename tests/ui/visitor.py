@@ -27,7 +27,7 @@ CONTRAST = """
 class Visitor:
     """A page of its own session, with everything it asked for and complained about."""
 
-    def __init__(self, browser, url, **options):
+    def __init__(self, browser, url, place="", **options):
         self.url = url
         self.context = browser.new_context(**{"viewport": WIDE, **options})
         self.page = self.context.new_page()
@@ -36,7 +36,7 @@ class Visitor:
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.goto(url)
+        self.page.goto(url + place)
         self.page.get_by_role("tab").first.wait_for()
 
     def upload(self, path):
@@ -70,5 +70,5 @@ class Visitor:
     def close(self):
         foreign = {one for one in self.asked if not one.startswith((self.url, "data:", "blob:"))}
         self.context.close()
-        assert not self.complaints
+        assert not self.complaints, self.complaints
         assert not foreign
