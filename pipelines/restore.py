@@ -26,7 +26,7 @@ from studio.faces.mean_mesh import MEAN_MESH
 from studio.faces.pose import pose_from_mesh
 from studio.faces.select import select
 from studio.faces.templates import five_points
-from studio.find import MIN_PRESENCE, FaceFinder, reading_order, unique, with_given
+from studio.find import MIN_PRESENCE, SURE_SCORE, FaceFinder, reading_order, unique, with_given
 from studio.identity.encoder import IdentityEncoder
 from studio.identity.references import check_embedding
 from studio.identity.similarity import average, find_outliers
@@ -497,7 +497,7 @@ class RestorePipeline(StudioPipeline):
         return found if boxes is None else with_given(found, finder.given(pixels, boxes))
 
     def proven(self, photo: Photo, faces: Faces) -> Faces:
-        """The faces without those that only the detector sees, and that show none when they are restored.
+        """The faces without those that only a detector sees, which is not very sure, and that show none when restored.
 
         Damage makes faces that no mesh sees, and makes things that look like faces to a detector alone. Those whose
         restoration shows a face are aligned by it, as `settle` does; the others become `doubtful`.
@@ -506,16 +506,14 @@ class RestorePipeline(StudioPipeline):
             photo: that they are in.
             faces: all of them.
         """
-        unseen = np.flatnonzero((faces.mesh_scores < MIN_PRESENCE) & ~faces.given)
-        if not len(unseen):
+        alone = (faces.mesh_scores < MIN_PRESENCE) & (faces.scores < SURE_SCORE) & ~faces.given
+        if not alone.any():
             return faces
-        placed, shown = self.place_restored(photo, faces[unseen])
-        mesh, presence = faces.mesh.copy(), faces.mesh_scores.copy()
-        real = shown >= MIN_PRESENCE
-        mesh[unseen[real]], presence[unseen[real]] = placed[real], shown[real]
-        kept = np.setdiff1d(np.arange(len(faces)), unseen[~real])
-        left = np.concatenate([faces.boxes[unseen[~real]], faces.doubtful])
-        return replace(with_mesh(faces, mesh, presence)[kept], doubtful=left)
+        unseen = np.flatnonzero(alone)
+        placed, shown = self.with_restored_mesh(photo, faces, unseen)
+        dropped = unseen[shown < MIN_PRESENCE]
+        left = np.concatenate([faces.boxes[dropped], faces.doubtful])
+        return replace(placed[np.setdiff1d(np.arange(len(faces)), dropped)], doubtful=left)
 
     def look_closer(self, photo: Photo, places: np.ndarray) -> Faces:
         """Faces of a photo in which nobody is seen, at places that look a little like one.
@@ -562,12 +560,25 @@ class RestorePipeline(StudioPipeline):
         doubtful = [i for i in todo if faces.mesh_scores[i] < SETTLED or faces.quality[i] < CLEAR]
         if not doubtful or not self.leads:
             return faces
-        placed, seen = self.place_restored(photo, faces[doubtful])
+        return self.with_restored_mesh(photo, faces, np.array(doubtful))[0]
+
+    def with_restored_mesh(self, photo: Photo, faces: Faces, which: np.ndarray) -> tuple[Faces, np.ndarray]:
+        """All faces, some of them aligned by a first restoration where that shows a face.
+
+        Args:
+            photo: that they are in.
+            faces: all of them.
+            which: (K,) indices of those that are restored.
+
+        Returns:
+            The faces, and how sure the mesh is of the K restorations, see `place_restored`.
+        """
+        placed, shown = self.place_restored(photo, faces[which])
+        real = shown >= MIN_PRESENCE
         mesh, presence = faces.mesh.copy(), faces.mesh_scores.copy()
-        for k, i in enumerate(doubtful):
-            if seen[k] >= MIN_PRESENCE:
-                mesh[i], presence[i] = placed[k], max(presence[i], seen[k])
-        return with_mesh(faces, mesh, presence)
+        mesh[which[real]] = placed[real]
+        presence[which[real]] = np.maximum(presence[which], shown)[real]
+        return with_mesh(faces, mesh, presence), shown
 
     def place_restored(self, photo: Photo, faces: Faces) -> tuple[np.ndarray, np.ndarray]:
         """The mesh on faces that are restored once to be looked at.

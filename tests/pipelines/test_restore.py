@@ -266,7 +266,8 @@ def test_where_nobody_is_seen_doubtful_places_are_restored_and_looked_at(monkeyp
 
 @pytest.mark.parametrize(("presence", "found"), [(0.95, 2), (0.2, 1)])
 def test_a_face_that_only_the_detector_sees_must_show_one_when_restored(monkeypatch, presence, found):
-    monkeypatch.setattr(Finder, "faces", replace(PEOPLE, mesh_scores=np.array([1.0, 0.1])))
+    doubted = replace(PEOPLE, mesh_scores=np.array([1.0, 0.1]), scores=np.array([0.9, 0.7]))
+    monkeypatch.setattr(Finder, "faces", doubted)
     looked_at = []
 
     def place(finder, crops):
@@ -282,6 +283,17 @@ def test_a_face_that_only_the_detector_sees_must_show_one_when_restored(monkeypa
     assert (faces.mesh_scores >= 0.5).all()
     assert [report.note for report in built(photo(), output_type="pt").reports[0]] == [""] * found
     assert looked_at == [1, 1]  # once for each photo: who was looked at is not looked at again to be aligned
+
+
+def test_a_face_that_the_detector_is_very_sure_of_needs_no_proof(monkeypatch):
+    """Printing dots and 20 px hide real faces from the mesh, on the restoration too."""
+    sure = replace(PEOPLE, mesh_scores=np.array([1.0, 0.1]), scores=np.array([0.9, 0.85]))
+    monkeypatch.setattr(Finder, "faces", sure)
+    nobody = Measured(MEAN_MESH[None] * 512, np.zeros(1, np.float32))
+    monkeypatch.setattr(restore, "place_aligned", lambda finder, crops: nobody)
+    faces = pipeline().find(load(photo()))
+    np.testing.assert_array_equal(faces.mesh, PEOPLE.mesh)
+    assert len(faces.doubtful) == 0
 
 
 def test_places_astray_are_no_faces(monkeypatch):
