@@ -178,7 +178,9 @@ class MapFlow(StrictModel):
         """Where a face begins: the regressed components (N,K,H,H) and standard normal noise of the same shape."""
         return regressed + self.config.noise * noise
 
-    def sample(self, seen: Tensor, features: Tensor, noise: Tensor, steps: int = 4) -> Tensor:
+    def sample(
+        self, seen: Tensor, features: Tensor, noise: Tensor, steps: int = 4, graded: int | None = None
+    ) -> Tensor:
         """One map for each damaged face, by Euler's method.
 
         Args:
@@ -186,6 +188,7 @@ class MapFlow(StrictModel):
             features: (N,C,H,H) float32, the map that the restorer read of each.
             noise: (N,K,H,H) standard normal; another one gives another face.
             steps: of the flow.
+            graded: how many of the last steps a gradient goes through, in training; None: all.
 
         Returns:
             (N,C,H,H) float32.
@@ -193,7 +196,9 @@ class MapFlow(StrictModel):
         regressed = self.whiten(features)
         condition = self.condition(seen, regressed.to(seen.dtype))
         x = self.start(regressed, noise.to(regressed))
+        first = 0 if graded is None else steps - graded
         for step in range(steps):
             t = torch.full((len(x),), step / steps, device=x.device)
-            x = x + self(x.to(seen.dtype), t, condition).float() / steps
+            with torch.set_grad_enabled(torch.is_grad_enabled() and step >= first):
+                x = x + self(x.to(seen.dtype), t, condition).float() / steps
         return self.features(x, features)

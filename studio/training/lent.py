@@ -337,13 +337,8 @@ class Drawn(nn.Module):
             small: (N,3,S,S) damaged faces.
             regressed: (N,C,32,32) float32, their regressed maps, without a gradient.
         """
-        start = self.flow.whiten(regressed)
-        condition = self.flow.condition(small, start)
-        x = self.flow.start(start, CALM * torch.randn_like(start))
-        for step in range(STEPS):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and step >= STEPS - GRADED):
-                x = x + self.flow(x, torch.full((len(x),), step / STEPS, device=x.device), condition).float() / STEPS
-        return self.flow.features(x, regressed)
+        noise = CALM * torch.randn_like(self.flow.whiten(regressed))
+        return self.flow.sample(small, regressed, noise, STEPS, GRADED)
 
 
 @dataclass
@@ -419,8 +414,9 @@ class DrawnPart(Part):
                 cleaned = self.cleaner(seen.contiguous(memory_format=torch.channels_last))
                 first = self.first.normalised(small)
             raw = net.normalised(small)
-            features = self.net.features(small, net.measured(raw, small).features.detach())
-        parts = as_certain(replace(net.measured(raw, small), features=features), cleaned.certainty)
+            parts = net.measured(raw, small)
+            features = self.net.features(small, parts.features.detach())
+        parts = as_certain(replace(parts, features=features), cleaned.certainty)
         picture = draw_prior(self.generator, self.head, parts, net.dictionary).float() / 2 + 0.5
         picture = as_luma(picture, (small.amax(1) - small.amin(1)).amax((1, 2)) < 1e-6)
         own, of_real = picture[:count], picture[count:]  # apart, so that the critics of 512 px see generated ones only

@@ -525,9 +525,7 @@ def train_lent(
     }
     try:
         stream.fill(FIRST)
-        part = DrawnPart(stream, Drawn(restorer, flow), 0, 2e-4, report, **networks)
-        part.seconds = end - time.monotonic()
-        drawn = part.run()
+        drawn = DrawnPart(stream, Drawn(restorer, flow), end - time.monotonic(), 2e-4, report, **networks).run()
         save_half(drawn.flow, folder / "flow")
         save_half(drawn.restorer, folder / "restore")
     finally:
