@@ -18,7 +18,16 @@ from pipelines.restore import CROP, RestorePipeline
 from studio import images, sheets
 from studio.benchmarks.identity import read_pairs
 from studio.benchmarks.provenance import provenance
-from studio.benchmarks.restore import SHEET_ROWS, WEIGHTS, damage, find_in_crop, measure, place_meshes, unmoved
+from studio.benchmarks.restore import (
+    SHEET_ROWS,
+    WEIGHTS,
+    damage,
+    find_in_crop,
+    measure,
+    place_irises,
+    place_meshes,
+    unmoved,
+)
 from studio.errors import InputError
 from studio.faces import align
 from studio.faces.faces import Faces
@@ -72,7 +81,8 @@ def run(
     say(f"{len(clean)} pairs")
     report: dict[str, Any] = {}
     rows: list[list[Tensor]] = []
-    placed, hair = place_meshes(pipeline, clean, faces), pipeline.read(clean).hair
+    placed = place_meshes(pipeline, clean, faces)
+    known = (clean, faces, placed, pipeline.read(clean).hair, place_irises(clean, placed))
     for recipe in recipes:
         damaged = damage(clean, recipe, seed)
         made: dict[str, list[Tensor]] = {"alone": [], "guided": [], "stranger": []}
@@ -84,7 +94,7 @@ def run(
                 made[name].append(pipeline.guide(*given).picture)
         versions = {"input": damaged} | {name: torch.cat(crops) for name, crops in made.items()}
         report[recipe] = {
-            name: measure(pipeline, clean, faces, placed, hair, damaged, crops)[0]
+            name: measure(pipeline, *known, damaged, crops)[0]
             | {"to_reference": to_people(pipeline, crops, faces, people.roll(1, 0) if name == "stranger" else people)}
             for name, crops in versions.items()
         }

@@ -40,7 +40,7 @@ from studio.networks.restorer import Restorer
 from studio.photosets import held_out
 from studio.tone import tone_curve
 
-WEIGHTS = ("restore", "map_flow", "cleaner", "parts", "head_512", "generator", "identity", *FINDER)
+WEIGHTS = ("restore", "map_flow", "cleaner", "parts", "head_512", "generator", "identity", "iris", *FINDER)
 RECIPES = ("gfpgan", "codeformer_large")
 SHEET_ROWS = 8
 CELLS = 16
@@ -132,9 +132,10 @@ def run(
     originals = {}
     for name, (clean, faces, damaged) in sets.items():
         if id(clean) not in originals:  # the same for all recipes
-            originals[id(clean)] = place_meshes(pipeline, clean, faces), pipeline.read(clean).hair
-        placed, hair = originals[id(clean)]
-        known = (clean, faces, placed, hair)
+            placed = place_meshes(pipeline, clean, faces)
+            originals[id(clean)] = placed, pipeline.read(clean).hair, place_irises(clean, placed)
+        placed, hair, eyes = originals[id(clean)]
+        known = (clean, faces, placed, hair, eyes)
         before, each_before = measure(pipeline, *known, damaged, damaged)
         report[name] = {"original": naturalness(clean, placed, hair), "input": before}
         shown = [clean[:SHEET_ROWS], damaged[:SHEET_ROWS]]
@@ -295,15 +296,16 @@ def measure(
     faces: Faces,
     placed: np.ndarray,
     hair: Tensor,
+    eyes: tuple[np.ndarray, np.ndarray],
     damaged: Tensor,
     crops: Tensor,
 ) -> tuple[dict[str, float], np.ndarray]:
     """Means over the faces of one version, and (2,N) identity distances and landmark errors of each.
 
     The identity chip is cut with the original's mesh on both sides, and irises lie where the original has them.
-    `placed` are the meshes (N,468,3) that `place_meshes` puts on the originals, `hair` (N,1,h,w) where their hair is.
+    `placed` are the meshes (N,468,3) that `place_meshes` puts on the originals, `hair` (N,1,h,w) where their hair is,
+    `eyes` what `place_irises` says of them.
     """
-    eyes = place_irises(clean, placed)
     colours = iris_colours(crops, *eyes)
     still = unmoved(len(crops))
     found = [find_in_crop(pipeline, crop) for crop in crops]

@@ -247,7 +247,8 @@ def test_faces_that_are_not_found_again_are_counted(pipeline, monkeypatch):
     monkeypatch.setattr(OneFace, "__call__", lambda self, image: Faces.empty())
     with torch.inference_mode():
         placed = bench.place_meshes(pipeline, crops, faces)
-        found, each = bench.measure(pipeline, crops, faces, placed, torch.ones(len(crops), 1, 8, 8), crops, crops)
+        known = (crops, faces, placed, torch.ones(len(crops), 1, 8, 8), bench.place_irises(crops, placed))
+        found, each = bench.measure(pipeline, *known, crops, crops)
     assert each.shape == (2, len(crops))
     assert found["found"] == 0
     assert math.isnan(found["landmark_error_found"])
